@@ -1,0 +1,35 @@
+import seedrandom from 'seedrandom';
+
+/** A stream of pseudo-random numbers. Equal seeds and names give equal bytes, whatever else the program draws. */
+export interface Random {
+  /** Uniform in [0, 1). */
+  uniform(): number;
+  /** An integer in [0, n). */
+  int(n: number): number;
+  /** Standard normal (Box–Muller). */
+  normal(): number;
+  /** The indices 0 … n−1 in random order (Fisher–Yates). */
+  permutation(n: number): number[];
+  /** An independent stream, named after what it is for: `rng.fork('augment', epoch, image)`. */
+  fork(...names: (string | number)[]): Random;
+}
+
+/** The stream of a seed. Forks depend on the seed and the names alone, never on how much was drawn before. */
+export function random(seed: string | number): Random {
+  const key = String(seed);
+  const draw = seedrandom(key);
+  return {
+    uniform: () => draw(),
+    int: n => Math.floor(draw() * n),
+    normal: () => Math.sqrt(-2 * Math.log(1 - draw())) * Math.cos(2 * Math.PI * draw()),
+    permutation(n) {
+      const order = Array.from({ length: n }, (_, i) => i);
+      for (let i = n - 1; i > 0; i--) {
+        const j = Math.floor(draw() * (i + 1));
+        [order[i], order[j]] = [order[j]!, order[i]!];
+      }
+      return order;
+    },
+    fork: (...names) => random(`${key}/${names.join('/')}`),
+  };
+}
