@@ -1,0 +1,229 @@
+import { tf, type Tensor, type Tensor4D } from './engine/tf';
+import { UserError } from './errors';
+import type { Init, Layer, Scope } from './module';
+
+/**
+ * The primitives that all models are made of, one place for each. Activations are [b, h, w, c] or [b, n, c].
+ * Builders declare their parameters in state-dict order and start them as PyTorch does unless told otherwise.
+ */
+
+/** PyTorch's default for convolutions: kaiming_uniform(a = √5), which comes to ±1/√fanIn, for weight and bias alike. */
+export const torchDefault = (fanIn: number): Init => ({ uniform: 1 / Math.sqrt(fanIn) });
+
+/**
+ * The vision transformers' trunc_normal_(std 0.02) for linear layers. It truncates at ±2, a hundred standard
+ * deviations away: a plain normal.
+ */
+export const TRUNC_NORMAL: Init = { normal: 0.02 };
+
+const ZEROS: Init = { constant: 0 };
+const ONES: Init = { constant: 1 };
+
+export interface WeightOptions {
+  bias?: boolean;
+  weightInit?: Init;
+  biasInit?: Init;
+}
+
+export interface ConvOptions extends WeightOptions {
+  stride?: number;
+  /** Zeros on each side; default (kernel − 1) / 2, which keeps the size at stride 1. */
+  padding?: number;
+}
+
+/** [b, …, in] → [b, …, out]. */
+export function linear(scope: Scope, inDim: number, outDim: number, options: WeightOptions = {}): Layer {
+  const { bias = true, weightInit = TRUNC_NORMAL, biasInit = ZEROS } = options;
+  const weight = scope.param('weight', [inDim, outDim], 'linear', weightInit);
+  const shift = bias ? scope.param('bias', [outDim], 'plain', biasInit) : undefined;
+  return scope.layer('Linear', (x, ctx) => {
+    const rows = tf.matMul(tf.reshape(x, [-1, inDim]), weight(ctx));
+    return tf.reshape(shift ? tf.add(rows, shift(ctx)) : rows, [...x.shape.slice(0, -1), outDim]);
+  });
+}
+
+/** [b, h, w, in] → [b, h', w', out]. */
+export function conv2d(scope: Scope, inDim: number, outDim: number, kernel: number, options: ConvOptions = {}): Layer {
+  const fanIn = inDim * kernel * kernel;
+  const { stride = 1, padding = (kernel - 1) / 2, bias = true, weightInit = torchDefault(fanIn), biasInit = torchDefault(fanIn) } = options;
+  const weight = scope.param('weight', [kernel, kernel, inDim, outDim], 'conv', weightInit);
+  const shift = bias ? scope.param('bias', [outDim], 'plain', biasInit) : undefined;
+  return scope.layer('Conv2D', (x, ctx) => {
+    const y = tf.conv2d(pad(x, padding), weight(ctx) as Tensor4D, stride, 'valid');
+    return shift ? tf.add(y, shift(ctx)) : y;
+  });
+}
+
+/** One kernel per channel: [b, h, w, c] → [b, h', w', c]. */
+export function depthwiseConv(scope: Scope, dim: number, kernel: number, options: ConvOptions = {}): Layer {
+  const fanIn = kernel * kernel;
+  const { stride = 1, padding = (kernel - 1) / 2, bias = true, weightInit = torchDefault(fanIn), biasInit = torchDefault(fanIn) } = options;
+  const weight = scope.param('weight', [kernel, kernel, dim, 1], 'depthwise', weightInit);
+  const shift = bias ? scope.param('bias', [dim], 'plain', biasInit) : undefined;
+  const same = stride === 1 && padding === (kernel - 1) / 2;
+  return scope.layer('Conv2D', (x, ctx) => {
+    const y = same
+      ? tf.depthwiseConv2d(x as Tensor4D, weight(ctx) as Tensor4D, 1, 'same')
+      : tf.depthwiseConv2d(pad(x, padding), weight(ctx) as Tensor4D, stride, 'valid');
+    return shift ? tf.add(y, shift(ctx)) : y;
+  });
+}
+
+/** Zeros around the picture. Explicit, because TensorFlow's `same` pads a strided convolution on one side only. */
+function pad(x: Tensor, size: number): Tensor4D {
+  return size === 0 ? (x as Tensor4D) : tf.pad(x as Tensor4D, [[0, 0], [size, size], [size, size], [0, 0]]);
+}
+
+/**
+ * Depthwise transposed convolution whose kernel is its stride: [b, h, w, c] → [b, h·r, w·r, c], where pixel (y, x)
+ * fills its r×r window with itself times the kernel: windows do not overlap, so a broadcast product computes it.
+ */
+export function depthwiseTransposedConv(scope: Scope, dim: number, rate: number, options: WeightOptions = {}): Layer {
+  // PyTorch takes a transposed convolution's fan-in from dimension 1 of [c, 1, r, r].
+  const { weightInit = torchDefault(rate * rate), biasInit = torchDefault(rate * rate) } = options;
+  const weight = scope.param('weight', [rate, rate, dim], 'localProp', weightInit);
+  const bias = scope.param('bias', [dim], 'plain', biasInit);
+  return scope.layer('Conv2DTranspose', (x, ctx) => tf.add(fillWindows(x, weight(ctx)), bias(ctx)));
+}
+
+/** [b, h, w, c] times a kernel [r, r, c] per pixel → [b, h·r, w·r, c]. */
+function fillWindows(x: Tensor, kernel: Tensor): Tensor {
+  const [b, h, w, c] = x.shape;
+  const r = kernel.shape[0];
+  return tf.reshape(tf.mul(tf.reshape(x, [b, h, 1, w, 1, c]), tf.reshape(kernel, [1, 1, r, 1, r, c])), [b, h * r, w * r, c]);
+}
+
+/** [b, h, w, c] → [b, h·r, w·r, c] by repeating each pixel. */
+export function upsampleNearest(x: Tensor, rate: number): Tensor {
+  return fillWindows(x, tf.ones([rate, rate, x.shape[3]!]));
+}
+
+/**
+ * [b, h, w, c] → [b, h·r, w·r, c], bilinear between pixel centres, the edge repeated outwards (PyTorch's align_corners
+ * = false). As two products with interpolation matrices, because tfjs-node's gradient of resizeBilinear ignores
+ * halfPixelCenters.
+ */
+export function upsampleBilinear(x: Tensor, rate: number): Tensor {
+  const [b, h, w, c] = x.shape;
+  const tall = tf.matMul(interpolation(h, rate), tf.reshape(x, [b, h, w * c]));
+  const wide = tf.matMul(interpolation(w, rate), tf.reshape(tall, [b * h * rate, w, c]));
+  return tf.reshape(wide, [b, h * rate, w * rate, c]);
+}
+
+/** The matrix [n·rate, n] that interpolates n samples linearly. */
+function interpolation(n: number, rate: number): Tensor {
+  const rows = Array.from({ length: n * rate }, (_, i) => {
+    const at = Math.min(Math.max((i + 0.5) / rate - 0.5, 0), n - 1);
+    return Array.from({ length: n }, (_, j) => Math.max(0, 1 - Math.abs(at - j)));
+  });
+  return tf.tensor2d(rows);
+}
+
+/** The top-left pixel of each r×r window: [b, h, w, c] → [b, h/r, w/r, c]. By slicing, whose gradient is a pad. */
+export function sampleTopLeft(x: Tensor, rate: number): Tensor {
+  const [b, h, w, c] = x.shape;
+  const windows = tf.reshape(x, [b, h / rate, rate, w / rate, rate * c]);
+  return tf.reshape(tf.slice(windows, [0, 0, 0, 0, 0], [b, h / rate, 1, w / rate, c]), [b, h / rate, w / rate, c]);
+}
+
+/** Over the last axis, with weight and bias per channel. */
+export function layerNorm(scope: Scope, dim: number, eps: number): Layer {
+  const weight = scope.param('weight', [dim], 'plain', ONES);
+  const bias = scope.param('bias', [dim], 'plain', ZEROS);
+  return scope.layer('LayerNorm', (x, ctx) => tf.add(tf.mul(standardise(x, [-1], eps), weight(ctx)), bias(ctx)));
+}
+
+/** Over a whole picture [b, h, w, c] (a group norm of one group), with weight and bias per channel. */
+export function groupNorm(scope: Scope, dim: number, eps: number): Layer {
+  const weight = scope.param('weight', [dim], 'plain', ONES);
+  const bias = scope.param('bias', [dim], 'plain', ZEROS);
+  return scope.layer('GroupNorm', (x, ctx) => tf.add(tf.mul(standardise(x, [1, 2, 3], eps), weight(ctx)), bias(ctx)));
+}
+
+/** (x − mean) / √(variance + eps) over the axes; the variance is the biased one. */
+export function standardise(x: Tensor, axes: number[], eps: number): Tensor {
+  const centred = tf.sub(x, tf.mean(x, axes, true));
+  const variance = tf.mean(tf.square(centred), axes, true);
+  return tf.mul(centred, tf.rsqrt(tf.add(variance, eps)));
+}
+
+export interface BatchNormOptions {
+  eps?: number;
+  /** Weight of the new statistics (PyTorch's momentum; Paddle's is 1 minus it). */
+  momentum?: number;
+  /** Which variance the running one keeps: PyTorch the unbiased, Paddle the biased. Both normalise by the biased. */
+  runningVariance?: 'unbiased' | 'biased';
+}
+
+/** Per channel over batch and picture: [b, h, w, c] → the same. Throws UserError when one value per channel is left to train on. */
+export function batchNorm(scope: Scope, dim: number, options: BatchNormOptions = {}): Layer {
+  const { eps = 1e-5, momentum = 0.1, runningVariance = 'unbiased' } = options;
+  const weight = scope.param('weight', [dim], 'plain', ONES);
+  const bias = scope.param('bias', [dim], 'plain', ZEROS);
+  const runningMean = scope.buffer('running_mean', dim, 0);
+  const runningVar = scope.buffer('running_var', dim, 1);
+  const blend = (old: Tensor, now: Tensor) => tf.add(tf.mul(old, 1 - momentum), tf.mul(now, momentum));
+  return scope.layer('BatchNorm2D', (x, ctx) => {
+    if (!ctx.train) {
+      const scale = tf.mul(weight(ctx), tf.rsqrt(tf.add(runningVar.read(ctx), eps)));
+      return tf.add(tf.mul(x, scale), tf.sub(bias(ctx), tf.mul(runningMean.read(ctx), scale)));
+    }
+    const n = x.size / dim;
+    if (n < 2) throw new UserError(`Batch norm '${scope.path}' cannot train on one value per channel: use a larger batch or larger pictures.`);
+    const axes = [0, 1, 2];
+    const mean = tf.mean(x, axes);
+    const centred = tf.sub(x, mean);
+    const variance = tf.mean(tf.square(centred), axes);
+    ctx.updated[runningMean.name] = blend(runningMean.read(ctx), mean);
+    ctx.updated[runningVar.name] = blend(runningVar.read(ctx), runningVariance === 'biased' ? variance : tf.mul(variance, n / (n - 1)));
+    return tf.add(tf.mul(centred, tf.mul(weight(ctx), tf.rsqrt(tf.add(variance, eps)))), bias(ctx));
+  });
+}
+
+/** The exact GELU: x · Φ(x). */
+export function gelu(x: Tensor): Tensor {
+  return tf.mul(tf.mul(x, 0.5), tf.add(tf.erf(tf.mul(x, Math.SQRT1_2)), 1));
+}
+
+export interface AttentionOptions {
+  heads: number;
+  /** The logits' factor; PyTorch's d^−½ unless given. */
+  scale?: number;
+  /** How qkv's channels split: official (3, heads, d), or (heads, 3, d) as in the paper's pseudo-code. */
+  order?: 'qkv-head' | 'head-qkv';
+}
+
+/** softmax(q kᵀ · scale) v per head: qkv [b, n, 3c] → [b, n, c]. */
+export function attention(scope: Scope, { heads, scale, order = 'qkv-head' }: AttentionOptions): Layer {
+  return scope.layer('Attention', qkv => {
+    const [b, n, c3] = qkv.shape;
+    const d = c3 / 3 / heads;
+    const [q, k, v] = order === 'qkv-head'
+      ? tf.unstack(tf.transpose(tf.reshape(qkv, [b, n, 3, heads, d]), [2, 0, 3, 1, 4]))
+      : tf.unstack(tf.transpose(tf.reshape(qkv, [b, n, heads, 3, d]), [3, 0, 2, 1, 4]));
+    const logits = tf.mul(tf.matMul(q, k, false, true), scale ?? d ** -0.5);
+    return tf.reshape(tf.transpose(tf.matMul(tf.softmax(logits), v), [0, 2, 1, 3]), [b, n, c3 / 3]);
+  });
+}
+
+/**
+ * Stochastic depth on a residual branch: in training drops it for a whole picture with probability `rate` and divides
+ * what stays by 1 − rate. Takes a row of the noise only if the rate is above 0.
+ */
+export function dropPath(scope: Scope, rate: number): Layer {
+  if (rate === 0) return x => x;
+  const site = scope.dropPathSite();
+  const keep = 1 - rate;
+  return (x, ctx) => {
+    if (!ctx.train) return x;
+    if (!ctx.noise) throw new Error(`Drop path at '${scope.path}' needs noise [dropPathSites, b] when training.`);
+    const b = x.shape[0];
+    const row = tf.reshape(tf.slice(ctx.noise, [site, 0], [1, b]), [b, ...x.shape.slice(1).map(() => 1)]);
+    return tf.mul(x, tf.mul(tf.floor(tf.add(row, keep)), 1 / keep));
+  };
+}
+
+/** [b, h, w, c] → [b, c]. */
+export function globalAveragePool(x: Tensor): Tensor {
+  return tf.mean(x, [1, 2]);
+}
