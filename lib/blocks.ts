@@ -108,7 +108,7 @@ function localPropagation(scope: Scope, config: BlockConfig): Layer {
  * Expand, GELU, shrink. [b, h, w, c] → the same. LocalAgg's is written with 1×1 convolutions (`CMlp`), SelfAttn's with
  * linear layers (`Mlp`): the same arithmetic, but stored and started as what they are.
  */
-function feedForward(scope: Scope, dim: number, { mlpRatio, bias }: BlockConfig, kind: 'CMlp' | 'Mlp'): Layer {
+export function feedForward(scope: Scope, dim: number, { mlpRatio, bias }: Pick<BlockConfig, 'mlpRatio' | 'bias'>, kind: 'CMlp' | 'Mlp'): Layer {
   const hidden = Math.floor(dim * mlpRatio);
   const dense = (name: string, from: number, to: number) =>
     kind === 'CMlp' ? conv2d(scope.at(name), from, to, 1, { bias }) : linear(scope.at(name), from, to, { bias });
@@ -117,8 +117,8 @@ function feedForward(scope: Scope, dim: number, { mlpRatio, bias }: BlockConfig,
   return scope.layer(kind, (x, ctx) => fc2(gelu(fc1(x, ctx)), ctx));
 }
 
-/** x + dropPath(branch(norm(x))). */
-function residual(norm: Layer, branch: Layer, drop: Layer): Layer {
+/** x + drop(branch(norm(x))). */
+export function residual(norm: Layer, branch: Layer, drop: Layer): Layer {
   return (x, ctx) => tf.add(x, drop(branch(norm(x, ctx), ctx), ctx));
 }
 

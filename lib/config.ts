@@ -185,7 +185,8 @@ export function override<C extends object>(name: string, fields: Fields<C>, conf
   for (const [key, value] of Object.entries(values)) {
     if (value === undefined) continue;
     if (!Object.hasOwn(fields, key)) {
-      throw new UserError(`${name} has no setting '${key}': allowed are ${oneOf(Object.keys(fields))}.`);
+      const keys = Object.keys(fields);
+      throw new UserError(`${name} has no setting '${key}'${keys.length ? `: allowed are ${oneOf(keys)}` : ', nor any other'}.`);
     }
     const field = fields[key as keyof C];
     const parsed = field.parse(String(value));

@@ -1,7 +1,7 @@
 import { lglBlock, patchEmbed } from './blocks';
 import type { EdgeViTConfig } from './config';
 import { UserError } from './errors';
-import { batchNorm, globalAveragePool, linear } from './layers';
+import { batchNorm, dropPathRates, globalAveragePool, linear } from './layers';
 import type { Layer, Scope } from './module';
 
 /**
@@ -27,18 +27,17 @@ export function edgeViT(scope: Scope, config: EdgeViTConfig, numClasses: number)
 /** Side of the patches that each stage's embedding merges. */
 export const PATCHES = [4, 2, 2, 2] as const;
 
-/** The configuration of every block by stage. Drop path grows linearly from 0 in the first block to the full rate in the last. */
+/** The configuration of every block, by stage. */
 export function stageBlocks(config: EdgeViTConfig) {
   const { depths, dims, heads, sampleRates, localAgg, dropPath, ...shared } = config;
-  const total = depths.reduce((a, b) => a + b);
-  let index = 0;
+  const rates = dropPathRates(depths.reduce((a, b) => a + b), dropPath);
   return depths.map((depth, i) => Array.from({ length: depth }, () => ({
     ...shared,
     dim: dims[i],
     heads: heads[i],
     sampleRate: sampleRates[i],
     localAgg: localAgg[i],
-    dropPath: total > 1 ? (dropPath * index++) / (total - 1) : 0,
+    dropPath: rates.shift()!,
   })));
 }
 

@@ -195,7 +195,7 @@ export interface AttentionOptions {
 
 /** softmax(q kᵀ · scale) v per head: qkv [b, n, 3c] → [b, n, c]. */
 export function attention(scope: Scope, { heads, scale, order = 'qkv-head' }: AttentionOptions): Layer {
-  return scope.layer('Attention', qkv => {
+  return scope.layer('DotProductAttention', qkv => {
     const [b, n, c3] = qkv.shape;
     const d = c3 / 3 / heads;
     const [q, k, v] = order === 'qkv-head'
@@ -221,6 +221,11 @@ export function dropPath(scope: Scope, rate: number): Layer {
     const row = tf.reshape(tf.slice(ctx.noise, [site, 0], [1, b]), [b, ...x.shape.slice(1).map(() => 1)]);
     return tf.mul(x, tf.mul(tf.floor(tf.add(row, keep)), 1 / keep));
   };
+}
+
+/** The rates of a network's blocks: linear from 0 in the first to `rate` in the last. */
+export function dropPathRates(blocks: number, rate: number): number[] {
+  return Array.from({ length: blocks }, (_, i) => (blocks > 1 ? (rate * i) / (blocks - 1) : 0));
 }
 
 /** [b, h, w, c] → [b, c]. */

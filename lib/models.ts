@@ -1,7 +1,10 @@
+import { article, checkArticle } from './article';
 import { EDGEVIT_FIELDS, VARIANTS, ablate, override, parseSettings, type Variant } from './config';
 import { checkEdgeViT, edgeViT } from './edgevit';
 import { UserError, oneOf } from './errors';
-import { defineModel, type Model } from './module';
+import { MOBILENET_V2, MOBILENET_V2_FIELDS, mobileNetV2 } from './mobilenetV2';
+import { defineModel, type Layer, type Model, type Scope } from './module';
+import { VIT_FIELDS, VIT_TINY, checkViT, viT } from './vit';
 
 export interface ModelOptions {
   numClasses: number;
@@ -15,33 +18,66 @@ export interface ModelOptions {
   [setting: string]: unknown;
 }
 
-/** Builds a network by its configuration, or stops with a UserError. */
-type Builder = (name: string, numClasses: number, size: readonly [number, number], settings: Record<string, unknown>, ablation?: string) => Model;
+interface Request {
+  name: string;
+  numClasses: number;
+  size: readonly [number, number];
+  settings: Record<string, unknown>;
+  ablation?: string;
+}
 
-const BUILDERS: Record<string, Builder> = {
-  ...Object.fromEntries(Object.keys(VARIANTS).map(name => [name, buildEdgeViT])),
+/** The resolved configuration of a network and its builder. */
+interface Plan {
+  config: object;
+  build(scope: Scope): Layer;
+}
+
+const PLANS: Record<string, (request: Request) => Plan> = {
+  ...Object.fromEntries(Object.keys(VARIANTS).map(variant => [variant, planEdgeViT])),
+  'article': request => planArticle(request, false),
+  'article-as-printed': request => planArticle(request, true),
+  'mobilenet-v2': planMobileNetV2,
+  'vit-tiny': planViT,
 };
 
 /** Names that `createModel` takes. */
-export const MODELS: readonly string[] = Object.keys(BUILDERS);
+export const MODELS: readonly string[] = Object.keys(PLANS);
 
 /**
- * A network by name: an EdgeViT variant with any ablation and settings, or a baseline. Throws UserError for unknown
- * names and settings, values that do not parse, and sizes that do not fit.
+ * A network by name: an EdgeViT variant with any ablation and settings, the article's, or a baseline. Throws UserError
+ * for names and settings that do not exist, values that do not parse, and sizes that do not fit.
  */
 export function createModel(name: string, options: ModelOptions): Model {
   const { numClasses, size, ablation, set = [], ...settings } = options;
-  if (!Object.hasOwn(BUILDERS, name)) throw new UserError(`Unknown model '${name}': allowed are ${oneOf(MODELS)}.`);
+  if (!Object.hasOwn(PLANS, name)) throw new UserError(`Unknown model '${name}': allowed are ${oneOf(MODELS)}.`);
   if (!Number.isSafeInteger(numClasses) || numClasses < 1) throw new UserError(`The number of classes is '${numClasses}' but must be a positive integer.`);
-  const sides = typeof size === 'number' ? ([size, size] as const) : size;
-  if (sides.length !== 2 || sides.some(side => !Number.isSafeInteger(side) || side < 1)) {
+  const inputSize = typeof size === 'number' ? ([size, size] as const) : size;
+  if (inputSize.length !== 2 || inputSize.some(side => !Number.isSafeInteger(side) || side < 1)) {
     throw new UserError(`The picture size is '${String(size)}' but must be a positive integer, or two (height and width).`);
   }
-  return BUILDERS[name](name, numClasses, sides, { ...settings, ...parseSettings(set) }, ablation);
+  if (ablation !== undefined && !Object.hasOwn(VARIANTS, name)) throw new UserError(`${name} has no ablations, so not '${ablation}' either: they are EdgeViT's.`);
+  const { config, build } = PLANS[name]({ name, numClasses, size: inputSize, settings: { ...settings, ...parseSettings(set) }, ablation });
+  return defineModel({ name, config, numClasses, inputSize }, build);
 }
 
-function buildEdgeViT(name: string, numClasses: number, inputSize: readonly [number, number], settings: Record<string, unknown>, ablation?: string): Model {
+function planEdgeViT({ name, numClasses, size, settings, ablation }: Request): Plan {
   const config = override(name, EDGEVIT_FIELDS, ablate(name as Variant, ablation), settings);
-  checkEdgeViT(name, config, inputSize);
-  return defineModel({ name, config, numClasses, inputSize }, scope => edgeViT(scope, config, numClasses));
+  checkEdgeViT(name, config, size);
+  return { config, build: scope => edgeViT(scope, config, numClasses) };
+}
+
+function planArticle({ name, numClasses, size, settings }: Request, asPrinted: boolean): Plan {
+  checkArticle(name, size, asPrinted);
+  return { config: override(name, {}, {}, settings), build: scope => article(scope, numClasses, size, asPrinted) };
+}
+
+function planMobileNetV2({ name, numClasses, settings }: Request): Plan {
+  const config = override(name, MOBILENET_V2_FIELDS, MOBILENET_V2, settings);
+  return { config, build: scope => mobileNetV2(scope, config, numClasses) };
+}
+
+function planViT({ name, numClasses, size, settings }: Request): Plan {
+  const config = override(name, VIT_FIELDS, VIT_TINY, settings);
+  checkViT(name, config, size);
+  return { config, build: scope => viT(scope, config, numClasses, size) };
 }
