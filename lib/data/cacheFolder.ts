@@ -1,0 +1,49 @@
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { UserError } from '../errors';
+
+const errorCode = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? '';
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return errorCode(error) === 'EPERM';
+  }
+}
+
+/** Removes the scratch folders of processes that were killed. */
+function removeAbandoned(cache: string): void {
+  for (const name of readdirSync(cache)) {
+    const pid = /\.(\d+)-\d+\.tmp$/.exec(name)?.[1];
+    if (pid !== undefined && !isAlive(Number(pid))) rmSync(join(cache, name), { recursive: true, force: true });
+  }
+}
+
+let scratches = 0;
+
+/**
+ * Lets `fill` write a folder that appears under its name when it is whole, or not at all. One that is there but not `isWhole` is
+ * replaced; one that another process has finished meanwhile is kept. Throws a UserError where the disk is full or closed to us.
+ */
+export async function makeFolder(folder: string, isWhole: () => boolean, fill: (scratch: string) => Promise<void>): Promise<void> {
+  const scratch = `${folder}.${process.pid}-${scratches++}.tmp`;
+  try {
+    mkdirSync(dirname(folder), { recursive: true });
+    removeAbandoned(dirname(folder));
+    mkdirSync(scratch);
+    await fill(scratch);
+    if (isWhole()) return;
+    rmSync(folder, { recursive: true, force: true });
+    renameSync(scratch, folder);
+  } catch (error) {
+    const code = errorCode(error);
+    if (['ENOTEMPTY', 'EEXIST'].includes(code) && existsSync(folder)) return; // another process was faster by a moment
+    if (['ENOSPC', 'EDQUOT'].includes(code)) throw new UserError(`The disk is full while writing ${folder}: free some space, or choose another place by --cache-dir.`);
+    if (['EACCES', 'EROFS', 'EPERM', 'ENOTDIR'].includes(code)) throw new UserError(`The cache ${folder} can't be written (${code}): choose another place by --cache-dir.`);
+    throw error;
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,83 @@
+import { closeSync, openSync, readSync } from 'node:fs';
+
+/** A picture as it is stored: 8-bit RGB, [height, width, 3]. */
+export interface Picture {
+  width: number;
+  height: number;
+  pixels: Uint8Array;
+}
+
+/**
+ * Labelled pictures, stored one after another. Plain data, so that a worker thread can be sent one:
+ * the pixels themselves stay where they are, in a file of the cache or in shared memory.
+ */
+export interface Split {
+  readonly length: number;
+  readonly numClasses: number;
+  /** Class of each picture, an index into the dataset's `classes`. */
+  readonly labels: Int32Array;
+  /** What each picture is called in reports: its path in the folder or archive that it came from. */
+  readonly names: readonly string[];
+  readonly widths: Int32Array;
+  readonly heights: Int32Array;
+  readonly pixels: string | SharedArrayBuffer;
+}
+
+export interface Dataset {
+  name: string;
+  classes: readonly string[];
+  train: Split;
+  test: Split;
+  /** The official validation pictures, where a dataset has them beside its test pictures. */
+  val?: Split;
+  /** One line for people: how many pictures, and where they come from. */
+  description: string;
+  /** sha256 over the pictures and all options that shaped them: equal fingerprints give equal batches. */
+  fingerprint: string;
+  /** Pictures that could not be decoded and were left out. */
+  skipped: readonly { name: string; reason: string }[];
+}
+
+/** Reads pictures of one split until it is closed. The pixels of a picture are valid until the next `read`. */
+export interface PictureReader {
+  read(index: number): Picture;
+  close(): void;
+}
+
+/** Opens a split's pixels. Throws where its file in the cache is gone or shorter than it was. */
+export function pictureReader(split: Split): PictureReader {
+  const { widths, heights, pixels } = split;
+  const offsets = new Float64Array(split.length + 1); // beyond 4 GB an integer array overflows
+  for (let i = 0; i < split.length; i++) offsets[i + 1] = offsets[i] + widths[i] * heights[i] * 3;
+  const picture = (i: number, bytes: Uint8Array): Picture => ({ width: widths[i], height: heights[i], pixels: bytes });
+
+  if (typeof pixels !== 'string') {
+    return { read: i => picture(i, new Uint8Array(pixels, offsets[i], offsets[i + 1] - offsets[i])), close() {} };
+  }
+  const file = openSync(pixels, 'r');
+  let buffer = new Uint8Array(0);
+  return {
+    read(i) {
+      const size = offsets[i + 1] - offsets[i];
+      if (buffer.length < size) buffer = new Uint8Array(size);
+      for (let at = 0; at < size;) {
+        const count = readSync(file, buffer, at, size - at, offsets[i] + at);
+        if (count === 0) throw new Error(`${pixels} ends before picture ${i}: delete the folder it lies in, and the cache is made again.`);
+        at += count;
+      }
+      return picture(i, buffer.subarray(0, size));
+    },
+    close: () => closeSync(file),
+  };
+}
+
+/** One stored picture, copied: for reports and notebooks, which need few. */
+export function readPicture(split: Split, index: number): Picture {
+  const reader = pictureReader(split);
+  try {
+    const picture = reader.read(index);
+    return { ...picture, pixels: picture.pixels.slice() };
+  } finally {
+    reader.close();
+  }
+}
