@@ -1,0 +1,485 @@
+// tfjs-node's binding as it is, plus what the graph compiler needs: graphs with TensorFlow's own shape inference, and
+// sessions that replay them on the tensors of the same backend. One translation unit, so that both share the tensor table.
+#include <node_api.h>
+#undef NAPI_MODULE
+#define NAPI_MODULE(name, init)  // tfjs-node's registration; the module at the end of this file takes its place
+#include "binding/tfjs_backend.cc"
+#include "binding/tfjs_binding.cc"
+
+#include <stdexcept>
+
+#include "absl/log/globals.h"
+#include "tensorflow/c/tf_tensor_internal.h"
+#include "tensorflow/core/framework/graph.pb.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/protobuf/config.pb.h"
+#include "tensorflow/core/public/session.h"
+
+namespace {
+
+using tfnodejs::TFJSBackend;
+
+// The binding keeps its table of tensors private; naming a private member in an explicit instantiation is allowed.
+template <typename Tag, typename Tag::Member member>
+struct Expose {
+  friend typename Tag::Member Get(Tag) { return member; }
+};
+struct HandleMap {
+  using Member = std::unordered_map<int32_t, TFE_TensorHandle*> TFJSBackend::*;
+  friend Member Get(HandleMap);
+};
+struct OutputInfo {
+  using Member = napi_value (TFJSBackend::*)(napi_env, TFE_TensorHandle*);
+  friend Member Get(OutputInfo);
+};
+template struct Expose<HandleMap, &TFJSBackend::tfe_handle_map_>;
+template struct Expose<OutputInfo, &TFJSBackend::GenerateOutputTensorInfo>;
+
+// ---- JavaScript values ----
+
+struct Pending {};  // a JavaScript exception is already pending
+
+void Check(napi_env env, napi_status status) {
+  if (status == napi_ok) return;
+  bool pending = false;
+  napi_is_exception_pending(env, &pending);
+  if (pending) throw Pending();
+  const napi_extended_error_info* info;
+  napi_get_last_error_info(env, &info);
+  throw std::runtime_error(info->error_message ? info->error_message : "bad argument");
+}
+
+void Check(TF_Status* status) {
+  if (TF_GetCode(status) != TF_OK) throw std::runtime_error(TF_Message(status));
+}
+
+void Check(const absl::Status& status) {
+  if (!status.ok()) throw std::runtime_error(std::string(status.message()));
+}
+
+struct Status {
+  TF_Status* status = TF_NewStatus();
+  ~Status() { TF_DeleteStatus(status); }
+  operator TF_Status*() const { return status; }
+};
+
+template <typename T>
+using Reader = napi_status (*)(napi_env, napi_value, T*);
+
+template <typename T>
+T Read(napi_env env, napi_value value, Reader<T> read) {
+  T result;
+  Check(env, read(env, value, &result));
+  return result;
+}
+
+int64_t ReadInt(napi_env env, napi_value value) { return Read<int64_t>(env, value, napi_get_value_int64); }
+double ReadDouble(napi_env env, napi_value value) { return Read<double>(env, value, napi_get_value_double); }
+bool ReadBool(napi_env env, napi_value value) { return Read<bool>(env, value, napi_get_value_bool); }
+
+std::string ReadString(napi_env env, napi_value value) {
+  size_t length;
+  Check(env, napi_get_value_string_utf8(env, value, nullptr, 0, &length));
+  std::string text(length, '\0');
+  Check(env, napi_get_value_string_utf8(env, value, &text[0], length + 1, &length));
+  return text;
+}
+
+napi_value Field(napi_env env, napi_value object, const char* name) {
+  napi_value value;
+  Check(env, napi_get_named_property(env, object, name, &value));
+  return value;
+}
+
+bool IsArray(napi_env env, napi_value value) {
+  bool is;
+  Check(env, napi_is_array(env, value, &is));
+  return is;
+}
+
+template <typename F>
+auto ReadList(napi_env env, napi_value array, F read) {
+  uint32_t length;
+  Check(env, napi_get_array_length(env, array, &length));
+  std::vector<decltype(read(env, array))> list;
+  list.reserve(length);
+  for (uint32_t i = 0; i < length; i++) {
+    napi_value element;
+    Check(env, napi_get_element(env, array, i, &element));
+    list.push_back(read(env, element));
+  }
+  return list;
+}
+
+napi_value Int(napi_env env, int64_t value) {
+  napi_value result;
+  Check(env, napi_create_int64(env, value, &result));
+  return result;
+}
+
+napi_value Text(napi_env env, const std::string& text) {
+  napi_value result;
+  Check(env, napi_create_string_utf8(env, text.data(), text.size(), &result));
+  return result;
+}
+
+template <typename List, typename F>
+napi_value Array(napi_env env, const List& list, F make) {
+  napi_value array;
+  Check(env, napi_create_array_with_length(env, list.size(), &array));
+  uint32_t i = 0;
+  for (const auto& item : list) Check(env, napi_set_element(env, array, i++, make(item)));
+  return array;
+}
+
+napi_value Record(napi_env env, std::initializer_list<std::pair<const char*, napi_value>> fields) {
+  napi_value object;
+  Check(env, napi_create_object(env, &object));
+  for (const auto& field : fields) Check(env, napi_set_named_property(env, object, field.first, field.second));
+  return object;
+}
+
+TFJSBackend* Backend(napi_env env) {
+  void* backend;
+  Check(env, napi_get_instance_data(env, &backend));
+  return static_cast<TFJSBackend*>(backend);
+}
+
+TFE_TensorHandle* Handle(napi_env env, int64_t id) {
+  const auto& handles = Backend(env)->*Get(HandleMap());
+  const auto found = handles.find(static_cast<int32_t>(id));
+  if (found == handles.end()) throw std::runtime_error("tensor " + std::to_string(id) + " was disposed");
+  return found->second;
+}
+
+// An object of ours as a JavaScript value; deleted when collected, or emptied earlier by `release`.
+template <typename T>
+napi_value Wrap(napi_env env, T* object) {
+  napi_value external;
+  auto* holder = new std::unique_ptr<T>(object);
+  Check(env, napi_create_external(
+                 env, holder, [](napi_env, void* data, void*) { delete static_cast<std::unique_ptr<T>*>(data); }, nullptr, &external));
+  return external;
+}
+
+template <typename T>
+std::unique_ptr<T>& Holder(napi_env env, napi_value external) {
+  void* data;
+  Check(env, napi_get_value_external(env, external, &data));
+  return *static_cast<std::unique_ptr<T>*>(data);
+}
+
+template <typename T>
+T& Unwrap(napi_env env, napi_value external) {
+  auto& holder = Holder<T>(env, external);
+  if (!holder) throw std::runtime_error("used after it was disposed");
+  return *holder;
+}
+
+// ---- Graphs ----
+
+struct Graph {
+  TF_Graph* graph = TF_NewGraph();
+  std::vector<TF_Output> endpoints;  // what JavaScript names by number
+  ~Graph() { TF_DeleteGraph(graph); }
+};
+
+void SetAttr(napi_env env, TF_OperationDescription* op, napi_value attr) {
+  const std::string name = ReadString(env, Field(env, attr, "name"));
+  const auto type = static_cast<TF_AttrType>(ReadInt(env, Field(env, attr, "type")));
+  const napi_value value = Field(env, attr, "value");
+  const bool list = type != TF_ATTR_SHAPE && IsArray(env, value);
+  switch (type) {
+    case TF_ATTR_STRING:
+      if (list) {
+        const auto texts = ReadList(env, value, ReadString);
+        std::vector<const void*> data;
+        std::vector<size_t> lengths;
+        for (const auto& text : texts) data.push_back(text.data()), lengths.push_back(text.size());
+        TF_SetAttrStringList(op, name.c_str(), data.data(), lengths.data(), static_cast<int>(data.size()));
+      } else {
+        const std::string text = ReadString(env, value);
+        TF_SetAttrString(op, name.c_str(), text.data(), text.size());
+      }
+      break;
+    case TF_ATTR_INT:
+      if (list) {
+        const auto ints = ReadList(env, value, ReadInt);
+        TF_SetAttrIntList(op, name.c_str(), ints.data(), static_cast<int>(ints.size()));
+      } else {
+        TF_SetAttrInt(op, name.c_str(), ReadInt(env, value));
+      }
+      break;
+    case TF_ATTR_FLOAT:
+      if (list) {
+        const auto doubles = ReadList(env, value, ReadDouble);
+        const std::vector<float> floats(doubles.begin(), doubles.end());
+        TF_SetAttrFloatList(op, name.c_str(), floats.data(), static_cast<int>(floats.size()));
+      } else {
+        TF_SetAttrFloat(op, name.c_str(), static_cast<float>(ReadDouble(env, value)));
+      }
+      break;
+    case TF_ATTR_BOOL:
+      if (list) {
+        const auto bools = ReadList(env, value, ReadBool);
+        const std::vector<unsigned char> bytes(bools.begin(), bools.end());
+        TF_SetAttrBoolList(op, name.c_str(), bytes.data(), static_cast<int>(bytes.size()));
+      } else {
+        TF_SetAttrBool(op, name.c_str(), ReadBool(env, value));
+      }
+      break;
+    case TF_ATTR_TYPE:
+      if (list) {
+        const auto ints = ReadList(env, value, ReadInt);
+        std::vector<TF_DataType> types;
+        for (int64_t i : ints) types.push_back(static_cast<TF_DataType>(i));
+        TF_SetAttrTypeList(op, name.c_str(), types.data(), static_cast<int>(types.size()));
+      } else {
+        TF_SetAttrType(op, name.c_str(), static_cast<TF_DataType>(ReadInt(env, value)));
+      }
+      break;
+    case TF_ATTR_SHAPE: {
+      const auto dims = ReadList(env, value, ReadInt);
+      TF_SetAttrShape(op, name.c_str(), dims.data(), static_cast<int>(dims.size()));
+      break;
+    }
+    default:
+      throw std::runtime_error("attribute '" + name + "' has an unknown type");
+  }
+}
+
+// The flat list of inputs, divided as the op declares them: `values` of ConcatV2 is a list, its `axis` is not.
+void AddInputs(TF_OperationDescription* description, const tensorflow::OpDef& op, const std::vector<TF_Output>& inputs) {
+  size_t single = 0, lists = 0;
+  for (const auto& arg : op.input_arg()) (arg.number_attr().empty() && arg.type_list_attr().empty() ? single : lists)++;
+  if (inputs.size() < single || (lists == 0 && inputs.size() != single)) {
+    throw std::runtime_error(op.name() + " takes " + std::to_string(single) + " inputs, not " + std::to_string(inputs.size()));
+  }
+  const size_t length = lists ? (inputs.size() - single) / lists : 0;  // no op that tfjs-node runs has lists of unequal length
+  size_t at = 0;
+  for (const auto& arg : op.input_arg()) {
+    if (arg.number_attr().empty() && arg.type_list_attr().empty()) {
+      TF_AddInput(description, inputs[at++]);
+    } else {
+      TF_AddInputList(description, &inputs[at], static_cast<int>(length));
+      at += length;
+    }
+  }
+}
+
+// [{endpoint, dtype, shape}] of an operation's outputs. An unknown dimension is −1, an unknown rank null.
+napi_value Outputs(napi_env env, Graph& graph, TF_Operation* operation) {
+  std::vector<int> indices(TF_OperationNumOutputs(operation));
+  for (size_t i = 0; i < indices.size(); i++) indices[i] = static_cast<int>(i);
+  return Array(env, indices, [&](int index) {
+    const TF_Output output{operation, index};
+    graph.endpoints.push_back(output);
+    Status status;
+    const int rank = TF_GraphGetTensorNumDims(graph.graph, output, status);
+    Check(status);
+    napi_value shape;
+    Check(env, napi_get_null(env, &shape));
+    if (rank >= 0) {
+      std::vector<int64_t> dims(rank);
+      TF_GraphGetTensorShape(graph.graph, output, dims.data(), rank, status);
+      Check(status);
+      shape = Array(env, dims, [&](int64_t dim) { return Int(env, dim); });
+    }
+    return Record(env, {{"endpoint", Int(env, static_cast<int64_t>(graph.endpoints.size()) - 1)},
+                        {"dtype", Int(env, TF_OperationOutputType(output))},
+                        {"shape", shape}});
+  });
+}
+
+// graphNew() → graph
+napi_value GraphNew(napi_env env, napi_value*) { return Wrap(env, new Graph()); }
+
+// graphOp(graph, op, name, attrs, endpoints) → outputs
+napi_value GraphOp(napi_env env, napi_value* args) {
+  Graph& graph = Unwrap<Graph>(env, args[0]);
+  const std::string op = ReadString(env, args[1]), name = ReadString(env, args[2]);
+  const tensorflow::OpDef* definition;
+  Check(tensorflow::OpRegistry::Global()->LookUpOpDef(op, &definition));
+  const auto inputs = ReadList(env, args[4], [&](napi_env e, napi_value value) { return graph.endpoints.at(ReadInt(e, value)); });
+  TF_OperationDescription* description = TF_NewOperation(graph.graph, op.c_str(), name.c_str());
+  AddInputs(description, *definition, inputs);
+  ReadList(env, args[3], [&](napi_env e, napi_value attr) { return SetAttr(e, description, attr), 0; });
+  Status status;
+  TF_Operation* operation = TF_FinishOperation(description, status);
+  Check(status);
+  return Outputs(env, graph, operation);
+}
+
+// graphConst(graph, name, dtype, shape, typedArray) → outputs. Two words of an Int32Array make an int64, as in tfjs-node.
+napi_value GraphConst(napi_env env, napi_value* args) {
+  Graph& graph = Unwrap<Graph>(env, args[0]);
+  const std::string name = ReadString(env, args[1]);
+  const auto dtype = static_cast<TF_DataType>(ReadInt(env, args[2]));
+  const auto shape = ReadList(env, args[3], ReadInt);
+  napi_typedarray_type type;
+  size_t length;
+  void* data;
+  Check(env, napi_get_typedarray_info(env, args[4], &type, &length, &data, nullptr, nullptr));
+  size_t elements = 1;
+  for (int64_t dim : shape) elements *= dim;
+  const size_t bytes = elements * TF_DataTypeSize(dtype);
+  if (length * (type == napi_uint8_array ? 1 : type == napi_bigint64_array ? 8 : 4) != bytes) throw std::runtime_error("values do not match the shape of the constant");
+  std::unique_ptr<TF_Tensor, void (*)(TF_Tensor*)> tensor(TF_AllocateTensor(dtype, shape.data(), static_cast<int>(shape.size()), bytes), TF_DeleteTensor);
+  if (bytes) memcpy(TF_TensorData(tensor.get()), data, bytes);
+  Status status;
+  TF_OperationDescription* description = TF_NewOperation(graph.graph, "Const", name.c_str());
+  TF_SetAttrType(description, "dtype", dtype);
+  TF_SetAttrTensor(description, "value", tensor.get(), status);
+  TF_Operation* operation = TF_FinishOperation(description, status);
+  Check(status);
+  return Outputs(env, graph, operation);
+}
+
+// graphDef(graph) → Buffer, a serialised GraphDef
+napi_value GraphDefBytes(napi_env env, napi_value* args) {
+  Status status;
+  std::unique_ptr<TF_Buffer, void (*)(TF_Buffer*)> buffer(TF_NewBuffer(), TF_DeleteBuffer);
+  TF_GraphToGraphDef(Unwrap<Graph>(env, args[0]).graph, buffer.get(), status);
+  Check(status);
+  napi_value result;
+  Check(env, napi_create_buffer_copy(env, buffer->length, buffer->data, nullptr, &result));
+  return result;
+}
+
+// graphDelete(graph)
+napi_value GraphDelete(napi_env env, napi_value* args) {
+  Holder<Graph>(env, args[0]).reset();
+  return nullptr;
+}
+
+// ---- Sessions ----
+
+struct Session {
+  std::unique_ptr<tensorflow::Session> session;
+  tensorflow::CallableOptions options;
+  tensorflow::Session::CallableHandle callable;
+  ~Session() {
+    if (session) session->Close().IgnoreError();
+  }
+};
+
+// sessionNew(graphDef, feeds, fetches, {intraOpThreads, interOpThreads}) → session. Feeds and fetches are 'node:0' names.
+napi_value SessionNew(napi_env env, napi_value* args) {
+  void* data;
+  size_t length;
+  Check(env, napi_get_buffer_info(env, args[0], &data, &length));
+  tensorflow::GraphDef graph;
+  if (!graph.ParseFromArray(data, static_cast<int>(length))) throw std::runtime_error("not a GraphDef");
+  tensorflow::SessionOptions options;
+  options.config.set_intra_op_parallelism_threads(static_cast<int>(ReadInt(env, Field(env, args[3], "intraOpThreads"))));
+  options.config.set_inter_op_parallelism_threads(static_cast<int>(ReadInt(env, Field(env, args[3], "interOpThreads"))));
+  auto session = std::make_unique<Session>();
+  session->session.reset(tensorflow::NewSession(options));
+  Check(session->session->Create(std::move(graph)));
+  for (const auto& feed : ReadList(env, args[1], ReadString)) session->options.add_feed(feed);
+  for (const auto& fetch : ReadList(env, args[2], ReadString)) session->options.add_fetch(fetch);
+  Check(session->session->MakeCallable(session->options, &session->callable));
+  return Wrap(env, session.release());
+}
+
+std::vector<tensorflow::Tensor> Feeds(napi_env env, napi_value ids) {
+  const auto list = ReadList(env, ids, ReadInt);
+  std::vector<tensorflow::Tensor> feeds(list.size());
+  Status status;
+  for (size_t i = 0; i < list.size(); i++) {
+    std::unique_ptr<TF_Tensor, void (*)(TF_Tensor*)> tensor(TFE_TensorHandleResolve(Handle(env, list[i]), status), TF_DeleteTensor);
+    Check(status);
+    Check(tensorflow::TF_TensorToTensor(tensor.get(), &feeds[i]));
+  }
+  return feeds;
+}
+
+// The results as tensors of tfjs-node's backend; they share TensorFlow's buffers.
+napi_value Fetched(napi_env env, const std::vector<tensorflow::Tensor>& results) {
+  return Array(env, results, [&](const tensorflow::Tensor& result) {
+    absl::Status converted;
+    std::unique_ptr<TF_Tensor, void (*)(TF_Tensor*)> tensor(tensorflow::TF_TensorFromTensor(result, &converted), TF_DeleteTensor);
+    Check(converted);
+    Status status;
+    TFE_TensorHandle* handle = TFE_NewTensorHandle(tensor.get(), status);
+    Check(status);
+    return (Backend(env)->*Get(OutputInfo()))(env, handle);
+  });
+}
+
+// sessionRun(session, tensorIds) → [{id, dtype, shape}]
+napi_value SessionRun(napi_env env, napi_value* args) {
+  Session& session = Unwrap<Session>(env, args[0]);
+  std::vector<tensorflow::Tensor> results;
+  Check(session.session->RunCallable(session.callable, Feeds(env, args[1]), &results, nullptr));
+  return Fetched(env, results);
+}
+
+// sessionProfile(session, tensorIds) → [{node, op, thread, start, duration}] of one run, in microseconds
+napi_value SessionProfile(napi_env env, napi_value* args) {
+  Session& session = Unwrap<Session>(env, args[0]);
+  tensorflow::CallableOptions options = session.options;
+  options.mutable_run_options()->set_trace_level(tensorflow::RunOptions::FULL_TRACE);
+  tensorflow::Session::CallableHandle callable;
+  Check(session.session->MakeCallable(options, &callable));
+  std::vector<tensorflow::Tensor> results;
+  tensorflow::RunMetadata metadata;
+  const absl::Status ran = session.session->RunCallable(callable, Feeds(env, args[1]), &results, &metadata);
+  session.session->ReleaseCallable(callable).IgnoreError();
+  Check(ran);
+  std::vector<const tensorflow::NodeExecStats*> nodes;
+  for (const auto& device : metadata.step_stats().dev_stats()) {
+    for (const auto& node : device.node_stats()) nodes.push_back(&node);
+  }
+  return Array(env, nodes, [&](const tensorflow::NodeExecStats* node) {
+    return Record(env, {{"node", Text(env, node->node_name())},
+                        {"label", Text(env, node->timeline_label())},
+                        {"thread", Int(env, node->thread_id())},
+                        {"start", Int(env, node->all_start_micros() + node->op_start_rel_micros())},
+                        {"duration", Int(env, node->op_end_rel_micros() - node->op_start_rel_micros())}});
+  });
+}
+
+// sessionDelete(session)
+napi_value SessionDelete(napi_env env, napi_value* args) {
+  Holder<Session>(env, args[0]).reset();
+  return nullptr;
+}
+
+template <napi_value (*function)(napi_env, napi_value*)>
+napi_value Call(napi_env env, napi_callback_info info) {
+  napi_value args[5] = {};
+  size_t count = 5;
+  try {
+    Check(env, napi_get_cb_info(env, info, &count, args, nullptr, nullptr));
+    return function(env, args);
+  } catch (const Pending&) {
+  } catch (const std::exception& error) {
+    napi_throw_error(env, nullptr, error.what());
+  }
+  return nullptr;
+}
+
+template <napi_value (*function)(napi_env, napi_value*)>
+void Export(napi_env env, napi_value exports, const char* name) {
+  napi_value value;
+  napi_create_function(env, name, NAPI_AUTO_LENGTH, Call<function>, nullptr, &value);
+  napi_set_named_property(env, exports, name, value);
+}
+
+}  // namespace
+
+NAPI_MODULE_INIT() {
+  absl::SetMinLogLevel(absl::LogSeverityAtLeast::kError);  // TF_CPP_MIN_LOG_LEVEL does not reach all that TensorFlow logs
+  exports = tfnodejs::InitTFNodeJSBinding(env, exports);
+  Export<GraphNew>(env, exports, "graphNew");
+  Export<GraphOp>(env, exports, "graphOp");
+  Export<GraphConst>(env, exports, "graphConst");
+  Export<GraphDefBytes>(env, exports, "graphDef");
+  Export<GraphDelete>(env, exports, "graphDelete");
+  Export<SessionNew>(env, exports, "sessionNew");
+  Export<SessionRun>(env, exports, "sessionRun");
+  Export<SessionProfile>(env, exports, "sessionProfile");
+  Export<SessionDelete>(env, exports, "sessionDelete");
+  return exports;
+}
