@@ -22,6 +22,7 @@ export interface Trace extends Graph {
 interface Engine {
   state: { registeredVariables: Record<string, TensorFlow.Variable> };
   disposeTensor(tensor: Tensor): void;
+  disposeVariable(variable: TensorFlow.Variable): void;
   trackTensor(tensor: Tensor, backend: unknown): void;
   nextTensorId(): number;
 }
@@ -85,12 +86,15 @@ class Tracer {
           : Array.isArray(tree) ? tree.map(replace)
           : Object.fromEntries(Object.entries(tree).map(([key, child]) => [key, replace(child as Tree)]));
         this.arguments = new Set(own);
-        trace.result = (fn as (...args: Tree[]) => Tree)(...args.map(replace));
-        this.arguments.clear();
+        try {
+          trace.result = (fn as (...args: Tree[]) => Tree)(...args.map(replace));
+        } finally {
+          this.arguments.clear();
+        }
         trace.assigned = [...this.oldDataIds].filter(([variable, dataId]) => variable.dataId !== dataId).map(([variable]) => variable);
         const made = Object.values(this.engine.state.registeredVariables).find(variable => !this.oldDataIds.has(variable));
         if (made) {
-          made.dispose();
+          delete this.engine.state.registeredVariables[made.name];
           throw new TraceError(`The function makes the variable '${made.name}' while it is compiled: make it before, or return its value.`);
         }
         trace.outputs = [...flatten(trace.result).leaves, ...trace.assigned].map(tensor => this.fetchable(this.outputOf(tensor)));
@@ -105,7 +109,7 @@ class Tracer {
   private patch(): () => void {
     const { backend, engine, real } = this;
     const { getInputTensorIds, move, readSync } = backend;
-    const { disposeTensor, trackTensor } = engine;
+    const { disposeTensor, disposeVariable, trackTensor } = engine;
     const made: Tensor[] = [];
     const { random } = Math;
     const hadOwn = (key: string) => Object.prototype.hasOwnProperty.call(backend, key);
@@ -132,11 +136,15 @@ class Tracer {
       const what = op === undefined || op === 'Placeholder' ? 'a tensor from outside' : `the result of ${op}`;
       throw new TraceError(`The compiled function reads the value of ${what} (dataSync, arraySync or data)${callerLine()}: it would be frozen into the graph. Return the tensor and read it outside.`);
     };
+    const refuseDisposal = () => {
+      throw new TraceError(`The compiled function disposes a tensor from outside${callerLine()}: dispose it after the call.`);
+    };
     engine.disposeTensor = tensor => {
       if (tensor.id >= this.firstTensorId && !this.arguments.has(tensor)) return disposeTensor.call(engine, tensor);
       if (tensor instanceof tf.Variable) return; // being assigned: its old value stays until the graph has run
-      throw new TraceError(`The compiled function disposes a tensor from outside${callerLine()}: dispose it after the call.`);
+      return refuseDisposal();
     };
+    engine.disposeVariable = refuseDisposal;
     engine.trackTensor = (tensor, owner) => {
       made.push(tensor);
       trackTensor.call(engine, tensor, owner);
@@ -150,7 +158,7 @@ class Tracer {
         disposeTensor.call(engine, variable);
         variable.dataId = dataId;
       }
-      Object.assign(engine, { disposeTensor, trackTensor });
+      Object.assign(engine, { disposeTensor, disposeVariable, trackTensor });
       for (const tensor of made) if (!tensor.isDisposed && !(tensor instanceof tf.Variable) && !this.captured.includes(tensor)) tensor.dispose();
       backend.binding = real;
       Math.random = random;
