@@ -1,4 +1,5 @@
 import { Command, CommanderError } from 'commander';
+import { ensureEngine } from '../lib/engine/install';
 import { UserError } from '../lib/errors';
 
 /**
@@ -6,15 +7,27 @@ import { UserError } from '../lib/errors';
  * A command is a module that adds itself to the program; it is loaded only when it runs.
  */
 const COMMANDS: Record<string, () => Promise<{ register(program: Command): void }>> = {
+  setup: () => import('./setup'),
+  doctor: () => import('./doctor'),
 };
+
+/** Commands that work before there is an engine; the others load one as soon as they are imported. */
+const WITHOUT_ENGINE = ['setup', 'doctor'];
 
 async function main(argv: string[]): Promise<void> {
   const program = new Command('edgevit').exitOverride().configureOutput({ outputError: () => {} });
   const load = COMMANDS[argv[0] ?? ''];
   if (!load) throw new UserError(`Unknown command '${argv[0] ?? ''}': allowed are ${Object.keys(COMMANDS).join(', ')}.`);
+  if (!WITHOUT_ENGINE.includes(argv[0]) && !argv.includes('--help')) await ensureEngine();
   (await load()).register(program);
   await program.parseAsync(argv, { from: 'user' });
 }
+
+// A reader that goes away, as `| head` does, is no error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit();
+});
 
 main(process.argv.slice(2)).catch((error: unknown) => {
   if (error instanceof CommanderError) {

@@ -1,0 +1,123 @@
+import { existsSync, readdirSync, readFileSync, statSync, statfsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import * as os from 'node:os';
+import { join } from 'node:path';
+import { ADDON, findCompiler, probe } from './addon';
+import { currentEngine, JS_ASKED, type Engine } from './install';
+import { cacheFolder, execute, Obstacle } from './system';
+import { findPip } from './wheel';
+
+/** One line of the doctor's report. */
+export interface Finding {
+  name: string;
+  value: string;
+  /** What is wrong and what to do about it. */
+  advice?: string;
+  /** Whether the lab cannot do its work before that is done. */
+  serious?: boolean;
+}
+
+const require = createRequire(__filename);
+const versionOf = (name: string): string => (require(`${name}/package.json`) as { version: string }).version;
+const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`;
+
+/** Looks at the machine, the engine and the tools around it, and changes nothing. `root` is the folder of this checkout. */
+export async function examine(root: string): Promise<Finding[]> {
+  const engine = JS_ASKED ?? currentEngine();
+  const [npm, addon, python, pip, compiler] = await Promise.all([
+    execute('npm', ['--version']),
+    existsSync(ADDON) ? probe(ADDON) : undefined,
+    execute('python3', ['--version']),
+    versionLine(findPip),
+    versionLine(async () => [await findCompiler()]),
+  ]);
+  const settingUp = engine?.kind !== 'tensorflow';
+  return [
+    nodeFinding(root),
+    { name: 'npm', value: npm.code === 0 ? npm.output.trim() : 'not found' },
+    { name: 'tfjs', value: `${versionOf('@tensorflow/tfjs')}, tfjs-node ${versionOf('@tensorflow/tfjs-node')}` },
+    { name: 'TensorFlow', value: addon?.version ?? 'none' },
+    engineFinding(engine),
+    addonFinding(addon),
+    threadsFinding(),
+    { name: 'system', value: `${os.type()} ${os.release()} on ${process.arch}` },
+    { name: 'processor', value: `${os.cpus()[0]?.model.trim() ?? 'unknown'}, ${os.availableParallelism()} cores` },
+    { name: 'memory', value: `${gigabytes(os.totalmem())}, ${gigabytes(os.freemem())} of it free` },
+    cacheFinding(),
+    { name: 'Python', value: python.code === 0 ? python.output.trim().replace('Python ', '') : 'not found' },
+    toolFinding('pip', pip, settingUp),
+    toolFinding('compiler', compiler, settingUp),
+    kernelFinding(root),
+  ];
+}
+
+/** What a tool says of its version in one line, or why there is no such tool. */
+async function versionLine(find: () => Promise<string[]>): Promise<string | Obstacle> {
+  try {
+    const [command, ...args] = await find();
+    return (await execute(command, [...args, '--version'])).output.split('\n')[0];
+  } catch (error) {
+    if (error instanceof Obstacle) return error;
+    throw error;
+  }
+}
+
+function nodeFinding(root: string): Finding {
+  const { engines } = require(join(root, 'package.json')) as { engines: { node: string } };
+  const numbers = (version: string): number[] => version.replace(/^\D+/, '').split('.').map(Number);
+  const [major, minor] = numbers(process.version);
+  const [leastMajor, leastMinor] = numbers(engines.node);
+  if (major > leastMajor || (major === leastMajor && minor >= leastMinor)) return { name: 'Node', value: process.version };
+  return { name: 'Node', value: process.version, advice: `Node ${leastMajor}.${leastMinor} or newer is needed.`, serious: true };
+}
+
+function engineFinding(engine: Engine | undefined): Finding {
+  const name = 'engine';
+  if (!engine) return { name, value: 'not set up for the sources as they are now', advice: 'Run `npm run setup`.', serious: true };
+  if (engine.kind === 'tensorflow' || engine === JS_ASKED) return { name, value: engine.description };
+  return { name, value: engine.description, advice: 'Mend what is named here, then run `npm run setup`.', serious: true };
+}
+
+function addonFinding(probed: { obstacle?: Obstacle } | undefined): Finding {
+  if (!probed) return { name: 'addon', value: 'none' };
+  const value = `${ADDON}, ${probed.obstacle ? 'does not load' : 'loads'}`;
+  return { name: 'addon', value, advice: probed.obstacle?.message, serious: Boolean(probed.obstacle) };
+}
+
+/** How many threads TensorFlow takes inside an op and across ops, and OpenMP where the library uses it. */
+function threadsFinding(): Finding {
+  const names = ['TF_NUM_INTRAOP_THREADS', 'TF_NUM_INTEROP_THREADS', 'OMP_NUM_THREADS'];
+  const set = names.filter(name => process.env[name] !== undefined);
+  const odd = set.filter(name => !/^[1-9]\d*$/.test(process.env[name] ?? ''));
+  const value = set.length ? set.map(name => `${name}=${process.env[name]}`).join(' ') : `one per core, ${os.availableParallelism()} (none of ${names.join(', ')} is set)`;
+  return { name: 'threads', value, advice: odd.length ? `${odd.join(' and ')} should be a whole number above 0.` : undefined, serious: odd.length > 0 };
+}
+
+function cacheFinding(): Finding {
+  const cache = cacheFolder();
+  if (!existsSync(cache)) return { name: 'cache', value: `${cache}, not made yet` };
+  const { bavail, bsize } = statfsSync(cache);
+  return { name: 'cache', value: `${cache}, ${gigabytes(sizeOf(cache))}, ${gigabytes(bavail * bsize)} free on its disk` };
+}
+
+function sizeOf(path: string): number {
+  const entry = statSync(path, { throwIfNoEntry: false }); // a setup that runs right now may have removed it
+  if (!entry?.isDirectory()) return entry?.size ?? 0;
+  return readdirSync(path).reduce((sum, name) => sum + sizeOf(join(path, name)), 0);
+}
+
+function toolFinding(name: string, version: string | Obstacle, settingUp: boolean): Finding {
+  if (typeof version === 'string') return { name, value: version };
+  return settingUp ? { name, value: 'not found', advice: version.message, serious: true } : { name, value: 'not found, and not needed while the engine is in place' };
+}
+
+/** Whether a Jupyter here would find the notebooks' kernel: a kernel.json that starts something of this checkout. */
+function kernelFinding(root: string): Finding {
+  const user = process.platform === 'darwin' ? 'Library/Jupyter' : '.local/share/jupyter';
+  const folders = [join(root, '.jupyter'), process.env.JUPYTER_DATA_DIR ?? join(os.homedir(), user)];
+  const files = folders.filter(folder => existsSync(folder)).flatMap(folder =>
+    readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter(name => name.endsWith('kernel.json')).map(name => join(folder, name)));
+  const ours = files.filter(file => readFileSync(file, 'utf8').includes(root));
+  if (ours.length) return { name: 'Jupyter kernel', value: ours.join(', ') };
+  return { name: 'Jupyter kernel', value: 'not registered', advice: 'Run `npm run kernel` if you want the notebooks.' };
+}

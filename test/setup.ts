@@ -1,0 +1,6 @@
+import { ensureEngine } from '../lib/engine/install';
+
+/** Vitest's global set-up: `npm ci && npm test` installs the engine first, so that every test file finds it. */
+export default async function setup(): Promise<void> {
+  await ensureEngine();
+}

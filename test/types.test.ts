@@ -1,0 +1,11 @@
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { execute } from '../lib/engine/system';
+
+test('the types are right', async () => {
+  const root = join(__dirname, '..');
+  // By its path: tslab's compiler package, TypeScript 5.0, claims the name `tsc` too.
+  const { code, output } = await execute(process.execPath, ['node_modules/typescript/bin/tsc', '-p', '.'], { cwd: root });
+  expect(output).toBe('');
+  expect(code).toBe(0);
+});
