@@ -1,8 +1,8 @@
 import type { EdgeViTConfig } from './config';
 import { tf, type Tensor, type Tensor4D } from './engine/tf';
 import {
-  attention, batchNorm, conv2d, depthwiseConv, depthwiseTransposedConv, dropPath, gelu, groupNorm, layerNorm, linear,
-  sampleTopLeft, upsampleBilinear, upsampleNearest,
+  attention, batchNorm, conv2d, depthwiseConv, depthwiseTransposedConv, dropPath, groupNorm, layerNorm, linear,
+  sampleTopLeft, upsampleBilinear, upsampleNearest, type Residual,
 } from './layers';
 import type { Layer, Scope } from './module';
 
@@ -46,14 +46,14 @@ export function localAgg(scope: Scope, config: BlockConfig): Layer {
   const conv2 = conv2d(scope.at('conv2'), dim, dim, 1, { bias });
   const attn = depthwiseConv(scope.at('attn'), dim, config.localAggKernel, { bias });
   const attnNorm = config.localAggNorm ? batchNorm(scope.at('attn_norm'), dim, norms) : identity;
-  const dropPath1 = dropPath(scope, config.dropPath);
+  const residual1 = dropPath(scope, config.dropPath);
   const norm2 = config.preNorm ? batchNorm(scope.at('norm2'), dim, norms) : identity;
   const mlp = feedForward(scope.at('mlp'), dim, config, 'CMlp');
-  const dropPath2 = dropPath(scope, config.dropPath);
+  const residual2 = dropPath(scope, config.dropPath);
   return scope.layer('LocalAgg', (x, ctx) => {
     x = tf.add(x, posEmbed(x, ctx));
-    x = tf.add(x, dropPath1(conv2(attnNorm(attn(conv1(norm1(x, ctx), ctx), ctx), ctx), ctx), ctx));
-    return tf.add(x, dropPath2(mlp(norm2(x, ctx), ctx), ctx));
+    x = residual1(x, conv2(attnNorm(attn(conv1(norm1(x, ctx), ctx), ctx), ctx), ctx), ctx);
+    return residual2(x, mlp(norm2(x, ctx), ctx), ctx);
   });
 }
 
@@ -110,16 +110,16 @@ function localPropagation(scope: Scope, config: BlockConfig): Layer {
  */
 export function feedForward(scope: Scope, dim: number, { mlpRatio, bias }: Pick<BlockConfig, 'mlpRatio' | 'bias'>, kind: 'CMlp' | 'Mlp'): Layer {
   const hidden = Math.floor(dim * mlpRatio);
-  const dense = (name: string, from: number, to: number) =>
-    kind === 'CMlp' ? conv2d(scope.at(name), from, to, 1, { bias }) : linear(scope.at(name), from, to, { bias });
-  const fc1 = dense('fc1', dim, hidden);
+  const dense = (name: string, from: number, to: number, activation?: 'gelu') =>
+    kind === 'CMlp' ? conv2d(scope.at(name), from, to, 1, { bias, activation }) : linear(scope.at(name), from, to, { bias, activation });
+  const fc1 = dense('fc1', dim, hidden, 'gelu');
   const fc2 = dense('fc2', hidden, dim);
-  return scope.layer(kind, (x, ctx) => fc2(gelu(fc1(x, ctx)), ctx));
+  return scope.layer(kind, (x, ctx) => fc2(fc1(x, ctx), ctx));
 }
 
-/** x + drop(branch(norm(x))). */
-export function residual(norm: Layer, branch: Layer, drop: Layer): Layer {
-  return (x, ctx) => tf.add(x, drop(branch(norm(x, ctx), ctx), ctx));
+/** x + branch(norm(x)), with drop path. */
+export function residual(norm: Layer, branch: Layer, add: Residual): Layer {
+  return (x, ctx) => add(x, branch(norm(x, ctx), ctx), ctx);
 }
 
 const tokenNorm = (scope: Scope, dim: number, config: Pick<EdgeViTConfig, 'norm' | 'normEps'>): Layer =>

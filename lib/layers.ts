@@ -1,6 +1,7 @@
+import * as fused from './engine/fused';
 import { tf, type Tensor, type Tensor4D } from './engine/tf';
 import { UserError } from './errors';
-import type { Init, Layer, Scope } from './module';
+import type { Context, Init, Layer, Scope } from './module';
 
 /**
  * The primitives that all models are made of, one place for each. Activations are [b, h, w, c] or [b, n, c].
@@ -21,6 +22,8 @@ const ONES: Init = { constant: 1 };
 
 export interface WeightOptions {
   bias?: boolean;
+  /** Applied to the result, in one pass with the bias. */
+  activation?: 'gelu';
   weightInit?: Init;
   biasInit?: Init;
 }
@@ -33,25 +36,30 @@ export interface ConvOptions extends WeightOptions {
 
 /** [b, …, in] → [b, …, out]. */
 export function linear(scope: Scope, inDim: number, outDim: number, options: WeightOptions = {}): Layer {
-  const { bias = true, weightInit = TRUNC_NORMAL, biasInit = ZEROS } = options;
+  const { bias = true, activation, weightInit = TRUNC_NORMAL, biasInit = ZEROS } = options;
   const weight = scope.param('weight', [inDim, outDim], 'linear', weightInit);
   const shift = bias ? scope.param('bias', [outDim], 'plain', biasInit) : undefined;
   return scope.layer('Linear', (x, ctx) => {
     const rows = tf.matMul(tf.reshape(x, [-1, inDim]), weight(ctx));
-    return tf.reshape(shift ? tf.add(rows, shift(ctx)) : rows, [...x.shape.slice(0, -1), outDim]);
+    return tf.reshape(finish(rows, shift?.(ctx), activation), [...x.shape.slice(0, -1), outDim]);
   });
 }
 
 /** [b, h, w, in] → [b, h', w', out]. */
 export function conv2d(scope: Scope, inDim: number, outDim: number, kernel: number, options: ConvOptions = {}): Layer {
   const fanIn = inDim * kernel * kernel;
-  const { stride = 1, padding = (kernel - 1) / 2, bias = true, weightInit = torchDefault(fanIn), biasInit = torchDefault(fanIn) } = options;
+  const { stride = 1, padding = (kernel - 1) / 2, bias = true, activation, weightInit = torchDefault(fanIn), biasInit = torchDefault(fanIn) } = options;
   const weight = scope.param('weight', [kernel, kernel, inDim, outDim], 'conv', weightInit);
   const shift = bias ? scope.param('bias', [outDim], 'plain', biasInit) : undefined;
   return scope.layer('Conv2D', (x, ctx) => {
-    const y = tf.conv2d(pad(x, padding), weight(ctx) as Tensor4D, stride, 'valid');
-    return shift ? tf.add(y, shift(ctx)) : y;
+    return finish(tf.conv2d(pad(x, padding), weight(ctx) as Tensor4D, stride, 'valid'), shift?.(ctx), activation);
   });
+}
+
+/** Bias and activation of a product. */
+function finish(x: Tensor, bias: Tensor | undefined, activation?: 'gelu'): Tensor {
+  if (activation === 'gelu') return fused.biasGelu(x, bias ?? tf.zeros([x.shape[x.rank - 1]!]));
+  return bias ? fused.addBias(x, bias) : x;
 }
 
 /** One kernel per channel: [b, h, w, c] → [b, h', w', c]. */
@@ -63,9 +71,9 @@ export function depthwiseConv(scope: Scope, dim: number, kernel: number, options
   const same = stride === 1 && padding === (kernel - 1) / 2;
   return scope.layer('Conv2D', (x, ctx) => {
     const y = same
-      ? tf.depthwiseConv2d(x as Tensor4D, weight(ctx) as Tensor4D, 1, 'same')
+      ? fused.depthwiseConv(x, weight(ctx))
       : tf.depthwiseConv2d(pad(x, padding), weight(ctx) as Tensor4D, stride, 'valid');
-    return shift ? tf.add(y, shift(ctx)) : y;
+    return finish(y, shift?.(ctx));
   });
 }
 
@@ -83,19 +91,13 @@ export function depthwiseTransposedConv(scope: Scope, dim: number, rate: number,
   const { weightInit = torchDefault(rate * rate), biasInit = torchDefault(rate * rate) } = options;
   const weight = scope.param('weight', [rate, rate, dim], 'localProp', weightInit);
   const bias = scope.param('bias', [dim], 'plain', biasInit);
-  return scope.layer('Conv2DTranspose', (x, ctx) => tf.add(fillWindows(x, weight(ctx)), bias(ctx)));
-}
-
-/** [b, h, w, c] times a kernel [r, r, c] per pixel → [b, h·r, w·r, c]. */
-function fillWindows(x: Tensor, kernel: Tensor): Tensor {
-  const [b, h, w, c] = x.shape;
-  const r = kernel.shape[0];
-  return tf.reshape(tf.mul(tf.reshape(x, [b, h, 1, w, 1, c]), tf.reshape(kernel, [1, 1, r, 1, r, c])), [b, h * r, w * r, c]);
+  return scope.layer('Conv2DTranspose', (x, ctx) => fused.localProp(x, weight(ctx), bias(ctx)));
 }
 
 /** [b, h, w, c] → [b, h·r, w·r, c] by repeating each pixel. */
 export function upsampleNearest(x: Tensor, rate: number): Tensor {
-  return fillWindows(x, tf.ones([rate, rate, x.shape[3]!]));
+  const c = x.shape[3]!;
+  return fused.localProp(x, tf.ones([rate, rate, c]), tf.zeros([c]));
 }
 
 /**
@@ -130,7 +132,7 @@ export function sampleTopLeft(x: Tensor, rate: number): Tensor {
 export function layerNorm(scope: Scope, dim: number, eps: number): Layer {
   const weight = scope.param('weight', [dim], 'plain', ONES);
   const bias = scope.param('bias', [dim], 'plain', ZEROS);
-  return scope.layer('LayerNorm', (x, ctx) => tf.add(tf.mul(standardise(x, [-1], eps), weight(ctx)), bias(ctx)));
+  return scope.layer('LayerNorm', (x, ctx) => fused.layerNorm(x, weight(ctx), bias(ctx), eps));
 }
 
 /** Over a whole picture [b, h, w, c] (a group norm of one group), with weight and bias per channel. */
@@ -170,19 +172,11 @@ export function batchNorm(scope: Scope, dim: number, options: BatchNormOptions =
     }
     const n = x.size / dim;
     if (n < 2) throw new UserError(`Batch norm '${scope.path}' cannot train on one value per channel: use a larger batch or larger pictures.`);
-    const axes = [0, 1, 2];
-    const mean = tf.mean(x, axes);
-    const centred = tf.sub(x, mean);
-    const variance = tf.mean(tf.square(centred), axes);
+    const { y, mean, variance } = fused.batchNorm(x, weight(ctx), bias(ctx), eps);
     ctx.updated[runningMean.name] = blend(runningMean.read(ctx), mean);
     ctx.updated[runningVar.name] = blend(runningVar.read(ctx), runningVariance === 'biased' ? variance : tf.mul(variance, n / (n - 1)));
-    return tf.add(tf.mul(centred, tf.mul(weight(ctx), tf.rsqrt(tf.add(variance, eps)))), bias(ctx));
+    return y;
   });
-}
-
-/** The exact GELU: x · Φ(x). */
-export function gelu(x: Tensor): Tensor {
-  return tf.mul(tf.mul(x, 0.5), tf.add(tf.erf(tf.mul(x, Math.SQRT1_2)), 1));
 }
 
 export interface AttentionOptions {
@@ -206,26 +200,28 @@ export function attention(scope: Scope, { heads, scale, order = 'qkv-head' }: At
   });
 }
 
-/**
- * Stochastic depth on a residual branch: in training drops it for a whole picture with probability `rate` and divides
- * what stays by 1 − rate. Takes a row of the noise only if the rate is above 0.
- */
-export function dropPath(scope: Scope, rate: number): Layer {
-  if (rate === 0) return x => x;
-  const site = scope.dropPathSite();
-  const keep = 1 - rate;
-  return (x, ctx) => {
-    if (!ctx.train) return x;
-    if (!ctx.noise) throw new Error(`Drop path at '${scope.path}' needs noise [dropPathSites, b] when training.`);
-    const b = x.shape[0];
-    const row = tf.reshape(tf.slice(ctx.noise, [site, 0], [1, b]), [b, ...x.shape.slice(1).map(() => 1)]);
-    return tf.mul(x, tf.mul(tf.floor(tf.add(row, keep)), 1 / keep));
-  };
-}
-
-/** The rates of a network's blocks: linear from 0 in the first to `rate` in the last. */
+/** Drop path rates of blocks: from 0 in the first, linearly, to the full rate in the last. */
 export function dropPathRates(blocks: number, rate: number): number[] {
   return Array.from({ length: blocks }, (_, i) => (blocks > 1 ? (rate * i) / (blocks - 1) : 0));
+}
+
+/** A residual connection: (x, branch) → x + branch, shapes equal. */
+export type Residual = (x: Tensor, branch: Tensor, ctx: Context) => Tensor;
+
+/**
+ * A residual with stochastic depth: in training drops the branch for a whole picture with probability `rate` and divides
+ * what stays by 1 − rate. Takes a row of the noise only if the rate is above 0.
+ */
+export function dropPath(scope: Scope, rate: number): Residual {
+  if (rate === 0) return (x, branch) => tf.add(x, branch);
+  const site = scope.dropPathSite();
+  const keep = 1 - rate;
+  return (x, branch, ctx) => {
+    if (!ctx.train) return tf.add(x, branch);
+    if (!ctx.noise) throw new Error(`Drop path at '${scope.path}' needs noise [dropPathSites, b] when training.`);
+    const row = tf.reshape(tf.slice(ctx.noise, [site, 0], [1, x.shape[0]]), [x.shape[0]]);
+    return fused.addScaled(x, branch, tf.mul(tf.floor(tf.add(row, keep)), 1 / keep));
+  };
 }
 
 /** [b, h, w, c] → [b, c]. */

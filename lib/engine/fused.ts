@@ -1,0 +1,152 @@
+import { hasGraphs, nodeBackend, type Attr } from './binding';
+import { tf, type Tensor, type Tensor4D } from './tf';
+
+/**
+ * Kernels of the lab's own (native/*.cc), each beside the composition of stock ops that it replaces and must equal.
+ * The composition runs on the pure-JS backend, with tfjs-node's prebuilt addon, and inside `withStockOps`.
+ */
+
+let stock = process.env.EDGEVIT_FUSED === '0';
+
+/** Runs `fn` with stock ops alone: for graphs that leave the lab (SavedModels), and to measure what the kernels buy. */
+export function withStockOps<T>(fn: () => T): T {
+  const before = stock;
+  stock = true;
+  try {
+    return fn();
+  } finally {
+    stock = before;
+  }
+}
+
+const fused = () => !stock && hasGraphs();
+
+function run(op: string, inputs: Tensor[], outputs: number, attrs: Attr[] = []): Tensor[] {
+  return nodeBackend().executeMultipleOutputs(op, attrs, inputs, outputs);
+}
+
+/** Attributes that are floats. */
+function floats(attrs: Record<string, number>): Attr[] {
+  const type = nodeBackend().binding.TF_ATTR_FLOAT;
+  return Object.entries(attrs).map(([name, value]) => ({ name, type, value }));
+}
+
+/** The custom gradient of a kernel: `backward` gets dy and what `forward` saved. */
+function differentiable(inputs: Tensor[], forward: (inputs: Tensor[]) => { value: Tensor; saved: Tensor[] }, backward: (dy: Tensor, saved: Tensor[]) => Tensor[]): Tensor {
+  const op = tf.customGrad((...args) => {
+    const save = args.pop() as unknown as (tensors: Tensor[]) => void;
+    const { value, saved } = forward(args as Tensor[]);
+    save(saved);
+    return { value, gradFunc: (dy: Tensor, tensors: Tensor[]) => backward(dy, tensors) };
+  });
+  return op(...inputs);
+}
+
+/** Over the last axis: x [..., c], weight [c], bias [c] → [..., c]; the variance is the biased one. */
+export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number): Tensor {
+  if (!fused()) {
+    const centred = tf.sub(x, tf.mean(x, -1, true));
+    const variance = tf.mean(tf.square(centred), -1, true);
+    return tf.add(tf.mul(tf.mul(centred, tf.rsqrt(tf.add(variance, eps))), weight), bias);
+  }
+  return differentiable([x, weight, bias],
+    ([x, weight, bias]) => {
+      const [y, mean, rstd] = run('LabLayerNorm', [x!, weight!, bias!], 3, floats({ eps }));
+      return { value: y!, saved: [x!, weight!, mean!, rstd!] };
+    },
+    (dy, saved) => run('LabLayerNormGrad', [dy, ...saved], 3));
+}
+
+/** Over all axes but the last, with the batch's own statistics: y [..., c], and mean and biased variance [c], which carry no gradient. */
+export function batchNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number): { y: Tensor; mean: Tensor; variance: Tensor } {
+  if (!fused()) {
+    const axes = x.shape.slice(1).map((_, i) => i);
+    const mean = tf.mean(x, axes);
+    const centred = tf.sub(x, mean);
+    const variance = tf.mean(tf.square(centred), axes);
+    return { y: tf.add(tf.mul(centred, tf.mul(weight, tf.rsqrt(tf.add(variance, eps)))), bias), mean, variance };
+  }
+  const [mean, variance] = run('LabBatchMoments', [x], 2);
+  const y = differentiable([x, weight, bias],
+    ([x, weight, bias]) => ({ value: run('LabBatchNorm', [x!, weight!, bias!, mean!, variance!], 1, floats({ eps }))[0]!, saved: [x!, weight!, mean!, variance!] }),
+    (dy, saved) => run('LabBatchNormGrad', [dy, ...saved], 3, floats({ eps })));
+  return { y, mean: mean!, variance: variance! };
+}
+
+/** x [..., c] + bias [c]. */
+export function addBias(x: Tensor, bias: Tensor): Tensor {
+  if (!fused()) return tf.add(x, bias);
+  return differentiable([x, bias],
+    ([x, bias]) => ({ value: tf.add(x!, bias!), saved: [] }),
+    dy => [dy, run('LabChannelSum', [dy], 1)[0]!]);
+}
+
+/** The exact GELU, x · Φ(x), of x [..., c] + bias [c]. */
+export function biasGelu(x: Tensor, bias: Tensor): Tensor {
+  if (!fused()) {
+    const shifted = tf.add(x, bias);
+    return tf.mul(tf.mul(shifted, 0.5), tf.add(tf.erf(tf.mul(shifted, Math.SQRT1_2)), 1));
+  }
+  return differentiable([x, bias],
+    ([x, bias]) => ({ value: run('LabBiasGelu', [x!, bias!], 1)[0]!, saved: [x!, bias!] }),
+    (dy, saved) => run('LabBiasGeluGrad', [dy, ...saved], 2));
+}
+
+/** A residual with drop path: x [b, …] + branch [b, …] · scale [b]; the scale carries no gradient. */
+export function addScaled(x: Tensor, branch: Tensor, scale: Tensor): Tensor {
+  const scaled = (branch: Tensor, scale: Tensor) => tf.mul(branch, tf.reshape(scale, [scale.size, ...branch.shape.slice(1).map(() => 1)]));
+  if (!fused()) return tf.add(x, scaled(branch, scale));
+  return differentiable([x, branch],
+    ([x, branch]) => ({ value: run('LabAddScaled', [x!, branch!, scale], 1)[0]!, saved: [scale] }),
+    (dy, [scale]) => [dy, scaled(dy, scale!)]);
+}
+
+/** Depthwise convolution at stride 1, `same` padding: x [b, h, w, c], kernel [k, k, c, 1] → [b, h, w, c]. */
+export function depthwiseConv(x: Tensor, kernel: Tensor): Tensor {
+  const conv = (x: Tensor, kernel: Tensor) => tf.depthwiseConv2d(x as Tensor4D, kernel as Tensor4D, 1, 'same');
+  const size = kernel.shape[0]!;
+  if (!fused() || (size !== 3 && size !== 5) || kernel.shape[1] !== size) return conv(x, kernel);
+  return differentiable([x, kernel],
+    ([x, kernel]) => ({ value: conv(x!, kernel!), saved: [x!, kernel!] }),
+    (dy, [x, kernel]) => [
+      tf.engine().runKernel('DepthwiseConv2dNativeBackpropInput', { dy, filter: kernel! }, { inputShape: x!.shape, strides: 1, pad: 'same', dilations: [1, 1] }) as Tensor,
+      run('LabDepthwiseFilterGrad', [x!, dy], 1, [{ name: 'kernel', type: nodeBackend().binding.TF_ATTR_INT, value: size }])[0]!,
+    ]);
+}
+
+/** Depthwise transposed convolution whose kernel is its stride: x [b, h, w, c], kernel [r, r, c], bias [c] → [b, h·r, w·r, c]. */
+export function localProp(x: Tensor, kernel: Tensor, bias: Tensor): Tensor {
+  if (!fused()) {
+    const [b, h, w, c] = x.shape as [number, number, number, number];
+    const r = kernel.shape[0]!;
+    const windows = tf.mul(tf.reshape(x, [b, h, 1, w, 1, c]), tf.reshape(kernel, [1, 1, r, 1, r, c]));
+    return tf.add(tf.reshape(windows, [b, h * r, w * r, c]), bias);
+  }
+  return differentiable([x, kernel, bias],
+    ([x, kernel, bias]) => ({ value: run('LabLocalProp', [x!, kernel!, bias!], 1)[0]!, saved: [x!, kernel!] }),
+    (dy, saved) => run('LabLocalPropGrad', [dy, ...saved], 3));
+}
+
+/** What Adam knows of a parameter; all shapes equal. */
+export interface AdamSlots {
+  param: Tensor;
+  mean: Tensor;
+  square: Tensor;
+}
+
+/**
+ * Adam's update of one parameter: m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g², p ← keep · p − step · m / (√v + ε).
+ * The scalars are tensors, so that they may change from step to step.
+ */
+export function adam({ param, mean, square }: AdamSlots, grad: Tensor, betas: { beta1: number; beta2: number }, scalars: { step: Tensor; epsilon: Tensor; keep: Tensor }): AdamSlots {
+  const { beta1, beta2 } = betas;
+  if (!fused()) {
+    const m = tf.add(tf.mul(mean, beta1), tf.mul(grad, 1 - beta1));
+    const v = tf.add(tf.mul(square, beta2), tf.mul(tf.square(grad), 1 - beta2));
+    const step = tf.mul(tf.div(m, tf.add(tf.sqrt(v), scalars.epsilon)), scalars.step);
+    return { param: tf.sub(tf.mul(param, scalars.keep), step), mean: m, square: v };
+  }
+  const attrs = floats({ beta1, beta2, rest1: 1 - beta1, rest2: 1 - beta2 });
+  const [p, m, v] = run('LabAdam', [param, mean, square, grad, scalars.step, scalars.epsilon, scalars.keep], 3, attrs);
+  return { param: p!, mean: m!, square: v! };
+}
