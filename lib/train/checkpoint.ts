@@ -1,0 +1,130 @@
+import { createHash } from 'node:crypto';
+import { tf, type Tensor } from '../engine/tf';
+import { UserError } from '../errors';
+import { fromTorch, torchShape, toTorch } from '../layout';
+import type { Buffers, Model, Params, ParamSpec } from '../module';
+import { readTensors, writeTensors, type HostTensor, type TensorFile } from './safetensors';
+import type { StepState } from './step';
+
+/**
+ * Checkpoints: the official PyTorch state dict, names and layout, in a safetensors file. A training checkpoint holds beside
+ * it all that a run needs to go on, under two prefixes that PyTorch has to leave out:
+ * `{k: v for k, v in load_file(path).items() if not k.startswith(('optimizer.', 'ema.'))}`.
+ */
+const OPTIMIZER = 'optimizer.';
+const EMA = 'ema.';
+
+/** How far a run has come. Plain numbers: it is kept as text beside the tensors. */
+export interface TrainProgress {
+  /** Steps done. */
+  step: number;
+  /** Epochs done, evaluation included. */
+  epoch: number;
+  /** Of the epoch under way: the sum of its steps' losses, and how many pictures were right. */
+  lossSum: number;
+  correct: number;
+  best: { epoch: number; top1: number } | null;
+}
+
+/** A run between two steps. */
+export interface TrainingState {
+  params: Params;
+  state: StepState;
+  progress: TrainProgress;
+}
+
+/** A value became NaN or infinite. */
+export class NotFiniteError extends Error {
+  override name = 'NotFiniteError';
+}
+
+/** Writes weights and running statistics alone; PyTorch's strict `load_state_dict` takes the file as it is. */
+export function saveWeights(path: string, model: Model, params: Params, buffers: Buffers, step: number): void {
+  writeTensors(path, { tensors: stateDict(model, params, buffers, step), metadata: identity(model) });
+}
+
+/** Reads weights of this very model, from a checkpoint of ours or PyTorch's. Throws UserError where a name or shape differs. The caller disposes. */
+export function loadWeights(path: string, model: Model): { params: Params; buffers: Buffers } {
+  return weightsOf(path, model, readTensors(path));
+}
+
+/** Writes all that a run needs to go on. Throws NotFiniteError, and leaves the earlier file, where there is a value that is none. */
+export function saveTraining(path: string, model: Model, { params, state, progress }: TrainingState): void {
+  const tensors = stateDict(model, params, state.buffers, progress.step);
+  for (const [slot, values] of Object.entries(state.slots)) Object.assign(tensors, toHost(model.params, values, `${OPTIMIZER}${slot}.`));
+  if (Object.keys(state.ema).length > 0) Object.assign(tensors, toHost([...model.params, ...model.buffers], state.ema, EMA));
+  for (const [name, { dtype, data }] of Object.entries(tensors)) {
+    if (dtype === 'F32' && !data.every(Number.isFinite)) throw new NotFiniteError(`'${name}' is not finite`);
+  }
+  writeTensors(path, { tensors, metadata: { ...identity(model), progress: JSON.stringify(progress) } });
+}
+
+/**
+ * Reads a training checkpoint, with the slots of an optimizer and, where `ema`, a moving average. Throws UserError where the
+ * file is of another model or lacks any of it. The caller disposes.
+ */
+export function loadTraining(path: string, model: Model, { slots: slotNames, ema: averaged }: { slots: readonly string[]; ema: boolean }): TrainingState {
+  const file = readTensors(path);
+  if (!file.metadata.progress) throw new UserError(`'${path}' holds weights but no training state: start from it with --init.`);
+  checkIdentity(path, model, file.metadata);
+  const { params, buffers } = weightsOf(path, model, file);
+  const slots = Object.fromEntries(slotNames.map(slot => [slot, fromHost(path, model, model.params, file, `${OPTIMIZER}${slot}.`)]));
+  const ema = averaged ? fromHost(path, model, [...model.params, ...model.buffers], file, EMA) : {};
+  return { params, state: { buffers, slots, ema }, progress: JSON.parse(file.metadata.progress) as TrainProgress };
+}
+
+/** sha256 over all weights and running statistics, names included: equal digests are equal networks, to the bit. */
+export function weightsDigest(model: Model, params: Params, buffers: Buffers): string {
+  const hash = createHash('sha256');
+  for (const [name, { data }] of Object.entries(stateDict(model, params, buffers, 0))) {
+    hash.update(name).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  }
+  return hash.digest('hex');
+}
+
+/** PyTorch's state dict, parameters first. `step` is what its batch norms count. */
+function stateDict(model: Model, params: Params, buffers: Buffers, step: number): Record<string, HostTensor> {
+  const counters = model.buffers.filter(({ name }) => name.endsWith('.running_mean')).map(({ name }): [string, HostTensor] =>
+    [name.replace(/running_mean$/, 'num_batches_tracked'), { dtype: 'I64', shape: [], data: BigInt64Array.of(BigInt(step)) }]);
+  return { ...toHost(model.params, params), ...toHost(model.buffers, buffers), ...Object.fromEntries(counters) };
+}
+
+function weightsOf(path: string, model: Model, file: TensorFile): { params: Params; buffers: Buffers } {
+  const known = new Set([...model.params, ...model.buffers].map(spec => spec.name));
+  const foreign = Object.keys(file.tensors).find(name => !known.has(name) && !/^optimizer\.|^ema\.|\.num_batches_tracked$/.test(name));
+  if (foreign !== undefined) throw new UserError(`'${path}' is no checkpoint of ${describe(model)}, which has no '${foreign}'.`);
+  return { params: fromHost(path, model, model.params, file), buffers: fromHost(path, model, model.buffers, file) };
+}
+
+function toHost(specs: readonly ParamSpec[], tensors: Record<string, Tensor>, prefix = ''): Record<string, HostTensor> {
+  return Object.fromEntries(specs.map(spec => {
+    const data = toTorch(spec, tensors[spec.name].dataSync() as Float32Array);
+    return [prefix + spec.name, { dtype: 'F32', shape: torchShape(spec), data }];
+  }));
+}
+
+function fromHost(path: string, model: Model, specs: readonly ParamSpec[], { tensors }: TensorFile, prefix = ''): Record<string, Tensor> {
+  for (const spec of specs) {
+    const stored = tensors[prefix + spec.name];
+    const expected = `[${torchShape(spec).join(', ')}]`;
+    if (!stored || stored.dtype !== 'F32') throw new UserError(`'${path}' is no checkpoint of ${describe(model)}: it has no '${prefix}${spec.name}' ${expected}.`);
+    const shape = `[${stored.shape.join(', ')}]`;
+    if (shape !== expected) throw new UserError(`'${path}' is no checkpoint of ${describe(model)}: its '${prefix}${spec.name}' is ${shape}, not ${expected}.`);
+  }
+  return Object.fromEntries(specs.map(spec => [spec.name, tf.tensor(fromTorch(spec, tensors[prefix + spec.name].data as Float32Array), [...spec.shape])]));
+}
+
+function describe({ name, numClasses, inputSize: [height, width] }: Model): string {
+  return `${name} with ${numClasses} classes at ${height}×${width}`;
+}
+
+function identity(model: Model): Record<string, string> {
+  return { format: 'pt', model: describe(model), config: JSON.stringify(model.config) };
+}
+
+/** To go on, everything must be the same, also what changes no shape; to start from weights, names and shapes decide. */
+function checkIdentity(path: string, model: Model, metadata: Record<string, string>): void {
+  const own = identity(model);
+  if (metadata.model !== own.model) throw new UserError(`'${path}' is a checkpoint of ${metadata.model}, not of ${own.model}.`);
+  if (metadata.config !== own.config) throw new UserError(`'${path}' is a checkpoint of ${metadata.model} with other settings: ${metadata.config}.`);
+}

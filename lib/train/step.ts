@@ -1,0 +1,84 @@
+import { tf, type Scalar, type Tensor } from '../engine/tf';
+import type { Buffers, Model, Params } from '../module';
+import { countCorrect, crossEntropy } from './loss';
+import { clipByGlobalNorm, createOptimizer, movingAverage, type OptimizerSettings, type Slots } from './optim';
+
+export interface StepSettings extends OptimizerSettings {
+  labelSmoothing: number;
+  /** Largest joint L2 norm of the gradients; 0 for no clipping. */
+  clip: number;
+  /** Decay of the moving average of all weights and statistics; 0 for none. */
+  ema: number;
+}
+
+/** Everything beside the parameters that a step reads and renews. All of it has to be kept to go on after a break. */
+export type StepState = {
+  buffers: Buffers;
+  /** The optimizer's memory. */
+  slots: Slots;
+  /** Moving average of parameters and buffers; empty without one. */
+  ema: Record<string, Tensor>;
+};
+
+/** images [b, h, w, 3], normalised; targets [b, classes], each row sums to 1. */
+export type StepBatch = { images: Tensor; targets: Tensor };
+
+/** What the host decides for a step: drop path noise [sites, b], uniform in [0, 1), and the optimizer's scalars. */
+export type StepDraw = { noise: Tensor; scalars: Record<string, Scalar> };
+
+export type StepResult = {
+  /** Mean over the batch, before the update. */
+  loss: Scalar;
+  /** Pictures of the batch whose class was right, before the update. */
+  correct: Scalar;
+  params: Params;
+  state: StepState;
+};
+
+export type TrainStep = (params: Params, state: StepState, batch: StepBatch, draw: StepDraw) => StepResult;
+
+/**
+ * A whole training step (forward, loss, gradients, clipping, update, moving average) as one pure function of tensors, so
+ * that `compile` traces it as one graph. Arguments stay the caller's; everything in the result is new and the caller's too.
+ */
+export function trainStep(model: Model, settings: StepSettings): TrainStep {
+  const optimizer = createOptimizer(settings, model.params);
+  const names = model.params.map(param => param.name);
+  return (params, state, { images, targets }, { noise, scalars }) => tf.tidy(() => {
+    // Computed beside the loss, and kept because tfjs frees all else that a differentiated function makes.
+    let correct!: Scalar;
+    let buffers!: Buffers;
+    const { value: loss, grads } = tf.valueAndGrads((...values) => {
+      const current = Object.fromEntries(names.map((name, i) => [name, values[i]]));
+      const output = model.forward(images, current, state.buffers, { train: true, noise });
+      correct = tf.keep(countCorrect(output.logits, targets));
+      buffers = mapRecord(output.buffers, tf.keep);
+      return crossEntropy(output.logits, targets, settings.labelSmoothing);
+    })(names.map(name => params[name]));
+    const named = Object.fromEntries(names.map((name, i) => [name, grads[i]]));
+    const updated = optimizer.update(params, settings.clip > 0 ? clipByGlobalNorm(named, settings.clip) : named, state.slots, scalars);
+    const ema = movingAverage(state.ema, { ...updated.params, ...buffers }, settings.ema);
+    return { loss: loss as Scalar, correct, params: updated.params, state: { buffers, slots: updated.slots, ema } };
+  });
+}
+
+/** The state before the first step. The caller disposes. */
+export function initialState(model: Model, params: Params, buffers: Buffers, settings: StepSettings): StepState {
+  const { slots } = createOptimizer(settings, model.params);
+  return {
+    buffers: mapRecord(buffers, tf.clone),
+    slots: Object.fromEntries(slots.map(slot => [slot, mapRecord(params, tensor => tf.zeros(tensor.shape))])),
+    ema: settings.ema > 0 ? mapRecord({ ...params, ...buffers }, tf.clone) : {},
+  };
+}
+
+export type EvalStep = (params: Params, buffers: Buffers, images: Tensor) => Tensor;
+
+/** images [b, h, w, 3] → logits [b, classes], by the running statistics and without drop path. */
+export function evalStep(model: Model): EvalStep {
+  return (params, buffers, images) => tf.tidy(() => model.forward(images, params, buffers, { train: false }).logits);
+}
+
+function mapRecord<A, B>(record: Record<string, A>, fn: (value: A) => B): Record<string, B> {
+  return Object.fromEntries(Object.entries(record).map(([name, value]) => [name, fn(value)]));
+}
