@@ -7,6 +7,7 @@ import { UserError } from '../lib/errors';
  * A command is a module that adds itself to the program; it is loaded only when it runs.
  */
 const COMMANDS: Record<string, () => Promise<{ register(program: Command): void }>> = {
+  parity: () => import('./parity'),
   setup: () => import('./setup'),
   doctor: () => import('./doctor'),
 };

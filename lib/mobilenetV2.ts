@@ -13,7 +13,7 @@ export const MOBILENET_V2: MobileNetV2Config = { width: 1 };
 export const MOBILENET_V2_FIELDS: Fields<MobileNetV2Config> = { width: positive };
 
 /** Expansion, channels, repeats, stride of the first: Sandler et al., "MobileNetV2", CVPR 2018, table 2. */
-const STAGES = [[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 3, 2], [6, 64, 4, 2], [6, 96, 3, 1], [6, 160, 3, 2], [6, 320, 1, 1]] as const;
+export const MOBILENET_V2_STAGES = [[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 3, 2], [6, 64, 4, 2], [6, 96, 3, 1], [6, 160, 3, 2], [6, 320, 1, 1]] as const;
 
 /**
  * MobileNetV2: [b, h, w, 3] → logits [b, classes]. Named and started as torchvision's, but without its dropout before
@@ -22,7 +22,7 @@ const STAGES = [[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 3, 2], [6, 64, 4, 2], [6, 
 export function mobileNetV2(scope: Scope, { width }: MobileNetV2Config, numClasses: number): Layer {
   let dim = round8(32 * width);
   const layers = [convNorm(scope.at('features.0'), 3, dim, 3, 2)];
-  for (const [expansion, channels, repeats, firstStride] of STAGES) {
+  for (const [expansion, channels, repeats, firstStride] of MOBILENET_V2_STAGES) {
     for (let i = 0; i < repeats; i++) {
       const outDim = round8(channels * width);
       layers.push(invertedResidual(scope.at(`features.${layers.length}`), dim, outDim, expansion, i === 0 ? firstStride : 1));
@@ -61,7 +61,7 @@ function convNorm(scope: Scope, inDim: number, outDim: number, kernel: number, s
 const heNormal = (outDim: number, kernel: number) => ({ normal: Math.sqrt(2 / (outDim * kernel * kernel)) });
 
 /** To the nearest multiple of 8, but never below 90 % of what was asked. */
-function round8(channels: number): number {
+export function round8(channels: number): number {
   const rounded = Math.max(8, Math.floor((channels + 4) / 8) * 8);
   return rounded < 0.9 * channels ? rounded + 8 : rounded;
 }

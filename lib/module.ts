@@ -92,16 +92,17 @@ export interface ForwardOptions {
   tap?: Tap;
 }
 
-/** A part of a network, built: its declarations, and the layer that uses them. */
-export interface Assembled {
+/** A network, or a block of one: what it holds, and one pure function. */
+export interface Part {
   readonly params: readonly ParamSpec[];
   readonly buffers: readonly ParamSpec[];
   readonly dropPathSites: number;
-  readonly layer: Layer;
+  /** As `Model.forward`, but with any input and output. */
+  forward(x: Tensor, params: Params, buffers: Buffers, options: ForwardOptions): { output: Tensor; buffers: Buffers };
 }
 
-/** Runs a builder and collects what it declares. */
-export function assemble(build: (scope: Scope) => Layer): Assembled {
+/** Runs a builder, collects what it declares, and makes a pure function of its layer. */
+export function definePart(build: (scope: Scope) => Layer): Part {
   const params: ParamSpec[] = [];
   const buffers: ParamSpec[] = [];
   let dropPathSites = 0;
@@ -129,7 +130,15 @@ export function assemble(build: (scope: Scope) => Layer): Assembled {
     };
   };
   const layer = build(scope(''));
-  return { params, buffers, dropPathSites, layer };
+  return {
+    params,
+    buffers,
+    dropPathSites,
+    forward: (x, params, buffers, options) => tf.tidy(() => {
+      const updated = { ...buffers };
+      return { output: layer(x, { params, buffers, updated, ...options }), buffers: updated };
+    }),
+  };
 }
 
 /** The model that a builder describes. */
@@ -137,7 +146,7 @@ export function defineModel(
   about: Pick<Model, 'name' | 'config' | 'numClasses' | 'inputSize'>,
   build: (scope: Scope) => Layer,
 ): Model {
-  const { layer, ...declared } = assemble(build);
+  const { forward, ...declared } = definePart(build);
   const [height, width] = about.inputSize;
   return {
     ...about,
@@ -150,11 +159,8 @@ export function defineModel(
       if (x.rank !== 4 || x.shape[1] !== height || x.shape[2] !== width || x.shape[3] !== 3) {
         throw new UserError(`${about.name} was built for pictures [batch, ${height}, ${width}, 3], but got [${x.shape.join(', ')}].`);
       }
-      return tf.tidy(() => {
-        const updated = { ...buffers };
-        const logits = layer(x, { params, buffers, updated, ...options });
-        return { logits, buffers: updated };
-      });
+      const { output, buffers: updated } = forward(x, params, buffers, options);
+      return { logits: output, buffers: updated };
     },
   };
 }
