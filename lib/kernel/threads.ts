@@ -1,0 +1,29 @@
+import type { Content } from './message';
+
+/** What the thread of the wire protocol (wire.ts) and the main thread (kernel.ts), which runs the cells, tell each other. */
+export type ToSession =
+  | { kind: 'request'; type: string; content: Content; cell: number }
+  | { kind: 'interrupt' }
+  | { kind: 'terminated' }
+  | { kind: 'exit' };
+
+export type FromSession =
+  | { kind: 'stream'; name: 'stdout' | 'stderr'; text: string }
+  | { kind: 'publish'; type: string; content: Content }
+  | { kind: 'reply'; content: Content }
+  | { kind: 'interrupting' }
+  | { kind: 'close' };
+
+export interface WireData {
+  connectionFile: string;
+  /** Int32Array [2], at the indices of Flag. */
+  flags: SharedArrayBuffer;
+}
+
+/** What a thread must be able to see while the other is busy. */
+export const Flag = {
+  /** 1 while code of a cell may run on the main thread, 0 while the kernel's own does. */
+  userCodeRuns: 0,
+  /** 1 when the sockets are closed: zeromq aborts a process that exits before. */
+  closed: 1,
+} as const;

@@ -1,0 +1,32 @@
+import { KernelClient } from '../lib/kernel/client';
+import type { Content, Message } from '../lib/kernel/message';
+import { KERNEL_ARGV } from '../lib/kernel/register';
+
+export interface Ran {
+  status: unknown;
+  count: unknown;
+  stdout: string;
+  stderr: string;
+  /** Text of the last expression's value. */
+  result: string | undefined;
+  /** Contents of the `error` messages. */
+  errors: { ename: string; evalue: string; traceback: string[] }[];
+  messages: Message[];
+}
+
+/** A kernel process, and its late outputs (those that came after their request was answered). */
+export async function startKernel(environment: NodeJS.ProcessEnv = process.env): Promise<{ kernel: KernelClient; late: Message[]; run: (code: string, options?: Content) => Promise<Ran> }> {
+  const kernel = await KernelClient.start(KERNEL_ARGV, environment);
+  const late: Message[] = [];
+  kernel.onLateOutput = message => late.push(message);
+  return { kernel, late, run: (code, options) => run(kernel, code, options) };
+}
+
+async function run(kernel: KernelClient, code: string, options: Content = {}): Promise<Ran> {
+  const messages: Message[] = [];
+  const reply = await kernel.request('execute_request', { code, ...options }, { onOutput: message => messages.push(message), timeoutMs: 60_000 });
+  const contents = (type: string): Content[] => messages.filter(({ header }) => header.msg_type === type).map(({ content }) => content);
+  const text = (name: string): string => contents('stream').filter(content => content.name === name).map(content => content.text).join('');
+  const [result] = contents('execute_result') as { data: Record<string, string> }[];
+  return { status: reply.status, count: reply.execution_count, stdout: text('stdout'), stderr: text('stderr'), result: result?.data['text/plain'], errors: contents('error') as Ran['errors'], messages };
+}

@@ -1,0 +1,125 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { networkInterfaces, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, test } from 'vitest';
+import { Dealer, Request } from 'zeromq';
+import { KernelClient, KernelDied } from '../lib/kernel/client';
+import { address, encode, newHeader } from '../lib/kernel/message';
+import { KERNEL_ARGV } from '../lib/kernel/register';
+import { startKernel } from './kernelHelper';
+
+// What the kernel's process does around its cells.
+
+const folder = mkdtempSync(join(tmpdir(), 'edgevit-test-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const CONNECTION = { transport: 'tcp', ip: '127.0.0.1', key: 'k', signature_scheme: 'hmac-sha256', shell_port: 1, iopub_port: 2, stdin_port: 3, control_port: 4, hb_port: 5 };
+
+function alive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+test('a message with a wrong signature, or of the wrong form, is refused; the right one is answered', async () => {
+  const { kernel } = await startKernel();
+  const socket = new Dealer({ linger: 0, receiveTimeout: 1000 });
+  try {
+    socket.connect(address(kernel.connection, kernel.connection.shell_port));
+    const message = { identities: [], header: newHeader('kernel_info_request', 's', 'u'), parent: {}, metadata: {}, content: {} };
+    await socket.send(encode('not the key', message));
+    await socket.send(['nonsense']);
+    await expect(socket.receive()).rejects.toThrow();
+    await socket.send(encode(kernel.connection.key, message));
+    expect((await socket.receive()).length).toBeGreaterThan(5);
+  } finally {
+    socket.close();
+    await kernel.stop();
+  }
+});
+
+test('a busy kernel sends its output, beats, and can be shut down', async () => {
+  const { kernel } = await startKernel();
+  const heart = new Request({ linger: 0, receiveTimeout: 5000 });
+  try {
+    let printed = '';
+    const busy = kernel.request('execute_request', { code: 'console.log("on the way"); while (true);' }, { onOutput: ({ content }) => (printed += content.text ?? '') });
+    busy.catch(() => {});
+    await expect.poll(() => printed, { timeout: 10_000 }).toBe('on the way\n');
+    heart.connect(address(kernel.connection, kernel.connection.hb_port));
+    await heart.send('ping');
+    expect(String((await heart.receive())[0])).toBe('ping');
+    await kernel.request('shutdown_request', { restart: false }, { channel: 'control' });
+    await once(kernel.process, 'exit'); // by force: the cell does not hear
+    await expect(busy).rejects.toThrow(KernelDied);
+  } finally {
+    heart.close();
+    await kernel.stop();
+  }
+});
+
+test('the client learns that a kernel has died, and how', async () => {
+  const { kernel, run } = await startKernel();
+  await expect(run('process.exit(3)')).rejects.toThrow(/exit code 3/);
+  await expect(run('1')).rejects.toThrow(KernelDied);
+  await kernel.stop();
+  await expect(KernelClient.start([process.execPath, '-e', 'console.error("no such kernel"); process.exit(4)'])).rejects.toThrow(/exit code 4[^]*no such kernel/);
+});
+
+test('it listens on the loopback only', async () => {
+  const { kernel } = await startKernel();
+  try {
+    const outside = Object.values(networkInterfaces()).flat().filter(face => face && !face.internal && face.family === 'IPv4');
+    for (const { address: host } of outside as { address: string }[]) {
+      const socket = connect({ host, port: kernel.connection.shell_port });
+      await expect(once(socket, 'connect')).rejects.toThrow(/ECONNREFUSED/);
+    }
+  } finally {
+    await kernel.stop();
+  }
+});
+
+test.each([
+  ['another address than the loopback', { ip: '0.0.0.0' }, /ip is "0.0.0.0": the kernel listens on the loopback only/],
+  ['no key', { key: '' }, /key is "": the kernel answers signed messages only/],
+])('it does not start with %s', (_name, change, message) => {
+  const file = join(folder, 'connection.json');
+  writeFileSync(file, JSON.stringify({ ...CONNECTION, ...change }));
+  const { status, stderr } = spawnSync(KERNEL_ARGV[0]!, [...KERNEL_ARGV.slice(1, -1), file], { encoding: 'utf8' });
+  expect(status).toBe(1);
+  expect(stderr).toMatch(message);
+});
+
+test.each([
+  ['an idle', '1'],
+  ['a busy', 'while (true);'],
+])('%s kernel ends with its parent', async (_name, code) => {
+  const script = join(folder, 'parent.cjs');
+  writeFileSync(script, `
+    require('tsx/cjs');
+    const { KernelClient } = require(${JSON.stringify(join(__dirname, '../lib/kernel/client.ts'))});
+    const { KERNEL_ARGV } = require(${JSON.stringify(join(__dirname, '../lib/kernel/register.ts'))});
+    KernelClient.start(KERNEL_ARGV).then(async kernel => {
+      kernel.request('execute_request', { code: ${JSON.stringify(code)} }).catch(() => {});
+      await new Promise(done => setTimeout(done, 1500));
+      console.log(kernel.process.pid);
+    });`);
+  const parent = spawn(process.execPath, [script], { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, NODE_PATH: join(__dirname, '../node_modules') } });
+  const [text] = (await once(parent.stdout, 'data')) as [Buffer];
+  const kernel = Number(text);
+  expect(alive(kernel)).toBe(true);
+  parent.kill('SIGKILL');
+  await expect.poll(() => alive(kernel), { timeout: 15_000, interval: 200 }).toBe(false);
+});
+
+test('a kernel that is shut down ends well', async () => {
+  const { kernel } = await startKernel();
+  await kernel.stop();
+  expect(kernel.process.exitCode).toBe(0);
+});
