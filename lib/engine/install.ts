@@ -44,11 +44,10 @@ export async function ensureEngine(options: EnsureOptions = {}): Promise<Engine>
 }
 
 const SLOW = `
-  *************************************************************************************
-  *  No TensorFlow: everything runs in pure JavaScript, SEVERAL HUNDRED TIMES SLOWER. *
-  *  Training that takes minutes takes days. Mend what is named here, then run        *
-  *  \`npm run setup\`.                                                                *
-  *************************************************************************************
+  ************************************************************************************
+  * No TensorFlow: everything runs in pure JavaScript, SEVERAL HUNDRED TIMES SLOWER. *
+  * What trains in minutes takes days. Mend what is named here and set up again.     *
+  ************************************************************************************
 `;
 
 /** Set when the user asked for the pure-JavaScript engine. */

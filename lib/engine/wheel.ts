@@ -113,14 +113,15 @@ export async function findPip(): Promise<string[]> {
 
 /** By pip, because then the user's own mirrors, proxies and certificates apply. */
 async function download(wheel: Wheel, folder: string, report: (line: string) => void): Promise<string> {
+  const cache = dirname(folder);
   const { bavail, bsize } = statfsSync(folder);
   const need = wheel.bytes + HEADER_BYTES + Object.values(wheel.libraries).reduce((sum, bytes) => sum + bytes, 0);
-  if (bavail * bsize < need) throw diskFull(folder, need);
+  if (bavail * bsize < need) throw diskFull(cache, need);
 
   const [command, ...args] = await findPip();
   args.push('download', '--no-deps', '--no-cache-dir', '--only-binary=:all:', '--python-version=3.11', '--progress-bar=off');
   args.push(...wheel.platforms.map(name => `--platform=${name}`), `--dest=${folder}`, `${wheel.package}==${TENSORFLOW}`);
-  report(`Downloading TensorFlow ${TENSORFLOW} with pip into ${dirname(folder)}, once for all checkouts.`);
+  report(`Downloading TensorFlow ${TENSORFLOW} with pip into ${cache}, once for all checkouts.`);
 
   const wheelIn = (): string | undefined => readdirSync(folder, { recursive: true, encoding: 'utf8' }).find(name => name.endsWith('.whl'));
   const progress = byteProgress('download', wheel.bytes);
@@ -135,12 +136,12 @@ async function download(wheel: Wheel, folder: string, report: (line: string) => 
   const file = wheelIn();
   if (code === 0 && file) show();
   progress.end();
-  if (code !== 0 || !file) throw downloadObstacle(wheel, folder, output);
+  if (code !== 0 || !file) throw downloadObstacle(wheel, cache, output);
   return join(folder, file);
 }
 
-function downloadObstacle(wheel: Wheel, folder: string, output: string): Obstacle {
-  if (/no space left on device|disk quota exceeded/i.test(output)) return diskFull(folder);
+function downloadObstacle(wheel: Wheel, cache: string, output: string): Obstacle {
+  if (/no space left on device|disk quota exceeded/i.test(output)) return diskFull(cache);
   const what = `${wheel.package} ${TENSORFLOW}`;
   if (/NewConnectionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError|Max retries exceeded|Connection (aborted|broken|reset)/.test(output)) {
     return new Obstacle(`pip cannot reach its package index to download ${what}: check the network and proxy, or name a mirror by PIP_INDEX_URL, then run \`npm run setup\`.`);
