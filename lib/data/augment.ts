@@ -42,12 +42,15 @@ function cropBox(picture: Picture, augment: Augmentation, size: Size, streams: S
 
 /** Bytes → (byte / 255 − mean) / std, mirrored where `flip`. */
 function normalise(pixels: Uint8Array, out: Float32Array, width: number, flip: boolean, { mean, std }: Augmentation): void {
-  const table = mean.map((m, channel) => Float32Array.from({ length: 256 }, (_, byte) => (byte / 255 - m) / std[channel]));
-  const [red, green, blue] = table;
+  const table = (channel: number): Float32Array => {
+    const values = new Float32Array(256);
+    for (let byte = 0; byte < 256; byte++) values[byte] = (byte / 255 - mean[channel]) / std[channel];
+    return values;
+  };
+  const red = table(0), green = table(1), blue = table(2);
+  const step = flip ? -3 : 3;
   for (let row = 0; row < out.length; row += width * 3) {
-    let from = flip ? row + (width - 1) * 3 : row;
-    const step = flip ? -3 : 3;
-    for (let to = row, end = row + width * 3; to < end; to += 3, from += step) {
+    for (let x = 0, to = row, from = flip ? row + (width - 1) * 3 : row; x < width; x++, to += 3, from += step) {
       out[to] = red[pixels[from]];
       out[to + 1] = green[pixels[from + 1]];
       out[to + 2] = blue[pixels[from + 2]];

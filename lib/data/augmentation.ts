@@ -25,7 +25,10 @@ const schema = z.strictObject({
   /** Probability of a horizontal flip. */
   flip: probability.default(0),
   /** Colour jitter: each factor is uniform in 1 ± its strength (hue: in ± turns). One number sets the first three. */
-  jitter: z.union([probability.transform(s => ({ brightness: s, contrast: s, saturation: s, hue: 0 })), jitter]).prefault(0),
+  jitter: z.union(
+    [probability.transform(strength => ({ brightness: strength, contrast: strength, saturation: strength, hue: 0 })), jitter],
+    'expected a number from 0 to 1, or brightness, contrast and saturation from 0 to 1 and hue from 0 to 0.5',
+  ).prefault(0),
   mean: rgb.default([0.485, 0.456, 0.406]),
   std: rgb.refine(values => values.every(v => v > 0), 'expected three numbers above 0').default([0.229, 0.224, 0.225]),
   /** Probability of random erasing: a rectangle is set to the mean colour. */

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { UserError } from '../errors';
 import { decoder } from './decode';
 import { buildShards, openShards, type RawPicture, type Shards } from './shards';
@@ -25,35 +25,28 @@ export interface ShardSource {
   contents: string;
   splits: readonly string[];
   numClasses: number;
-  /** How many pictures there are. */
-  total: number;
-  /** Begins to read them. */
-  pictures(): AsyncIterable<RawPicture>;
+  /** Begins to read the pictures, where the cache doesn't have them. */
+  open(): Promise<{ total: number; pictures: AsyncIterable<RawPicture> }>;
   options: CacheOptions;
 }
 
-/** Opens the decoded pictures of a dataset, decoding them where the cache doesn't have them. */
-export async function loadShards({ name, contents, pictures, total, options, ...source }: ShardSource): Promise<{ shards: Shards; fingerprint: string }> {
+/** The decoded pictures of a dataset, from the cache or decoded now. */
+export async function loadShards({ name, contents, splits, numClasses, open, options }: ShardSource): Promise<{ shards: Shards; fingerprint: string }> {
   const { cacheDir = join(DATASETS, 'cache'), side = 256, strict = false, report = line => console.error(line) } = options;
   const fingerprint = createHash('sha256').update(JSON.stringify({ contents, side, decoder: decoder() })).digest('hex');
-  const folder = join(cacheDir, `${name}-${fingerprint.slice(0, 16)}`);
-  let shards = openShards(folder, source.numClasses);
+  const folder = resolve(cacheDir, `${name}-${fingerprint.slice(0, 16)}`);
+  let shards = openShards(folder, numClasses);
   if (!shards) {
-    let reported = 0;
-    shards = await buildShards(folder, pictures(), {
-      ...source,
-      side,
-      progress(done) {
-        if (done < total && done - reported < 1000) return;
-        reported = done;
-        report(`Decoded ${done} of ${total} pictures.`);
-      },
-    });
+    const { total, pictures } = await open();
+    const progress = (done: number): void => {
+      if (done === total || done % 1000 === 0) report(`decoded ${done} of ${total} pictures`);
+    };
+    shards = await buildShards(folder, pictures, { splits, numClasses, side, progress });
   }
   const { skipped } = shards;
-  if (skipped.length > 0 && strict) throw new UserError(`${skipped.length} of ${total} pictures can't be decoded, and --strict doesn't skip any: ${describe(skipped[0])}.`);
-  for (const picture of skipped) report(`Skipped ${describe(picture)}`);
-  if (skipped.length > 0) report(`Skipped ${skipped.length} of ${total} pictures.`);
+  if (strict && skipped.length > 0) throw new UserError(`${describe(skipped[0])} can't be decoded, and --strict skips none (of ${skipped.length} such pictures).`);
+  for (const picture of skipped) report(`skipped ${describe(picture)}`);
+  if (skipped.length > 0) report(`skipped ${skipped.length} pictures that can't be decoded`);
   return { shards, fingerprint };
 }
 

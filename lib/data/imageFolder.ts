@@ -64,7 +64,12 @@ export async function imageFolder(path: string, options: CacheOptions): Promise<
   for await (const { name, bytes } of ahead(listed, 8, read)) hash.update(`${name}\0${bytes.length}\0`).update(bytes);
 
   const { shards, fingerprint } = await loadShards({
-    name: 'folder', contents: hash.digest('hex'), splits, numClasses: classes.length, total: listed.length, pictures: () => ahead(listed, 8, read), options,
+    name: 'folder',
+    contents: hash.digest('hex'),
+    splits,
+    numClasses: classes.length,
+    open: async () => ({ total: listed.length, pictures: ahead(listed, 8, read) }),
+    options,
   });
   checkClasses(shards, classes);
   const test = shards.splits.test ?? shards.splits.val;

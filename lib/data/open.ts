@@ -1,10 +1,10 @@
 import { UserError } from '../errors';
-import type { CacheOptions } from './cache';
 import type { Dataset } from './dataset';
+import { flowers102, type Flowers102Options } from './flowers102';
 import { imageFolder } from './imageFolder';
 import { petals } from './petals';
 
-export type DataOptions = CacheOptions;
+export type DataOptions = Flowers102Options;
 
 /** `key=value,key=value` → record. */
 function parsePairs(text: string, spec: string): Record<string, string> {
@@ -15,7 +15,7 @@ function parsePairs(text: string, spec: string): Record<string, string> {
   }));
 }
 
-/** Opens the dataset that a command line names: `petals[:key=value,…]` or `folder:PATH`. Throws a UserError for one that doesn't exist or can't be used. */
+/** Opens the dataset that a command line names: `petals[:key=value,…]`, `folder:PATH` or `flowers102[:split=official|paddle]`. Throws a UserError for one that doesn't exist or can't be used. */
 export async function openDataset(spec: string, options: DataOptions = {}): Promise<Dataset> {
   const [, kind, rest] = /^([^:]*):?(.*)$/s.exec(spec)!;
   switch (kind) {
@@ -24,6 +24,8 @@ export async function openDataset(spec: string, options: DataOptions = {}): Prom
     case 'folder':
       if (rest === '') throw new UserError('The dataset \'folder:\' lacks its path: folder:PATH is expected.');
       return imageFolder(rest, options);
+    case 'flowers102':
+      return flowers102(parsePairs(rest, spec), options);
     default:
       throw new UserError(`Unknown dataset '${spec}': allowed are petals[:key=value,…], folder:PATH and flowers102[:split=official|paddle].`);
   }

@@ -30,9 +30,9 @@ function filterTaps(from: number, to: number, interpolation: Interpolation) {
   const scale = from / to;
   const stretch = Math.max(scale, 1); // shrinking widens the filter: that is the antialiasing
   const support = filter.support * stretch;
-  const stride = Math.ceil(support) * 2 + 1;
-  const first = new Int32Array(to), count = new Int32Array(to), weights = new Int32Array(to * stride);
-  const raw = new Float64Array(stride);
+  const most = Math.ceil(support) * 2 + 1;
+  const first = new Int32Array(to), count = new Int32Array(to), weights = new Int32Array(to * most);
+  const raw = new Float64Array(most);
   for (let i = 0; i < to; i++) {
     const center = (i + 0.5) * scale;
     const start = Math.max(0, Math.trunc(center - support + 0.5));
@@ -41,12 +41,12 @@ function filterTaps(from: number, to: number, interpolation: Interpolation) {
     for (let k = 0; k < n; k++) sum += raw[k] = filter.weight((k + start - center + 0.5) / stretch);
     for (let k = 0; k < n; k++) {
       const weight = (raw[k] / sum) * (1 << PRECISION);
-      weights[i * stride + k] = Math.trunc(weight + (weight < 0 ? -0.5 : 0.5));
+      weights[i * most + k] = Math.trunc(weight + (weight < 0 ? -0.5 : 0.5));
     }
     first[i] = start;
     count[i] = n;
   }
-  return { first, count, weights, stride };
+  return { first, count, weights, most };
 }
 
 function toByte(sum: number): number {
@@ -54,21 +54,35 @@ function toByte(sum: number): number {
   return value < 0 ? 0 : value > 255 ? 255 : value;
 }
 
-/** Filters rows: [height, …] pixels of the box → [height, to, 3]. */
-function resizeRows(picture: Picture, box: Box, to: number, interpolation: Interpolation): Uint8Array {
-  const { pixels, width } = picture;
-  const { first, count, weights, stride } = filterTaps(box.width, to, interpolation);
-  const out = new Uint8Array(box.height * to * 3);
-  for (let y = 0, at = 0; y < box.height; y++) {
-    const row = ((box.y + y) * width + box.x) * 3;
-    for (let x = 0; x < to; x++, at += 3) {
-      let r = 1 << (PRECISION - 1), g = r, b = r;
-      const tap = x * stride;
-      for (let k = 0, p = row + first[x] * 3, n = count[x]; k < n; k++, p += 3) {
+/**
+ * Filters the rows of a box to `to` pixels and transposes: [height, width, 3] → [to, height, 3], so that the same function, applied
+ * again, filters the columns and turns the picture back. Most pictures need three taps at most: these are unrolled.
+ */
+function filterRowsTransposed(pixels: Uint8Array, stride: number, box: Box, to: number, interpolation: Interpolation): Uint8Array {
+  const { first, count, weights, most } = filterTaps(box.width, to, interpolation);
+  const half = 1 << (PRECISION - 1);
+  const out = new Uint8Array(to * box.height * 3);
+  for (let x = 0, at = 0; x < to; x++) {
+    const n = count[x], tap = x * most;
+    const w0 = weights[tap], w1 = weights[tap + 1], w2 = weights[tap + 2];
+    let p = (box.y * stride + box.x + first[x]) * 3;
+    for (let y = 0; y < box.height; y++, at += 3, p += stride * 3) {
+      let r = half + Math.imul(pixels[p], w0), g = half + Math.imul(pixels[p + 1], w0), b = half + Math.imul(pixels[p + 2], w0);
+      if (n > 1) {
+        r = (r + Math.imul(pixels[p + 3], w1)) | 0;
+        g = (g + Math.imul(pixels[p + 4], w1)) | 0;
+        b = (b + Math.imul(pixels[p + 5], w1)) | 0;
+      }
+      if (n > 2) {
+        r = (r + Math.imul(pixels[p + 6], w2)) | 0;
+        g = (g + Math.imul(pixels[p + 7], w2)) | 0;
+        b = (b + Math.imul(pixels[p + 8], w2)) | 0;
+      }
+      for (let k = 3, q = p + 9; k < n; k++, q += 3) {
         const w = weights[tap + k];
-        r = (r + pixels[p] * w) | 0;
-        g = (g + pixels[p + 1] * w) | 0;
-        b = (b + pixels[p + 2] * w) | 0;
+        r = (r + Math.imul(pixels[q], w)) | 0;
+        g = (g + Math.imul(pixels[q + 1], w)) | 0;
+        b = (b + Math.imul(pixels[q + 2], w)) | 0;
       }
       out[at] = toByte(r);
       out[at + 1] = toByte(g);
@@ -78,26 +92,11 @@ function resizeRows(picture: Picture, box: Box, to: number, interpolation: Inter
   return out;
 }
 
-/** Filters columns: [from, width, 3] → [to, width, 3]. */
-function resizeColumns(pixels: Uint8Array, from: number, width: number, to: number, interpolation: Interpolation): Uint8Array {
-  const { first, count, weights, stride } = filterTaps(from, to, interpolation);
-  const row = width * 3;
-  const out = new Uint8Array(to * row), sums = new Int32Array(row);
-  for (let y = 0; y < to; y++) {
-    sums.fill(1 << (PRECISION - 1));
-    for (let k = 0; k < count[y]; k++) {
-      const w = weights[y * stride + k];
-      for (let i = 0, p = (first[y] + k) * row; i < row; i++, p++) sums[i] = sums[i] + pixels[p] * w;
-    }
-    for (let i = 0, at = y * row; i < row; i++, at++) out[at] = toByte(sums[i]);
-  }
-  return out;
-}
-
 /**
  * The box of a picture, resized to [height, width, 3] with antialiasing: Pillow's `crop(box).resize((width, height))`
  * to the byte (fixed-point weights, 8 bits between the passes), which is what torchvision's transforms do.
  */
 export function resizeBox(picture: Picture, box: Box, [height, width]: readonly [number, number], interpolation: Interpolation = 'bilinear'): Uint8Array {
-  return resizeColumns(resizeRows(picture, box, width, interpolation), box.height, width, height, interpolation);
+  const columns = filterRowsTransposed(picture.pixels, picture.width, box, width, interpolation);
+  return filterRowsTransposed(columns, box.height, { x: 0, y: 0, width: box.height, height: width }, height, interpolation);
 }

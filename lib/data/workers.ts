@@ -29,18 +29,27 @@ function startThread(): Thread {
     if (waiting.size === 0) worker.unref();
     return entry;
   };
+  let end: Error | undefined;
+  const die = (error: Error): void => {
+    end ??= error;
+    if (threads.includes(thread)) threads.splice(threads.indexOf(thread), 1); // the next epoch starts another
+    for (const id of [...waiting.keys()]) settle(id).reject(end);
+  };
   worker.on('message', (reply: Reply) => ('batch' in reply ? settle(reply.id).resolve(reply.batch) : settle(reply.id).reject(reply.error)));
-  worker.on('error', error => [...waiting.keys()].forEach(id => settle(id).reject(error)));
+  worker.on('error', die);
+  worker.on('exit', code => die(new Error(`The thread that loads pictures ended with exit code ${code}.`)));
   let next = 0;
-  return {
+  const thread: Thread = {
     send: message => worker.postMessage(message),
     make: (job, request) => new Promise((resolve, reject) => {
+      if (end) return reject(end);
       const id = next++;
       if (waiting.size === 0) worker.ref();
       waiting.set(id, { resolve, reject });
       worker.postMessage({ kind: 'collate', job, id, request } satisfies Message);
     }),
   };
+  return thread;
 }
 
 const threads: Thread[] = [];
