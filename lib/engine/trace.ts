@@ -1,6 +1,6 @@
 import type * as TensorFlow from '@tensorflow/tfjs';
 import { nodeBackend, type Attr, type Binding, type NativeGraph, type NodeBackend, type TensorHandle, type Values } from './binding';
-import { addNode, type Graph, type Node, type Output } from './ir';
+import { addNode, dtypeOf, type Graph, type Node, type Output } from './ir';
 import { tf, type Tensor } from './tf';
 import { flatten, type Tree } from './tree';
 
@@ -30,13 +30,15 @@ interface Engine {
 /** Ids that stand for outputs of traced nodes; real tensors of the addon count from 0. */
 const SYMBOLIC = 2 ** 30;
 
-/** `Add` of tfjs-node is the old op that TensorFlow's fusions pass over; products of matrices need no batch. */
-function canonical(op: string, attrs: readonly Attr[], inputs: readonly Output[]): { op: string; attrs: readonly Attr[] } {
+/** An op of tfjs-node's as graphs want it: its `Add` is the old op that TensorFlow's fusions pass over; products of matrices need no batch. */
+export function canonical(op: string, attrs: readonly Attr[], inputs: readonly Output[]): { op: string; attrs: readonly Attr[] } {
   if (op === 'Add') return { op: 'AddV2', attrs };
   if (op === 'BatchMatMulV2' && inputs.every(({ node, index }) => node.outputs[index]!.shape.length === 2)) {
     const renamed: Record<string, string> = { adj_x: 'transpose_a', adj_y: 'transpose_b' };
     return { op: 'MatMul', attrs: attrs.map(attr => ({ ...attr, name: renamed[attr.name] ?? attr.name })) };
   }
+  // tfjs-node casts integers before it takes their mean, but names their old type; only eager TensorFlow overlooks that.
+  if (op === 'Mean') return { op, attrs: attrs.map(attr => attr.name === 'T' ? { ...attr, value: dtypeOf(inputs[0]!) } : attr) };
   return { op, attrs };
 }
 
