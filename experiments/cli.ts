@@ -8,6 +8,7 @@ import { UserError } from '../lib/errors';
  */
 const COMMANDS: Record<string, () => Promise<{ register(program: Command): void }>> = {
   parity: () => import('./parity'),
+  summary: () => import('./summary'),
   setup: () => import('./setup'),
   doctor: () => import('./doctor'),
 };
@@ -19,7 +20,7 @@ async function main(argv: string[]): Promise<void> {
   const program = new Command('edgevit').exitOverride().configureOutput({ outputError: () => {} });
   const load = COMMANDS[argv[0] ?? ''];
   if (!load) throw new UserError(`Unknown command '${argv[0] ?? ''}': allowed are ${Object.keys(COMMANDS).join(', ')}.`);
-  if (!WITHOUT_ENGINE.includes(argv[0]) && !argv.includes('--help')) await ensureEngine();
+  if (!WITHOUT_ENGINE.includes(argv[0]) && !argv.some(arg => arg === '--help' || arg === '-h')) await ensureEngine();
   (await load()).register(program);
   await program.parseAsync(argv, { from: 'user' });
 }

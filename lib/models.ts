@@ -81,3 +81,10 @@ function planViT({ name, numClasses, size, settings }: Request): Plan {
   checkViT(name, config, size);
   return { config, build: scope => viT(scope, config, numClasses, size) };
 }
+
+/** `224` or `192x256` (height x width) → a size for `createModel`. Throws UserError for anything else. */
+export function parseSize(text: string): readonly [height: number, width: number] {
+  const sides = /^(\d+)(?:x(\d+))?$/.exec(text);
+  if (!sides) throw new UserError(`The picture size is '${text}' but must be a side in pixels, like 224, or height and width, like 192x256.`);
+  return [Number(sides[1]), Number(sides[2] ?? sides[1])];
+}

@@ -33,21 +33,23 @@ export const VIT_FIELDS: Fields<ViTConfig> = {
  * 224×224 and 1000 classes 5,717,416 parameters.
  */
 export function viT(scope: Scope, config: ViTConfig, numClasses: number, [height, width]: readonly [number, number]): Layer {
-  const { patch, dim, depth, heads, dropPath: rate } = config;
+  const { patch, dim, depth, dropPath: rate } = config;
   const tokens = (height / patch) * (width / patch);
   const classToken = scope.param('cls_token', [1, 1, dim], 'plain', TRUNC_NORMAL);
   const posEmbed = scope.param('pos_embed', [1, tokens + 1, dim], 'plain', TRUNC_NORMAL);
   const proj = conv2d(scope.at('patch_embed.proj'), 3, dim, patch, { stride: patch, padding: 0 });
-  const rates = dropPathRates(depth, rate);
-  const blocks = rates.map((blockRate, i) => encoderBlock(scope.at(`blocks.${i}`), { ...config, heads, dropPath: blockRate }));
+  const blocks = dropPathRates(depth, rate).map((blockRate, i) => encoderBlock(scope.at(`blocks.${i}`), { ...config, dropPath: blockRate }));
   const norm = layerNorm(scope.at('norm'), dim, 1e-6);
   const head = linear(scope.at('head'), dim, numClasses);
+  const embed = scope.layer('TokenEmbed', (patches, ctx) => {
+    const b = patches.shape[0];
+    const sequence = tf.reshape(patches, [b, tokens, dim]);
+    return tf.add(tf.concat([tf.tile(classToken(ctx), [b, 1, 1]), sequence], 1), posEmbed(ctx));
+  });
   return (x, ctx) => {
+    const encoded = norm(blocks.reduce((y, block) => block(y, ctx), embed(proj(x, ctx), ctx)), ctx);
     const b = x.shape[0];
-    const patches = tf.reshape(proj(x, ctx), [b, tokens, dim]);
-    x = tf.add(tf.concat([tf.tile(classToken(ctx), [b, 1, 1]), patches], 1), posEmbed(ctx));
-    for (const block of blocks) x = block(x, ctx);
-    return head(tf.reshape(tf.slice(norm(x, ctx), [0, 0, 0], [b, 1, dim]), [b, dim]), ctx);
+    return head(tf.reshape(tf.slice(encoded, [0, 0, 0], [b, 1, dim]), [b, dim]), ctx);
   };
 }
 

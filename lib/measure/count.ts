@@ -2,7 +2,7 @@ import type { EdgeViTConfig } from '../config';
 import { PATCHES, stageBlocks } from '../edgevit';
 import { tf } from '../engine/tf';
 import { MOBILENET_V2_STAGES, round8, type MobileNetV2Config } from '../mobilenetV2';
-import type { Model } from '../module';
+import type { Model, Tap } from '../module';
 import type { ViTConfig } from '../vit';
 
 /**
@@ -58,24 +58,25 @@ export function countModel(model: Model): Counts {
   };
   for (const { name, shape } of model.params) add(countOf(name.slice(0, Math.max(0, name.lastIndexOf('.')))), { params: product(shape) });
   const weights = new Map(model.params.map(spec => [spec.name, spec]));
-  tf.tidy(() => {
-    const { params, buffers } = model.init(0);
-    const x = tf.zeros([1, ...model.inputSize, 3]);
-    model.forward(x, params, buffers, {
-      train: false,
-      tap(layer, kind, input, output) {
-        const weight = weights.get(`${layer}.weight`);
-        if (kind === 'DotProductAttention') add(countOf(layer), { macs: 2 * input.shape[1]! * output.size });
-        else if (kind === 'LayerNorm' || kind === 'GroupNorm') add(countOf(layer), { normOps: 5 * output.size });
-        else if (kind === 'BatchNorm2D') add(countOf(layer), { normOps: 2 * output.size });
-        // An output is a sum over all axes of the weight but the last, or over the kernel alone where channels don't mix.
-        else if (weight?.kind === 'conv' || weight?.kind === 'linear') add(countOf(layer), { macs: output.size * product(weight.shape.slice(0, -1)) });
-        else if (weight?.kind === 'depthwise') add(countOf(layer), { macs: output.size * product(weight.shape.slice(0, 2)) });
-        else if (weight?.kind === 'localProp') add(countOf(layer), { macs: output.size });
-      },
-    });
+  walkLayers(model, 1, (layer, kind, input, output) => {
+    const weight = weights.get(`${layer}.weight`);
+    if (kind === 'DotProductAttention') add(countOf(layer), { macs: 2 * input.shape[1]! * output.size });
+    else if (kind === 'LayerNorm' || kind === 'GroupNorm') add(countOf(layer), { normOps: 5 * output.size });
+    else if (kind === 'BatchNorm2D') add(countOf(layer), { normOps: 2 * output.size });
+    // An output is a sum over all axes of the weight but the last, or over the kernel alone where channels don't mix.
+    else if (weight?.kind === 'conv' || weight?.kind === 'linear') add(countOf(layer), { macs: output.size * product(weight.shape.slice(0, -1)) });
+    else if (weight?.kind === 'depthwise') add(countOf(layer), { macs: output.size * product(weight.shape.slice(0, 2)) });
+    else if (weight?.kind === 'localProp') add(countOf(layer), { macs: output.size });
   });
   return counts;
+}
+
+/** Runs a model once on zeros, weights included, for what taps see of it: names, types and shapes. */
+export function walkLayers(model: Model, pictures: number, tap: Tap): void {
+  tf.tidy(() => {
+    const zeros = (specs: Model['params']) => Object.fromEntries(specs.map(spec => [spec.name, tf.zeros(spec.shape)]));
+    model.forward(tf.zeros([pictures, ...model.inputSize, 3]), zeros(model.params), zeros(model.buffers), { train: false, tap });
+  });
 }
 
 const product = (values: readonly number[]): number => values.reduce((a, b) => a * b, 1);
