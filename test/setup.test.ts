@@ -1,7 +1,9 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { appendFileSync, chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync, chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import JSZip from 'jszip';
@@ -146,7 +148,7 @@ function makeCheckout() {
   const modules = join(root, 'node_modules');
   const tfjsNode = '@tensorflow/tfjs-node';
   const copy = (name: string): void => cpSync(join(ROOT, name), join(root, name), { recursive: true });
-  ['lib/errors.ts', 'lib/files.ts', 'lib/progress.ts', 'lib/engine', 'experiments/cli.ts', 'experiments/setup.ts', 'experiments/doctor.ts', 'package.json'].forEach(copy);
+  ['lib', 'experiments/cli.ts', 'experiments/setup.ts', 'experiments/doctor.ts', 'package.json'].forEach(copy);
   [`node_modules/${tfjsNode}/package.json`, `node_modules/${tfjsNode}/binding`].forEach(copy);
   for (const name of ['@tensorflow/tfjs', 'commander', 'node-api-headers', 'tsx', 'yauzl']) symlinkSync(join(ROOT, 'node_modules', name), join(modules, name));
   writeFileSync(join(root, 'ensure.ts'), `import { ensureEngine } from './lib/engine/install';

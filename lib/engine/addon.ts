@@ -33,8 +33,9 @@ const LINK = ['-shared', ...(MAC ? ['-undefined', 'dynamic_lookup'] : [])];
 /** The addon built from exactly these sources for exactly this place. */
 export function builtAddon(cache: string): string {
   const hash = createHash('sha256');
-  hash.update(JSON.stringify([TENSORFLOW, process.platform, process.arch, COMPILE, LINK, libraryFolder(cache)]));
-  for (const file of [join(TFJS_NODE, 'package.json'), ...filesIn(BINDING), ...filesIn(NATIVE)]) {
+  const { version } = JSON.parse(readFileSync(join(TFJS_NODE, 'package.json'), 'utf8')) as { version: string };
+  hash.update(JSON.stringify([TENSORFLOW, version, process.platform, process.arch, COMPILE, LINK, libraryFolder(cache)]));
+  for (const file of [...filesIn(BINDING), ...filesIn(NATIVE)]) {
     hash.update(`\0${basename(file)}\0`).update(readFileSync(file));
   }
   return join(cache, `addon-${hash.digest('hex').slice(0, 16)}.node`);
@@ -82,7 +83,8 @@ async function build(cache: string, wheel: Wheel, addon: string, report: (line: 
     for (const half of halves) if (half.status === 'rejected') throw half.reason;
     const fresh = join(scratch, 'addon.node');
     const libraries = Object.keys(wheel.libraries).map(member => join(library, basename(member)));
-    await run(...LINK, ...objects, ...libraries, `-Wl,-rpath,${library}`, '-o', fresh);
+    // -Xlinker rather than -Wl: the folder's name may have a comma.
+    await run(...LINK, ...objects, ...libraries, '-Xlinker', '-rpath', '-Xlinker', library, '-o', fresh);
     const { obstacle } = await probe(fresh);
     if (obstacle) throw obstacle;
     renameSync(fresh, addon);
