@@ -1,0 +1,78 @@
+import { describe, expect, it } from 'vitest';
+import * as fused from '../lib/engine/fused';
+import { hasGraphs } from '../lib/engine/binding';
+import { tf, type Tensor } from '../lib/engine/tf';
+import { random } from '../lib/random';
+import './allclose';
+
+const rng = random('fused');
+function normal(shape: number[], mean = 0): Tensor {
+  return tf.tensor(Float32Array.from({ length: tf.util.sizeFromShape(shape) }, () => mean + rng.normal()), shape);
+}
+
+/** Value and gradients of every input, for a random dy: by the kernel and by the composition of stock ops. */
+function both(fn: (...inputs: Tensor[]) => Tensor, inputs: Tensor[]) {
+  const dy = normal(fn(...inputs).shape);
+  const evaluate = () => {
+    const y = fn(...inputs);
+    return [y, ...tf.grads((...args: Tensor[]) => fn(...args))(inputs, dy)];
+  };
+  return { kernel: evaluate(), stock: fused.withStockOps(evaluate) };
+}
+
+function agree(fn: (...inputs: Tensor[]) => Tensor, inputs: Tensor[], tolerance?: number) {
+  const { kernel, stock } = both(fn, inputs);
+  expect(kernel).toHaveLength(inputs.length + 1);
+  kernel.forEach((tensor, i) => expect(tensor).toBeAllclose(stock[i]!, tolerance));
+}
+
+// Odd channel counts and more rows than blocks reach the vectors' tails and the blocks' borders.
+describe.skipIf(!hasGraphs())('fused kernels equal the stock ops they replace, with all gradients', () => {
+  it.each([[[2, 5, 7, 36]], [[3, 1, 1, 5]], [[40, 144]]])('layerNorm %j', shape => {
+    const c = shape[shape.length - 1]!;
+    agree((x, w, b) => fused.layerNorm(x, w, b, 1e-5), [normal(shape, 3), normal([c]), normal([c])]);
+  });
+
+  it.each([[[2, 5, 7, 36]], [[3, 1, 1, 5]], [[2, 40, 40, 20]]])('batchNorm %j', shape => {
+    const c = shape[3]!;
+    agree((x, w, b) => fused.batchNorm(x, w, b, 1e-5).y, [normal(shape, 3), normal([c]), normal([c])]);
+    const x = normal(shape, 50); // a mean far from zero, where a naive sum of squares would cancel
+    const kernel = fused.batchNorm(x, tf.ones([c]), tf.zeros([c]), 1e-5);
+    const stock = fused.withStockOps(() => fused.batchNorm(x, tf.ones([c]), tf.zeros([c]), 1e-5));
+    expect(kernel.mean).toBeAllclose(stock.mean);
+    expect(kernel.variance).toBeAllclose(stock.variance);
+  });
+
+  it.each([[[2, 3, 3, 36]], [[70, 7]]])('biasGelu and addBias %j', shape => {
+    const inputs = [normal(shape), normal([shape[shape.length - 1]!])];
+    agree(fused.biasGelu, inputs);
+    agree(fused.addBias, inputs);
+  });
+
+  it('biasGelu far from zero', () => {
+    agree(fused.biasGelu, [tf.tensor2d([[-100, -20, -6, -3, 0, 3, 6, 20, 100]]), tf.zeros([9])]);
+  });
+
+  it('addScaled', () => {
+    const scale = tf.tensor1d([0, 1.25, 2]);
+    agree((x, branch) => fused.addScaled(x, branch, scale), [normal([3, 4, 4, 5]), normal([3, 4, 4, 5])]);
+  });
+
+  it.each([[3, [2, 6, 9, 36]], [5, [20, 7, 4, 17]], [5, [1, 1, 1, 48]], [7, [1, 8, 8, 4]]] as const)('depthwiseConv %i×: %j', (k, shape) => {
+    agree(fused.depthwiseConv, [normal([...shape]), normal([k, k, shape[3], 1])]);
+  });
+
+  it.each([[2, [2, 3, 4, 36]], [4, [3, 2, 2, 5]]] as const)('localProp ×%i: %j', (r, shape) => {
+    agree(fused.localProp, [normal([...shape]), normal([r, r, shape[3]]), normal([shape[3]])]);
+  });
+
+  it('adam', () => {
+    const slots = { param: normal([9, 5]), mean: normal([9, 5]), square: tf.abs(normal([9, 5])) };
+    const scalars = { step: tf.scalar(0.01), epsilon: tf.scalar(1e-4), keep: tf.scalar(0.99) };
+    const grad = normal([9, 5]);
+    const update = () => fused.adam(slots, grad, { beta1: 0.9, beta2: 0.999 }, scalars);
+    const kernel = update();
+    const stock = fused.withStockOps(update);
+    for (const key of ['param', 'mean', 'square'] as const) expect(kernel[key]).toBeAllclose(stock[key]);
+  });
+});
