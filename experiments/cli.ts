@@ -1,6 +1,6 @@
 import { Command, CommanderError } from 'commander';
 import { ensureEngine } from '../lib/engine/install';
-import { UserError } from '../lib/errors';
+import { Failure, UserError } from '../lib/errors';
 
 /**
  * Every command of the lab: `tsx experiments/cli.ts COMMAND …`, called by the npm scripts.
@@ -9,6 +9,10 @@ import { UserError } from '../lib/errors';
 const COMMANDS: Record<string, () => Promise<{ register(program: Command): void }>> = {
   parity: () => import('./parity'),
   summary: () => import('./summary'),
+  start: () => import('./start'),
+  train: () => import('./train'),
+  bench: () => import('./bench'),
+  profile: () => import('./profile'),
   setup: () => import('./setup'),
   doctor: () => import('./doctor'),
 };
@@ -39,6 +43,9 @@ main(process.argv.slice(2)).catch((error: unknown) => {
   } else if (error instanceof UserError) {
     console.error(error.message);
     process.exitCode = 2;
+  } else if (error instanceof Failure) {
+    console.error(error.message);
+    process.exitCode = 1;
   } else {
     console.error(error);
     process.exitCode = 1;

@@ -3,6 +3,11 @@ export class UserError extends Error {
   override name = 'UserError';
 }
 
+/** Something went wrong through no mistake of the user's, and one sentence says it all: commands print it and exit with 1. */
+export class Failure extends Error {
+  override name = 'Failure';
+}
+
 /** `'a', 'b' or 'c'`, for error messages that list what is allowed. */
 export function oneOf(names: readonly string[]): string {
   const quoted = names.map(name => `'${name}'`);

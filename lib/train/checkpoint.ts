@@ -38,9 +38,9 @@ export class NotFiniteError extends Error {
   override name = 'NotFiniteError';
 }
 
-/** Writes weights and running statistics alone; PyTorch's strict `load_state_dict` takes the file as it is. */
+/** Writes weights and running statistics alone; PyTorch's strict `load_state_dict` takes the file as it is. Throws NotFiniteError. */
 export function saveWeights(path: string, model: Model, params: Params, buffers: Buffers, step: number): void {
-  writeTensors(path, { tensors: stateDict(model, params, buffers, step), metadata: identity(model) });
+  writeFinite(path, stateDict(model, params, buffers, step), identity(model));
 }
 
 /** Reads weights of this very model, from a checkpoint of ours or PyTorch's. Throws UserError where a name or shape differs. The caller disposes. */
@@ -48,15 +48,25 @@ export function loadWeights(path: string, model: Model): { params: Params; buffe
   return weightsOf(path, model, readTensors(path));
 }
 
-/** Writes all that a run needs to go on. Throws NotFiniteError, and leaves the earlier file, where there is a value that is none. */
+/** Writes all that a run needs to go on. Throws NotFiniteError. */
 export function saveTraining(path: string, model: Model, { params, state, progress }: TrainingState): void {
   const tensors = stateDict(model, params, state.buffers, progress.step);
   for (const [slot, values] of Object.entries(state.slots)) Object.assign(tensors, toHost(model.params, values, `${OPTIMIZER}${slot}.`));
   if (Object.keys(state.ema).length > 0) Object.assign(tensors, toHost([...model.params, ...model.buffers], state.ema, EMA));
-  for (const [name, { dtype, data }] of Object.entries(tensors)) {
-    if (dtype === 'F32' && !data.every(Number.isFinite)) throw new NotFiniteError(`'${name}' is not finite`);
-  }
-  writeTensors(path, { tensors, metadata: { ...identity(model), progress: JSON.stringify(progress) } });
+  writeFinite(path, tensors, { ...identity(model), progress: JSON.stringify(progress) });
+}
+
+/** Leaves the earlier file in place, where a value is no number: what can be gone on from is worth more than what cannot. */
+function writeFinite(path: string, tensors: Record<string, HostTensor>, metadata: Record<string, string>): void {
+  const broken = Object.entries(tensors).find(([, { dtype, data }]) => dtype === 'F32' && !isFinite(data));
+  if (broken) throw new NotFiniteError(`'${broken[0]}' has values that are not finite`);
+  writeTensors(path, { tensors, metadata });
+}
+
+/** x − x is 0 for finite x alone, and a plain loop takes a tenth of the time of `every`. */
+function isFinite(values: Float32Array): boolean {
+  for (let i = 0; i < values.length; i++) if (values[i] - values[i] !== 0) return false;
+  return true;
 }
 
 /**

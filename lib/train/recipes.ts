@@ -135,6 +135,16 @@ export function applySettings(options: RecipeOptions, settings: Record<string, s
   return { ...recipe, augment, modelSettings } as RecipeOptions;
 }
 
+/** The settings by which a recipe differs from a named one, as `applySettings` takes them. */
+export function settingsOf(recipe: Recipe, recipeName: string): Record<string, string> {
+  const base = resolveRecipe(namedRecipe(recipeName).options);
+  const differing = (own: object, other: object, prefix = ''): [string, string][] => Object.entries(own)
+    .filter(([key, value]) => JSON.stringify(value) !== JSON.stringify(other[key as keyof typeof other]))
+    .map(([key, value]) => [prefix + key, typeof value === 'string' ? value : JSON.stringify(value)]);
+  const { augment, modelSettings, ...own } = recipe;
+  return Object.fromEntries([...differing(own, base), ...differing(augment, base.augment, 'augment.'), ...differing(modelSettings, {})]);
+}
+
 /** Numbers, true, false, null and JSON arrays as what they are, 96x128 as [96, 128], everything else as text. */
 function parseValue(text: string): unknown {
   if (/^\d+x\d+$/.test(text)) return text.split('x').map(Number);

@@ -1,0 +1,49 @@
+import { percent } from './console';
+import type { Run } from './runs';
+
+/** A run as a row of a table, in words that a person reads. */
+export interface ResultRow {
+  run: string;
+  model: string;
+  data: string;
+  params: string;
+  macs: string;
+  top1: string;
+  top5: string;
+  imagesPerSecond: string;
+}
+
+export const RESULT_COLUMNS: Record<keyof ResultRow, string> = {
+  run: 'run', model: 'model', data: 'data', params: 'params', macs: 'MACs', top1: 'top-1', top5: 'top-5', imagesPerSecond: 'img/s (training)',
+};
+
+/** What is not there yet is a dash. */
+export function resultRow({ record }: Run): ResultRow {
+  const { name, model, dataset, recipe, result } = record;
+  const { size } = recipe;
+  const pixels = typeof size === 'number' ? size : size.join('×');
+  return {
+    run: name,
+    model: recipe.ablation === null ? model.name : `${model.name} (${recipe.ablation})`,
+    data: `${dataset.name}, ${dataset.classes.length} classes, ${pixels} px`,
+    params: thousands(model.params),
+    macs: `${(model.macs / 1e6).toFixed(1)} M`,
+    top1: result ? percent(result.top1) : '–',
+    top5: result ? percent(result.top5) : '–',
+    imagesPerSecond: result?.imagesPerSecond ? result.imagesPerSecond.toFixed(1) : '–',
+  };
+}
+
+/** Rows under their column names, aligned; words to the left, the rest to the right. */
+export function textTable<K extends string>(columns: Record<K, string>, rows: readonly Record<K, string>[]): string {
+  const keys = Object.keys(columns) as K[];
+  const widths = keys.map(key => Math.max(columns[key].length, ...rows.map(row => row[key].length)));
+  const numeric = keys.map(key => rows.every(row => /^[\d–]/.test(row[key])));
+  const line = (cells: string[]) => cells.map((cell, i) => (numeric[i] ? cell.padStart(widths[i]) : cell.padEnd(widths[i]))).join('  ').trimEnd();
+  return [line(keys.map(key => columns[key])), line(widths.map(width => '─'.repeat(width))), ...rows.map(row => line(keys.map(key => row[key])))].join('\n');
+}
+
+/** `4067704` → `4,067,704`. */
+export function thousands(value: number): string {
+  return value.toLocaleString('en-US');
+}

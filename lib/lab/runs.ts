@@ -1,0 +1,204 @@
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { join, resolve } from 'node:path';
+import { UserError } from '../errors';
+import { writeFileAtomic } from '../files';
+import type { Evaluation } from '../train/metrics';
+import type { Recipe } from '../train/recipes';
+import { ROOT, type Environment } from './environment';
+
+/** Where runs are kept unless told otherwise. */
+export const RUNS = join(ROOT, 'experiments/runs');
+
+export type RunStatus = 'running' | 'done' | 'failed' | 'interrupted';
+
+/** run.json: all that says what a run is, and how it went. */
+export interface RunRecord {
+  name: string;
+  status: RunStatus;
+  /** The named recipe that it began from. */
+  recipeName: string;
+  recipe: Recipe;
+  model: { name: string; config: object; outputs: number; params: number; macs: number };
+  dataset: { name: string; description: string; fingerprint: string; classes: readonly string[]; train: number; test: number; val: number; skipped: number };
+  /** The file of weights that it began with, and its sha256; null for fresh ones. */
+  init: { path: string; sha256: string } | null;
+  environment: Environment;
+  started: string;
+  ended: string | null;
+  /** The process that works on it, or did. */
+  owner: Owner;
+  /** The step after which each later session went on. */
+  resumedAt: number[];
+  result: RunResult | null;
+  /** Why it failed. */
+  error: string | null;
+}
+
+export interface Owner {
+  host: string;
+  pid: number;
+  /** When the process began, as the system counts: numbers of processes come again. Null where the system doesn't say. */
+  since: string | null;
+}
+
+export interface RunResult {
+  /** On the test pictures, by the weights of the last epoch. */
+  top1: number;
+  top5: number;
+  loss: number;
+  /** The epoch of the highest top-1 on the pictures that each epoch ends with, and that top-1. */
+  best: { epoch: number; top1: number };
+  /** Of training alone, the median of the epochs. */
+  imagesPerSecond: number | null;
+  /** sha256 of the last weights: equal for equal runs. */
+  weights: string;
+}
+
+/** metrics.jsonl, one row per step and one per epoch. */
+export type MetricRow =
+  | { kind: 'step'; step: number; epoch: number; learningRate: number; loss: number }
+  | {
+    kind: 'epoch'; step: number; epoch: number; learningRate: number; trainLoss: number; trainTop1: number;
+    testLoss: number; testTop1: number; testTop5: number; imagesPerSecond: number | null;
+  };
+export type EpochRow = Extract<MetricRow, { kind: 'epoch' }>;
+
+/** A run's folder: the interface between what trains and what reports. */
+export class Run {
+  constructor(readonly folder: string, public record: RunRecord) {}
+
+  get lastCheckpoint(): string {
+    return join(this.folder, 'checkpoint-last.safetensors');
+  }
+
+  get bestCheckpoint(): string {
+    return join(this.folder, 'checkpoint-best.safetensors');
+  }
+
+  /** Changes run.json, whole or not at all. */
+  update(changes: Partial<RunRecord>): void {
+    this.record = { ...this.record, ...changes };
+    writeFileAtomic(join(this.folder, 'run.json'), `${JSON.stringify(this.record, null, 2)}\n`);
+  }
+
+  append(row: MetricRow): void {
+    appendFileSync(join(this.folder, 'metrics.jsonl'), `${JSON.stringify(row)}\n`);
+  }
+
+  /** All rows. A last line that a crash cut short is left out. */
+  metrics(): MetricRow[] {
+    const path = join(this.folder, 'metrics.jsonl');
+    if (!existsSync(path)) return [];
+    const lines = readFileSync(path, 'utf8').split('\n');
+    return lines.slice(0, -1).map(line => JSON.parse(line) as MetricRow);
+  }
+
+  epochs(): EpochRow[] {
+    return this.metrics().filter((row): row is EpochRow => row.kind === 'epoch');
+  }
+
+  /** Forgets the rows after a checkpoint: the run goes on from there and writes them again. */
+  rewind(step: number, epoch: number): void {
+    const kept = this.metrics().filter(row => (row.kind === 'step' ? row.step <= step : row.epoch <= epoch));
+    writeFileAtomic(join(this.folder, 'metrics.jsonl'), kept.map(row => `${JSON.stringify(row)}\n`).join(''));
+  }
+
+  saveEvaluation(evaluation: Evaluation): void {
+    writeFileAtomic(join(this.folder, 'evaluation.json'), `${JSON.stringify(evaluation)}\n`);
+  }
+
+  /** The final evaluation; undefined before there is one. */
+  evaluation(): Evaluation | undefined {
+    const path = join(this.folder, 'evaluation.json');
+    return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as Evaluation) : undefined;
+  }
+
+  /** What run.json says, or `interrupted` where it says `running` and the process is gone. */
+  get status(): RunStatus {
+    const { status, owner } = this.record;
+    return status === 'running' && owner.host === hostname() && !isAlive(owner) ? 'interrupted' : status;
+  }
+}
+
+/** Makes a run's folder. A given name must be new; a suggested one gets a number where it is taken. */
+export function createRun(runs: string, name: { given: string } | { suggested: string }, record: Omit<RunRecord, 'name'>): Run {
+  mkdirSync(runs, { recursive: true });
+  const chosen = 'given' in name ? takeName(runs, name.given) : suggestName(runs, name.suggested);
+  const run = new Run(join(runs, chosen), { name: chosen, ...record });
+  run.update({});
+  return run;
+}
+
+function takeName(runs: string, name: string): string {
+  if (!/^[\w.-]+$/.test(name) || /^\.+$/.test(name)) throw new UserError(`A run cannot be named '${name}': allowed are letters, digits, '.', '_' and '-'.`);
+  if (!makeFolder(join(runs, name))) throw new UserError(`There is a run named '${name}': choose another name, or go on with --resume=${name}.`);
+  return name;
+}
+
+function suggestName(runs: string, base: string): string {
+  for (let i = 1; ; i++) {
+    const name = i === 1 ? base : `${base}-${i}`;
+    if (makeFolder(join(runs, name))) return name;
+  }
+}
+
+/** Whether the folder is new: decided by the file system, so that two processes never share one. */
+function makeFolder(path: string): boolean {
+  try {
+    mkdirSync(path);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    throw error;
+  }
+}
+
+/** A run by name or by its folder's path. Throws UserError where there is none. */
+export function openRun(runs: string, nameOrPath: string): Run {
+  const folder = [join(runs, nameOrPath), resolve(nameOrPath)].find(path => existsSync(join(path, 'run.json')));
+  if (!folder) {
+    const names = listRuns(runs).map(run => run.record.name);
+    throw new UserError(`There is no run '${nameOrPath}' in ${runs}: ${names.length > 0 ? `there are ${names.join(', ')}` : 'it holds none'}.`);
+  }
+  return readRun(folder);
+}
+
+/** All runs, the latest first. */
+export function listRuns(runs: string): Run[] {
+  if (!existsSync(runs)) return [];
+  const folders = readdirSync(runs).map(name => join(runs, name)).filter(folder => existsSync(join(folder, 'run.json')));
+  return folders.map(readRun).sort((a, b) => b.record.started.localeCompare(a.record.started));
+}
+
+function readRun(folder: string): Run {
+  try {
+    return new Run(folder, JSON.parse(readFileSync(join(folder, 'run.json'), 'utf8')) as RunRecord);
+  } catch (error) {
+    throw new UserError(`'${join(folder, 'run.json')}' cannot be read: ${(error as Error).message}.`);
+  }
+}
+
+/** This process, as owner of a run. */
+export function thisProcess(): Owner {
+  return { host: hostname(), pid: process.pid, since: beginning(process.pid) };
+}
+
+function isAlive({ pid, since }: Owner): boolean {
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EPERM') return false; // somebody else's process is one too
+  }
+  return since === beginning(pid);
+}
+
+/** The start time in /proc/PID/stat, field 22; the second field is in brackets and may hold spaces. */
+function beginning(pid: number): string | null {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,174 @@
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { relative } from 'node:path';
+import type { Dataset } from '../data/dataset';
+import { openDataset, type DataOptions } from '../data/open';
+import { Failure, UserError } from '../errors';
+import { countConfig, totalCount } from '../measure/count';
+import type { Model } from '../module';
+import { loadWeights, NotFiniteError } from '../train/checkpoint';
+import { buildModel, type Recipe } from '../train/recipes';
+import { createTrainer, DivergenceError, type TrainEvent, type Trainer } from '../train/train';
+import type { Reporter } from './console';
+import { environment } from './environment';
+import { writeReport } from './report';
+import { thousands } from './results';
+import { createRun, RUNS, thisProcess, type MetricRow, type Run } from './runs';
+
+export interface TrialOptions {
+  reporter: Reporter;
+  /** Called when training begins. Its signal ends the run after the step under way, with a checkpoint. */
+  interruption?: () => AbortSignal;
+  data?: DataOptions;
+}
+
+export interface NewTrial extends TrialOptions {
+  recipe: Recipe;
+  /** The named recipe that it began from, and what is to be said of it. */
+  recipeName: string;
+  about: string;
+  /** The folder of runs (default: experiments/runs). */
+  runs?: string;
+  /** The run's name; otherwise one is made of model, data, size and seed. */
+  name?: string;
+  /** A file of weights to begin with. */
+  init?: string;
+}
+
+/**
+ * Trains by a recipe into a new run folder. The run's status tells whether it was done or interrupted. Throws UserError for what
+ * cannot begin, Failure for what ran off.
+ */
+export async function startTrial({ recipe, recipeName, about, runs = RUNS, name, init, ...options }: NewTrial): Promise<Run> {
+  const { reporter } = options;
+  const dataset = await openDataset(recipe.data, options.data);
+  const model = buildModel(recipe, dataset.classes.length);
+  const trainer = createTrainer({ model, dataset, recipe, init: init === undefined ? undefined : loadWeights(init, model) });
+  const { params, macs } = totalCount(countConfig(model));
+  const [height, width] = model.inputSize;
+  const run = createRun(runs, name === undefined ? { suggested: `${model.name}-${dataset.name}-${height}-s${recipe.seed}`.replace(/[^\w.-]+/g, '-') } : { given: name }, {
+    status: 'running',
+    recipeName,
+    recipe,
+    model: { name: model.name, config: model.config, outputs: model.numClasses, params, macs },
+    dataset: {
+      name: dataset.name, description: dataset.description, fingerprint: dataset.fingerprint, classes: dataset.classes,
+      train: dataset.train.length, test: dataset.test.length, val: dataset.val?.length ?? 0, skipped: dataset.skipped.length,
+    },
+    init: init === undefined ? null : { path: init, sha256: createHash('sha256').update(readFileSync(init)).digest('hex') },
+    environment: environment(),
+    started: new Date().toISOString(),
+    ended: null,
+    owner: thisProcess(),
+    resumedAt: [],
+    result: null,
+    error: null,
+  });
+  reporter.say(`recipe ${recipeName}: ${about}`);
+  reporter.say(`model ${model.name}${recipe.ablation === null ? '' : ` (${recipe.ablation})`} at ${height}×${width} | ${thousands(params)} params | ${(macs / 1e6).toFixed(1)} M MACs | ${init === undefined ? `seed ${recipe.seed}` : `weights of ${init}`}`);
+  reporter.say(`data ${dataset.name}: ${dataset.description}`);
+  reporter.say(`steps ${trainer.totalSteps} = ${recipe.epochs} epochs × ${trainer.stepsPerEpoch}, batch ${recipe.batch} | ${recipe.optimizer}, lr ${recipe.lr}, ${recipe.schedule}${recipe.warmupEpochs > 0 ? ` after ${recipe.warmupEpochs} epochs of warm-up` : ''}`);
+  reporter.say(`run ${relative(process.cwd(), run.folder)}`);
+  return drive(run, trainer, options);
+}
+
+/** Goes on with a run as if nothing had been. Throws UserError where it is done, still runs, or its data changed. */
+export async function resumeTrial(run: Run, options: TrialOptions): Promise<Run> {
+  const { record } = run;
+  if (run.status === 'done') throw new UserError(`The run '${record.name}' is done: there is nothing to go on with.`);
+  if (run.status === 'running') throw new UserError(`The run '${record.name}' is still running, as process ${record.owner.pid} of ${record.owner.host}.`);
+  const dataset = await openDataset(record.recipe.data, options.data);
+  checkData(run, dataset);
+  const model = buildModel(record.recipe, dataset.classes.length);
+  const resume = existsSync(run.lastCheckpoint) ? run.lastCheckpoint : undefined;
+  const init = resume === undefined && record.init !== null ? initOf(record.init, model) : undefined;
+  const trainer = createTrainer({ model, dataset, recipe: record.recipe, init, resume });
+  const { step, epoch } = trainer.progress;
+  run.rewind(step, epoch);
+  run.update({ status: 'running', owner: thisProcess(), ended: null, error: null, resumedAt: [...record.resumedAt, step] });
+  const here = environment();
+  const { engine } = record.environment;
+  if (here.engine !== engine) options.reporter.say(`The run began on ${engine} and goes on with ${here.engine}: its last bits will differ.`);
+  options.reporter.say(`run ${relative(process.cwd(), run.folder)} goes on after step ${step} of ${trainer.totalSteps}`);
+  return drive(run, trainer, options);
+}
+
+function checkData(run: Run, dataset: Dataset): void {
+  const { name, recipe, dataset: before } = run.record;
+  if (dataset.fingerprint === before.fingerprint) return;
+  throw new UserError(`The run '${name}' cannot go on: its data was ${before.description} (fingerprint ${before.fingerprint.slice(0, 12)}), but '${recipe.data}' now is ${dataset.description} (${dataset.fingerprint.slice(0, 12)}).`);
+}
+
+function initOf({ path, sha256 }: { path: string; sha256: string }, model: Model): ReturnType<typeof loadWeights> {
+  const weights = loadWeights(path, model);
+  if (createHash('sha256').update(readFileSync(path)).digest('hex') !== sha256) throw new UserError(`The weights '${path}' are not those that the run began with.`);
+  return weights;
+}
+
+/** Trains, and keeps the folder true to what happens. */
+async function drive(run: Run, trainer: Trainer, { reporter, interruption }: TrialOptions): Promise<Run> {
+  const signal = interruption?.();
+  const { batch, epochs } = run.record.recipe;
+  const totals = { batch, epochs, stepsPerEpoch: trainer.stepsPerEpoch, totalSteps: trainer.totalSteps };
+  let savedAt = existsSync(run.lastCheckpoint) ? trainer.progress.step : undefined;
+  const save = (): void => {
+    trainer.save(run.lastCheckpoint);
+    savedAt = trainer.progress.step;
+  };
+  try {
+    for await (const event of trainer.events(signal)) {
+      run.append(toRow(event));
+      if (event.kind === 'step') reporter.step(event, totals);
+      else {
+        // The last checkpoint comes after all else that belongs to it: a run killed in between writes the rest again.
+        if (event.best) trainer.saveWeights(run.bestCheckpoint);
+        save();
+        reporter.epoch(event, totals);
+      }
+    }
+    const evaluation = trainer.progress.epoch === epochs ? await trainer.test(signal) : undefined;
+    if (!evaluation) {
+      save();
+      run.update({ status: 'interrupted', ended: new Date().toISOString() });
+      return run;
+    }
+    const { top1, top5, loss } = evaluation;
+    const rates = run.epochs().map(row => row.imagesPerSecond).filter(rate => rate !== null);
+    run.saveEvaluation(evaluation);
+    run.update({ result: { top1, top5, loss, best: trainer.progress.best!, imagesPerSecond: median(rates), weights: trainer.digest() } });
+    await writeReport(run);
+    run.update({ status: 'done', ended: new Date().toISOString() });
+    return run;
+  } catch (error) {
+    const failure = explain(error, run, trainer, savedAt);
+    try {
+      run.update({ status: 'failed', ended: new Date().toISOString(), error: failure instanceof Error ? failure.message : String(failure) });
+    } catch {
+      // A full disk takes no status either: the run is found out as interrupted when its process is gone.
+    }
+    throw failure;
+  } finally {
+    reporter.end();
+    trainer.dispose();
+  }
+}
+
+function explain(error: unknown, run: Run, trainer: Trainer, savedAt: number | undefined): unknown {
+  const checkpoint = savedAt === undefined ? 'There is no checkpoint yet.' : `The last good checkpoint is ${relative(process.cwd(), run.lastCheckpoint)}, after step ${savedAt}.`;
+  if (error instanceof DivergenceError) return new Failure(`${error.message} ${checkpoint}`);
+  if (error instanceof NotFiniteError) return new Failure(`Training diverged by step ${trainer.progress.step}: ${error.message}. ${checkpoint}`);
+  const { code } = error as NodeJS.ErrnoException;
+  if (code === 'ENOSPC' || code === 'EDQUOT') return new Failure(`The disk that holds ${run.folder} is full. ${checkpoint}`);
+  return error;
+}
+
+function toRow(event: TrainEvent): MetricRow {
+  if (event.kind === 'step') return event;
+  const { evaluation, best: _, ...row } = event;
+  return { ...row, testLoss: evaluation.loss, testTop1: evaluation.top1, testTop5: evaluation.top5 };
+}
+
+/** The middle value, the lower of two; null of none. */
+function median(values: number[]): number | null {
+  return [...values].sort((a, b) => a - b)[Math.floor((values.length - 1) / 2)] ?? null;
+}
