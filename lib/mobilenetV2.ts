@@ -36,7 +36,7 @@ export function mobileNetV2(scope: Scope, { width }: MobileNetV2Config, numClass
 }
 
 /** Expand (1×1), filter (depthwise 3×3), project (1×1, linear); the input is added where shapes allow. */
-function invertedResidual(scope: Scope, inDim: number, outDim: number, expansion: number, stride: number): Layer {
+export function invertedResidual(scope: Scope, inDim: number, outDim: number, expansion: number, stride: number): Layer {
   const hidden = inDim * expansion;
   const steps: Layer[] = [];
   if (expansion !== 1) steps.push(convNorm(scope.at('conv.0'), inDim, hidden, 1, 1));
