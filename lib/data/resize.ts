@@ -93,8 +93,9 @@ function filterRowsTransposed(pixels: Uint8Array, stride: number, box: Box, to: 
 }
 
 /**
- * The box of a picture, resized to [height, width, 3] with antialiasing: Pillow's `crop(box).resize((width, height))`
- * to the byte (fixed-point weights, 8 bits between the passes), which is what torchvision's transforms do.
+ * The box of a picture, resized to [height, width, 3] with antialiasing, as torchvision's transforms do it by Pillow: the
+ * same fixed-point weights, and bytes between the passes over rows and columns. It is `crop(box).resize((width, height))`
+ * to the byte, unless Pillow begins with the columns, as it may for tall boxes: then some bytes are rounded otherwise.
  */
 export function resizeBox(picture: Picture, box: Box, [height, width]: readonly [number, number], interpolation: Interpolation = 'bilinear'): Uint8Array {
   const columns = filterRowsTransposed(picture.pixels, picture.width, box, width, interpolation);
