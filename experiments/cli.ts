@@ -29,10 +29,10 @@ async function main(argv: string[]): Promise<void> {
   await program.parseAsync(argv, { from: 'user' });
 }
 
-// A reader that goes away, as `| head` does, is no error.
+// A reader that goes away, as `| head` does, is no error; nor is a terminal that was closed, after which training still writes its checkpoint.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
-  process.exit();
+  if (error.code === 'EPIPE') process.exit();
+  if (error.code !== 'EIO') throw error;
 });
 
 main(process.argv.slice(2)).catch((error: unknown) => {

@@ -94,11 +94,11 @@ export function finish(run: Run, runs: string): void {
 }
 
 /**
- * From now on Ctrl-C and SIGTERM set a signal instead of ending the process. npm and tsx pass on what the terminal has sent
- * already, so that one Ctrl-C may arrive more than once.
+ * From now on Ctrl-C, SIGTERM and the end of the terminal set a signal instead of ending the process. npm and tsx pass on what the
+ * terminal has sent already, so that one Ctrl-C may arrive more than once.
  */
 export function interruption(): AbortSignal {
   const controller = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => controller.abort());
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => controller.abort());
   return controller.signal;
 }

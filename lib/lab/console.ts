@@ -57,10 +57,10 @@ export function consoleReporter(out: Output = process.stdout): Reporter {
     },
     epoch(event, totals) {
       clear();
-      const { evaluation } = event;
+      const { evaluation, on } = event;
       const rate = event.imagesPerSecond === null ? '' : ` | ${event.imagesPerSecond.toFixed(1)} img/s`;
-      out.write(`epoch ${event.epoch}/${totals.epochs} | loss ${event.trainLoss.toFixed(3)} train, ${evaluation.loss.toFixed(3)} test`
-        + ` | top-1 ${percent(event.trainTop1)} train, ${percent(evaluation.top1)} test${event.best ? ' (best)' : ''}`
+      out.write(`epoch ${event.epoch}/${totals.epochs} | loss ${event.trainLoss.toFixed(3)} train, ${evaluation.loss.toFixed(3)} ${on}`
+        + ` | top-1 ${percent(event.trainTop1)} train, ${percent(evaluation.top1)} ${on}${event.best ? ' (best)' : ''}`
         + ` | lr ${event.learningRate.toExponential(1)}${rate} | eta ${duration(speed.left(event.step, totals.totalSteps))}\n`);
       speed.pause();
     },

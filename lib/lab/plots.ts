@@ -8,13 +8,13 @@ import type { EpochRow } from './runs';
 const SCHEMA = 'https://vega.github.io/schema/vega-lite/v5.json';
 const CONFIG = { font: 'system-ui, sans-serif', view: { stroke: null }, axis: { grid: true, gridOpacity: 0.4 } } as const;
 /** Told apart by colour-blind readers too. */
-const COLOURS = { domain: ['train', 'test'], range: ['#0072b2', '#d55e00'] };
+const COLOURS = ['#0072b2', '#d55e00'];
 
 /** Loss and top-1 by epoch, of training batches and of the pictures that each epoch ends with. */
 export function learningCurve(rows: readonly EpochRow[], title: string): TopLevelSpec {
   const values = rows.flatMap(row => [
     { epoch: row.epoch, pictures: 'train', loss: row.trainLoss, top1: row.trainTop1 },
-    { epoch: row.epoch, pictures: 'test', loss: row.testLoss, top1: row.testTop1 },
+    { epoch: row.epoch, pictures: row.on, loss: row.evalLoss, top1: row.evalTop1 },
   ]);
   const panel = (field: 'loss' | 'top1', label: string, format: string) => ({
     width: 320,
@@ -23,7 +23,7 @@ export function learningCurve(rows: readonly EpochRow[], title: string): TopLeve
     encoding: {
       x: { field: 'epoch', type: 'quantitative' as const, title: 'epoch', axis: { tickMinStep: 1, format: 'd' } },
       y: { field, type: 'quantitative' as const, title: label, axis: { format } },
-      color: { field: 'pictures', type: 'nominal' as const, scale: COLOURS, legend: { title: null, orient: 'top' as const } },
+      color: { field: 'pictures', type: 'nominal' as const, scale: { domain: ['train', rows[0]?.on ?? 'test'], range: COLOURS }, legend: { title: null, orient: 'top' as const } },
     },
   });
   return {
@@ -48,7 +48,7 @@ export function perClassAccuracy({ perClass }: Evaluation): TopLevelSpec {
     height: { step: 18 },
     encoding: { y: { field: 'class', type: 'nominal', sort: null, title: null } },
     layer: [
-      { mark: { type: 'bar', color: '#0072b2' }, encoding: { x: { field: 'accuracy', type: 'quantitative', title: 'top-1 accuracy', scale: { domain: [0, 1] }, axis: { format: '.0%' } } } },
+      { mark: { type: 'bar', color: COLOURS[0] }, encoding: { x: { field: 'accuracy', type: 'quantitative', title: 'top-1 accuracy', scale: { domain: [0, 1] }, axis: { format: '.0%' } } } },
       { mark: { type: 'text', align: 'left', dx: 4, fontSize: 10 }, encoding: { x: { field: 'accuracy', type: 'quantitative' }, text: { field: 'label' } } },
     ],
   };
@@ -65,7 +65,7 @@ export function confusionMatrix({ confusion, perClass }: Evaluation): TopLevelSp
     .filter(({ count }) => count > 0);
   const few = classes.length <= NUMBERED_CLASSES;
   const cell = few ? 28 : 8;
-  const axis = { labelFontSize: few ? 10 : 6, labelOverlap: false } as const;
+  const axis = { labelFontSize: few ? 10 : 6, labelOverlap: false, grid: false } as const;
   const used = confusion[0].map((_, output) => nameOf(output)).filter((name, output) => output < classes.length || values.some(({ predicted }) => predicted === name));
   return {
     $schema: SCHEMA,

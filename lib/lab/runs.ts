@@ -60,7 +60,7 @@ export type MetricRow =
   | { kind: 'step'; step: number; epoch: number; learningRate: number; loss: number }
   | {
     kind: 'epoch'; step: number; epoch: number; learningRate: number; trainLoss: number; trainTop1: number;
-    testLoss: number; testTop1: number; testTop5: number; imagesPerSecond: number | null;
+    on: 'val' | 'test'; evalLoss: number; evalTop1: number; evalTop5: number; imagesPerSecond: number | null;
   };
 export type EpochRow = Extract<MetricRow, { kind: 'epoch' }>;
 

@@ -165,7 +165,7 @@ function explain(error: unknown, run: Run, trainer: Trainer, savedAt: number | u
 function toRow(event: TrainEvent): MetricRow {
   if (event.kind === 'step') return event;
   const { evaluation, best: _, ...row } = event;
-  return { ...row, testLoss: evaluation.loss, testTop1: evaluation.top1, testTop5: evaluation.top5 };
+  return { ...row, evalLoss: evaluation.loss, evalTop1: evaluation.top1, evalTop5: evaluation.top5 };
 }
 
 /** The middle value, the lower of two; null of none. */

@@ -35,7 +35,8 @@ export interface EpochEvent {
   /** Means over the epoch's batches, augmented and with drop path. */
   trainLoss: number;
   trainTop1: number;
-  /** On the validation pictures, or the test pictures where there are none. */
+  /** What it was evaluated on: the validation pictures, or the test pictures where there are none. */
+  on: 'val' | 'test';
   evaluation: Evaluation;
   /** Whether no earlier epoch had a higher top-1. */
   best: boolean;
@@ -178,7 +179,7 @@ export function createTrainer({ model, dataset, recipe, init, resume, workers }:
     if (best) progress.best = { epoch: progress.epoch, top1: evaluation.top1 };
     return {
       kind: 'epoch', step: progress.step, epoch: progress.epoch, learningRate: lr,
-      trainLoss: lossSum / stepsPerEpoch, trainTop1: correct / (stepsPerEpoch * batchSize), evaluation, best, imagesPerSecond,
+      trainLoss: lossSum / stepsPerEpoch, trainTop1: correct / (stepsPerEpoch * batchSize), on: dataset.val ? 'val' : 'test', evaluation, best, imagesPerSecond,
     };
   }
 
