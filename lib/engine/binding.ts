@@ -43,6 +43,7 @@ export interface Binding {
   createTensor(shape: number[], dtype: number, values: Values): number;
   deleteTensor(id: number): void;
   tensorDataSync(id: number): Values;
+  getNumOfTensors(): number;
   executeOp(op: string, attrs: Attr[], inputs: number[], outputs: number): TensorHandle[];
   readonly TF_Version: string;
   readonly TF_FLOAT: number;

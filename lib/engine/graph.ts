@@ -1,9 +1,8 @@
-import { availableParallelism } from 'node:os';
 import type * as TensorFlow from '@tensorflow/tfjs';
 import { hasGraphs, nodeBackend, type KernelTiming, type NativeSession } from './binding';
-import { serialise } from './ir';
+import { load } from './ir';
 import { tf, type Tensor } from './tf';
-import { trace } from './trace';
+import { isTracing, trace } from './trace';
 import { flatten, unflatten, type Tree } from './tree';
 
 export { TraceError } from './trace';
@@ -38,10 +37,8 @@ class Program {
   private readonly backend = nodeBackend();
 
   constructor(fn: (...args: never[]) => Tree, args: readonly Tree[], capture: 'input' | 'constant') {
-    const { binding } = this.backend;
     const traced = trace(fn, args, { capture });
-    const { graphDef, feeds, fetches } = serialise(binding, traced);
-    this.session = binding.sessionNew(graphDef, feeds, fetches, threads());
+    this.session = load(this.backend.binding, traced);
     this.captured = traced.captured;
     this.assigned = traced.assigned;
     this.result = traced.result;
@@ -69,12 +66,6 @@ class Program {
     this.backend.binding.sessionDelete(this.session);
     for (const tensor of this.captured) if (!(tensor instanceof tf.Variable)) tensor.dispose();
   }
-}
-
-/** Threads of a session: TF_NUM_INTRAOP_THREADS and TF_NUM_INTEROP_THREADS where set, else the cores. */
-function threads(): { intraOpThreads: number; interOpThreads: number } {
-  const cores = availableParallelism();
-  return { intraOpThreads: Number(process.env.TF_NUM_INTRAOP_THREADS ?? cores), interOpThreads: Number(process.env.TF_NUM_INTEROP_THREADS ?? cores) };
 }
 
 let announced = false;
@@ -120,6 +111,7 @@ export function compile<A extends readonly Tree[], R extends Tree>(fn: (...args:
 
   return withDispose(Object.assign(
     (...args: A) => {
+      if (isTracing()) return fn(...args);
       const { program, leaves } = programOf(args);
       return program.run(leaves) as R;
     },

@@ -1,4 +1,5 @@
-import type { Attr, Binding, NativeGraph, NativeOutput, Values } from './binding';
+import { availableParallelism } from 'node:os';
+import type { Attr, Binding, NativeGraph, NativeOutput, NativeSession, Values } from './binding';
 
 /** An operation of a traced graph. A constant has `values`; a placeholder has neither values nor inputs. */
 export interface Node {
@@ -84,4 +85,16 @@ export function serialise(binding: Binding, graph: Graph): { graphDef: Buffer; f
   } finally {
     binding.graphDelete(native);
   }
+}
+
+/** The graph, ready to run. */
+export function load(binding: Binding, graph: Graph): NativeSession {
+  const { graphDef, feeds, fetches } = serialise(binding, graph);
+  return binding.sessionNew(graphDef, feeds, fetches, threads());
+}
+
+/** Threads of a session: TF_NUM_INTRAOP_THREADS and TF_NUM_INTEROP_THREADS where set, else the cores. */
+function threads(): { intraOpThreads: number; interOpThreads: number } {
+  const cores = availableParallelism();
+  return { intraOpThreads: Number(process.env.TF_NUM_INTRAOP_THREADS ?? cores), interOpThreads: Number(process.env.TF_NUM_INTEROP_THREADS ?? cores) };
 }

@@ -1,8 +1,8 @@
 import type * as TensorFlow from '@tensorflow/tfjs';
 import { nodeBackend, type Attr, type Binding, type NativeGraph, type NodeBackend, type TensorHandle, type Values } from './binding';
-import { addNode, dtypeOf, type Graph, type Node, type Output } from './ir';
+import { addNode, dtypeOf, load, reachable, type Graph, type Node, type Output } from './ir';
 import { tf, type Tensor } from './tf';
-import { flatten, type Tree } from './tree';
+import { flatten, unflatten, type Tree } from './tree';
 
 /** A function that cannot be traced: the message names the op and the line of the caller's code. */
 export class TraceError extends Error {
@@ -24,6 +24,8 @@ interface Engine {
   disposeTensor(tensor: Tensor): void;
   disposeVariable(variable: TensorFlow.Variable): void;
   trackTensor(tensor: Tensor, backend: unknown): void;
+  makeVariable(initial: Tensor, ...options: unknown[]): TensorFlow.Variable;
+  incRef(tensor: Tensor, backend: unknown): void;
   nextTensorId(): number;
 }
 
@@ -44,9 +46,24 @@ export function canonical(op: string, attrs: readonly Attr[], inputs: readonly O
 
 /** The line of the caller's code that led here: the first frame outside the engine and the packages. */
 function callerLine(): string {
+  const { stackTraceLimit } = Error;
+  Error.stackTraceLimit = Infinity; // a dozen frames of tfjs lie between
   const frames = (new Error().stack ?? '').split('\n').slice(1);
-  const own = frames.find(frame => !/node_modules|node:|[\\/]lib[\\/]engine[\\/]|[\\/]tfjs[a-z-]*[\\/]/.test(frame));
+  Error.stackTraceLimit = stackTraceLimit;
+  const own = frames.find(frame => !/node_modules|node:|[\\/]lib[\\/]engine[\\/]/.test(frame));
   return own ? ` (${own.trim().replace(/^at /, 'at ')})` : '';
+}
+
+/** Puts properties in front of an object's own; returns what takes them away again. */
+function override<T extends object>(target: T, properties: Partial<T>): () => void {
+  const before = Object.keys(properties).map(key => [key, Object.getOwnPropertyDescriptor(target, key)] as const);
+  Object.assign(target, properties);
+  return () => {
+    for (const [key, property] of before) {
+      if (property) Object.defineProperty(target, key, property);
+      else delete target[key as keyof T];
+    }
+  };
 }
 
 /** Runs a function on symbols instead of tensors and records every op. Nothing is computed; TensorFlow infers the shapes. */
@@ -56,125 +73,148 @@ class Tracer {
   private readonly engine = tf.engine() as unknown as Engine;
   private readonly oracle: NativeGraph = this.real.graphNew();
   private readonly native = new Map<Node, number[]>();
-  private readonly symbols: Output[] = [];
+  /** What the ids from SYMBOLIC on stand for; a variable until its value is first used. */
+  private readonly symbols: (Output | TensorFlow.Variable)[] = [];
   private readonly byDataId = new Map<object, Output>();
   private readonly created = new WeakSet<object>();
   private readonly firstTensorId = this.engine.nextTensorId();
-  private readonly variables = new Map<object, TensorFlow.Variable>();
-  private readonly oldDataIds = new Map<TensorFlow.Variable, object>();
+  /** The variables that were there before, with their data. */
+  private readonly variables = new Map<TensorFlow.Variable, object>();
+  /** The variables that the function makes, with their initial values. */
+  private readonly newVariables = new Map<TensorFlow.Variable, Output>();
+  /** The data that every variable has while the function runs, until it is assigned. */
+  private readonly standIns = new Map<TensorFlow.Variable, object>();
   private readonly inputs: Node[] = [];
   private readonly captured: Tensor[] = [];
   /** The tensors that the function sees as its arguments, while it runs. */
   private arguments = new Set<Tensor>();
 
-  constructor(private readonly capture: 'input' | 'constant') {
-    for (const variable of Object.values(this.engine.state.registeredVariables)) {
-      this.variables.set(variable.dataId, variable);
-      this.oldDataIds.set(variable, variable.dataId);
-    }
-  }
+  constructor(private readonly capture: 'input' | 'constant') {}
 
   trace(fn: (...args: never[]) => Tree, args: readonly Tree[], inputNames?: readonly string[]): Trace {
     const { leaves } = flatten(args);
+    const trace = { inputs: this.inputs, captured: this.captured } as Trace;
+    let traced = false;
     const restore = this.patch();
     try {
-      leaves.forEach((leaf, i) => this.byDataId.set(leaf.dataId, this.placeholder(leaf, inputNames?.[i])));
-      const trace = {} as Trace;
+      leaves.forEach((leaf, i) => this.placeholder(leaf, inputNames?.[i]));
       tf.tidy(() => {
-        // A tensor given twice, or through two names, is two inputs: each argument gets a tensor of its own.
-        const own = leaves.map((leaf, i) => this.symbol({ node: this.inputs[i]!, index: 0 }, leaf));
-        let next = 0;
-        const replace = (tree: Tree): Tree => tree instanceof tf.Tensor ? own[next++]!
-          : Array.isArray(tree) ? tree.map(replace)
-          : Object.fromEntries(Object.entries(tree).map(([key, child]) => [key, replace(child as Tree)]));
+        // A tensor given twice, or captured as well, is two inputs: each argument gets a tensor of its own.
+        const own = this.inputs.map(node => this.symbolicTensor({ node, index: 0 }, node.outputs[0]!));
         this.arguments = new Set(own);
         try {
-          trace.result = (fn as (...args: Tree[]) => Tree)(...args.map(replace));
+          trace.result = (fn as (...args: Tree[]) => Tree)(...unflatten(args, own) as Tree[]);
         } finally {
           this.arguments.clear();
         }
-        trace.assigned = [...this.oldDataIds].filter(([variable, dataId]) => variable.dataId !== dataId).map(([variable]) => variable);
-        const made = Object.values(this.engine.state.registeredVariables).find(variable => !this.oldDataIds.has(variable));
-        if (made) {
-          delete this.engine.state.registeredVariables[made.name];
-          throw new TraceError(`The function makes the variable '${made.name}' while it is compiled: make it before, or return its value.`);
+        if (trace.result instanceof Promise) {
+          trace.result.catch(() => {}); // it may wait for a value and so reject
+          throw new TraceError('An async function can\'t be compiled: it waits for values that a graph computes later.');
         }
+        trace.assigned = [...this.standIns].filter(([variable, dataId]) => variable.dataId !== dataId).map(([variable]) => variable);
+        const frozen = this.capture === 'constant' && trace.assigned[0];
+        if (frozen) throw new TraceError(`The function assigns the variable '${frozen.name}', which is frozen into its graph: capture it as 'input', or return the new value.`);
         trace.outputs = [...flatten(trace.result).leaves, ...trace.assigned].map(tensor => this.fetchable(this.outputOf(tensor)));
       });
-      return Object.assign(trace, { inputs: this.inputs, captured: this.captured });
+      traced = true;
+      return trace;
     } finally {
       restore();
       this.real.graphDelete(this.oracle);
+      this.initialise(leaves);
+      if (!traced) for (const tensor of this.captured) if (!(tensor instanceof tf.Variable)) tensor.dispose();
     }
   }
 
+  /** Puts symbols in the place of tensors; returns what undoes it. */
   private patch(): () => void {
     const { backend, engine, real } = this;
-    const { getInputTensorIds, move, readSync } = backend;
-    const { disposeTensor, disposeVariable, trackTensor } = engine;
+    const { getInputTensorIds, move } = backend;
+    const { disposeTensor, disposeVariable, makeVariable, trackTensor } = engine;
     const made: Tensor[] = [];
-    const { random } = Math;
-    const hadOwn = (key: string) => Object.prototype.hasOwnProperty.call(backend, key);
-    const own = { getInputTensorIds: hadOwn('getInputTensorIds'), move: hadOwn('move'), readSync: hadOwn('readSync') };
 
     // The addon's functions are read-only properties: the whole object is replaced.
-    const binding = Object.create(null) as Binding;
-    for (const key of Object.getOwnPropertyNames(real)) Object.assign(binding, { [key]: real[key as keyof Binding] });
-    binding.createTensor = (shape, dtype, values) => this.idOf(this.constant(shape, dtype, values));
+    const binding = Object.fromEntries(Object.getOwnPropertyNames(real).map(key => [key, real[key as keyof Binding]])) as unknown as Binding;
+    binding.createTensor = (shape, dtype, values) => this.idOf(this.constant(shape, dtype, values.slice())); // JavaScript may go on writing to its array
     binding.executeOp = (op, attrs, inputs, outputs) => this.execute(op, attrs, inputs, outputs);
     binding.deleteTensor = id => { if (id < SYMBOLIC) real.deleteTensor(id); };
-    backend.binding = binding;
 
-    backend.getInputTensorIds = tensors => tensors.map(tensor =>
-      'dataId' in tensor ? this.idOf(this.outputOf(tensor as Tensor)) : getInputTensorIds.call(backend, [tensor])[0]!);
-    backend.move = (dataId, values, shape, dtype, refCount) => {
-      this.created.add(dataId);
-      move.call(backend, dataId, values, shape, dtype, refCount);
-    };
-    backend.readSync = dataId => {
-      const record = backend.tensorMap.get(dataId);
-      if (record?.values && this.created.has(dataId)) return record.values;
-      const op = this.byDataId.get(dataId)?.node.op ?? (record && record.id >= SYMBOLIC ? this.symbols[record.id - SYMBOLIC]!.node.op : undefined);
-      const what = op === undefined || op === 'Placeholder' ? 'a tensor from outside' : `the result of ${op}`;
-      throw new TraceError(`The compiled function reads the value of ${what} (dataSync, arraySync or data)${callerLine()}: it would be frozen into the graph. Return the tensor and read it outside.`);
-    };
+    const restoreBackend = override(backend, {
+      binding,
+      getInputTensorIds: tensors => tensors.map(tensor =>
+        'dataId' in tensor ? this.idOf(this.outputOf(tensor as Tensor)) : getInputTensorIds.call(backend, [tensor])[0]!),
+      move: (dataId, values, shape, dtype, refCount) => {
+        this.created.add(dataId);
+        move.call(backend, dataId, values, shape, dtype, refCount);
+      },
+      readSync: dataId => {
+        const record = backend.tensorMap.get(dataId);
+        if (record?.values && this.created.has(dataId)) return record.values;
+        const symbol = record && this.symbols[record.id - SYMBOLIC];
+        const what = symbol && 'node' in symbol && symbol.node.op !== 'Placeholder' ? `the result of ${symbol.node.op}` : 'a tensor from outside';
+        throw new TraceError(`The compiled function reads the value of ${what} (dataSync, arraySync or data)${callerLine()}: it would be frozen into the graph. Return the tensor and read it outside.`);
+      },
+    });
     const refuseDisposal = () => {
       throw new TraceError(`The compiled function disposes a tensor from outside${callerLine()}: dispose it after the call.`);
     };
-    engine.disposeTensor = tensor => {
-      if (tensor.id >= this.firstTensorId && !this.arguments.has(tensor)) return disposeTensor.call(engine, tensor);
-      if (tensor instanceof tf.Variable) return; // being assigned: its old value stays until the graph has run
-      return refuseDisposal();
-    };
-    engine.disposeVariable = refuseDisposal;
-    engine.trackTensor = (tensor, owner) => {
-      made.push(tensor);
-      trackTensor.call(engine, tensor, owner);
-    };
-    Math.random = () => {
-      throw new TraceError(`The compiled function draws random numbers without a seed${callerLine()}: they would be the same in every call. Pass them in as a tensor.`);
-    };
-    return () => {
-      for (const [variable, dataId] of this.oldDataIds) {
-        if (variable.dataId === dataId) continue;
+    const restoreEngine = override(engine, {
+      disposeTensor: tensor => {
+        const old = tensor.id < this.firstTensorId || this.arguments.has(tensor);
+        if (old && !(tensor instanceof tf.Variable)) refuseDisposal(); // a variable is being assigned, and drops a symbol
+        disposeTensor.call(engine, tensor);
+      },
+      disposeVariable: refuseDisposal,
+      makeVariable: (...options) => {
+        const variable = makeVariable.apply(engine, options);
+        if (this.capture === 'constant') {
+          disposeVariable.call(engine, variable);
+          throw new TraceError(`The function makes the variable '${variable.name}'${callerLine()}, which would be frozen into its graph: make it before.`);
+        }
+        this.newVariables.set(variable, this.fetchable(this.outputOf(variable)));
         disposeTensor.call(engine, variable);
-        variable.dataId = dataId;
+        this.standIn(variable);
+        return variable;
+      },
+      trackTensor: (tensor, owner) => {
+        made.push(tensor);
+        trackTensor.call(engine, tensor, owner);
+      },
+    });
+    const restoreMath = override(Math, {
+      random: () => {
+        throw new TraceError(`The compiled function draws random numbers without a seed${callerLine()}: they would be the same in every call. Pass them in as a tensor.`);
+      },
+    });
+    for (const variable of Object.values(engine.state.registeredVariables)) {
+      this.variables.set(variable, variable.dataId);
+      this.standIn(variable);
+    }
+
+    return () => {
+      restoreMath();
+      restoreEngine();
+      for (const variable of this.standIns.keys()) {
+        engine.disposeTensor(variable);
+        variable.dataId = this.variables.get(variable) ?? variable.dataId;
       }
-      Object.assign(engine, { disposeTensor, disposeVariable, trackTensor });
-      for (const tensor of made) if (!tensor.isDisposed && !(tensor instanceof tf.Variable) && !this.captured.includes(tensor)) tensor.dispose();
-      backend.binding = real;
-      Math.random = random;
-      Object.assign(backend, { getInputTensorIds, move, readSync });
-      for (const [key, was] of Object.entries(own)) if (!was) delete (backend as unknown as Record<string, unknown>)[key];
+      const captured = new Set(this.captured);
+      for (const tensor of made) if (!tensor.isDisposed && !(tensor instanceof tf.Variable) && !captured.has(tensor)) tensor.dispose();
+      restoreBackend();
     };
   }
 
-  /** A tensor of tfjs that stands for an output of the graph. */
-  private symbol(output: Output, like: Tensor): Tensor {
-    const { dtype, shape } = output.node.outputs[output.index]!;
-    const tensor = this.backend.createOutputTensor({ id: this.idOf(output), dtype, shape: [...shape] });
-    if (tensor.dtype !== like.dtype) throw new TraceError(`An argument of dtype ${like.dtype} can't be an input of a graph: allowed are float32, int32, bool and complex64.`);
-    return tensor;
+  /** A tensor of tfjs that stands for an output of the graph, or for a variable. */
+  private symbolicTensor(symbol: Output | TensorFlow.Variable, { dtype, shape }: { dtype: number; shape: number[] }): Tensor {
+    return this.backend.createOutputTensor({ id: this.idOf(symbol), dtype, shape: [...shape] });
+  }
+
+  /** Data for a variable while the function runs: a tensor that shares its real data does not change when it is assigned. */
+  private standIn(variable: TensorFlow.Variable): void {
+    const { dtype } = this.backend.tensorMap.get(variable.dataId)!;
+    variable.dataId = this.symbolicTensor(variable, { dtype, shape: variable.shape }).dataId;
+    this.engine.incRef(variable, this.backend);
+    this.standIns.set(variable, variable.dataId);
   }
 
   /** TensorFlow refuses to fetch what is fed. */
@@ -185,30 +225,35 @@ class Tracer {
     return { node, index: 0 };
   }
 
-  private idOf(output: Output): number {
-    return SYMBOLIC + this.symbols.push(output) - 1;
+  private idOf(symbol: Output | TensorFlow.Variable): number {
+    return SYMBOLIC + this.symbols.push(symbol) - 1;
+  }
+
+  private symbolOf(id: number): Output {
+    const symbol = this.symbols[id - SYMBOLIC]!;
+    if ('node' in symbol) return symbol;
+    return this.symbols[id - SYMBOLIC] = this.captureOf(symbol, this.variables.get(symbol));
   }
 
   private outputOf(tensor: Tensor): Output {
     if (!this.backend.tensorMap.has(tensor.dataId)) throw new TraceError(`The compiled function uses or returns a tensor that was disposed${callerLine()}: tf.keep what leaves a tidy or a gradient function.`);
     const record = this.backend.tensorMap.get(tensor.dataId)!;
-    if (record.id >= SYMBOLIC) return this.symbols[record.id - SYMBOLIC]!;
+    if (record.id >= SYMBOLIC) return this.symbolOf(record.id);
     let output = this.byDataId.get(tensor.dataId);
     if (!output) {
-      output = this.created.has(tensor.dataId) ? this.constant(record.shape, record.dtype, record.values!) : this.captureOf(tensor);
+      output = this.created.has(tensor.dataId) ? this.constant(record.shape, record.dtype, record.values!.slice()) : this.captureOf(tensor);
       this.byDataId.set(tensor.dataId, output);
     }
     return output;
   }
 
-  private captureOf(tensor: Tensor): Output {
-    const variable = this.variables.get(tensor.dataId);
+  private captureOf(tensor: Tensor, dataId = tensor.dataId): Output {
     if (this.capture === 'constant') {
-      const record = this.backend.tensorMap.get(tensor.dataId)!;
+      const record = this.backend.tensorMap.get(dataId)!;
       return this.constant(tensor.shape, record.dtype, record.values ?? this.real.tensorDataSync(record.id));
     }
     // The tensor at hand may be a clone that tfjs made inside and frees at the end of the trace: keep one of our own.
-    this.captured.push(variable ?? tf.keep(tensor.clone()));
+    this.captured.push(tensor instanceof tf.Variable ? tensor : tf.keep(tensor.clone()));
     return this.placeholder(tensor);
   }
 
@@ -233,7 +278,7 @@ class Tracer {
   }
 
   private execute(op: string, attrs: Attr[], ids: number[], count: number): TensorHandle[] {
-    const inputs = ids.map(id => this.symbols[id - SYMBOLIC]!);
+    const inputs = ids.map(id => this.symbolOf(id));
     const node: Node = { ...canonical(op, attrs, inputs), inputs, outputs: [] };
     const outputs = this.record(node).slice(0, count).map(({ dtype, shape }, index) => {
       if (!shape || shape.includes(-1)) throw new TraceError(`The shape of ${op}'s result depends on values${callerLine()}: a graph needs it beforehand.`);
@@ -252,6 +297,22 @@ class Tracer {
     this.native.set(node, outputs.map(output => output.endpoint));
     return outputs;
   }
+
+  /** The variables that the function made, an optimizer's moments say, start with the values that it gave them. */
+  private initialise(leaves: readonly Tensor[]): void {
+    if (!this.newVariables.size) return;
+    const outputs = [...this.newVariables.values()];
+    const used = new Set(reachable(outputs));
+    const feeds = [...leaves, ...this.captured].filter((_, i) => used.has(this.inputs[i]!));
+    const session = load(this.real, { inputs: this.inputs.filter(node => used.has(node)), outputs });
+    const values = this.real.sessionRun(session, this.backend.getInputTensorIds(feeds));
+    this.real.sessionDelete(session);
+    [...this.newVariables.keys()].forEach((variable, i) => {
+      const value = this.backend.createOutputTensor(values[i]!);
+      variable.assign(value as never);
+      value.dispose();
+    });
+  }
 }
 
 /**
@@ -260,5 +321,17 @@ class Tracer {
  * random numbers, shapes that depend on values.
  */
 export function trace(fn: (...args: never[]) => Tree, args: readonly Tree[], options: { capture: 'input' | 'constant'; inputNames?: readonly string[] }): Trace {
-  return new Tracer(options.capture).trace(fn, args, options.inputNames);
+  tracing = true;
+  try {
+    return new Tracer(options.capture).trace(fn, args, options.inputNames);
+  } finally {
+    tracing = false;
+  }
+}
+
+let tracing = false;
+
+/** Whether a function is being recorded, so that compiled functions which it calls become a part of its graph. */
+export function isTracing(): boolean {
+  return tracing;
 }

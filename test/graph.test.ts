@@ -1,0 +1,216 @@
+import { describe, expect, it, vi } from 'vitest';
+import { hasGraphs, nodeBackend } from '../lib/engine/binding';
+import { compile, type Tree } from '../lib/engine/graph';
+import { tf, type Tensor, type Tensor1D } from '../lib/engine/tf';
+import { flatten } from '../lib/engine/tree';
+import { random } from '../lib/random';
+import './allclose';
+
+const rng = random('graph');
+function normal(...shape: number[]): Tensor {
+  return tf.tensor(Float32Array.from({ length: tf.util.sizeFromShape(shape) }, () => rng.normal()), shape);
+}
+
+/** The function's result, eager and compiled (traced and replayed), must be the same: structure, shapes, dtypes and values. */
+function expectAgreement(fn: (...args: never[]) => Tree, ...args: Tree[]): void {
+  const compiled = compile(fn as (...args: Tree[]) => Tree);
+  const eager = flatten((fn as (...args: Tree[]) => Tree)(...args));
+  for (const result of [compiled(...args), compiled(...args)]) {
+    const { structure, leaves } = flatten(result);
+    expect(structure).toBe(eager.structure);
+    leaves.forEach((leaf, i) => {
+      expect(leaf.dtype).toBe(eager.leaves[i]!.dtype);
+      expect(leaf).toBeAllclose(eager.leaves[i]!, 1e-6);
+    });
+  }
+  compiled.dispose();
+}
+
+describe.skipIf(!hasGraphs())('eager and compiled agree', () => {
+  const image = normal(2, 8, 8, 3);
+  const kernel = normal(3, 3, 3, 4);
+  const matrix = normal(4, 5);
+
+  it.each<[string, (...args: any[]) => Tree, Tree[]]>([
+    ['a network with its gradients', (x, w, v) => tf.grads((...[x, w, v]: Tensor[]) =>
+      tf.mean(tf.matMul(tf.reshape(tf.relu(tf.conv2d(x as never, w as never, 2, 'same')), [2, -1]), v!)))([x, w, v]), [image, kernel, normal(64, 5)]],
+    ['softmax cross-entropy and its gradient', (x, y) => tf.valueAndGrad((x: Tensor) => tf.losses.softmaxCrossEntropy(y, x))(x) as never, [matrix, tf.oneHot([0, 3, 1, 1], 5)]],
+    ['second derivatives', x => tf.grad((x: Tensor) => tf.sum(tf.grad((x: Tensor) => tf.sum(tf.pow(x, 3)))(x)))(x), [matrix]],
+    ['accuracy and top-k, in int32 and bool', (x, y) => {
+      const hits = tf.equal(tf.argMax(x, 1), y);
+      return { accuracy: tf.mean(hits), hits, best: tf.topk(x, 2).indices, count: tf.sum(tf.cast(hits, 'int32')) };
+    }, [matrix, tf.tensor1d([0, 1, 2, 3], 'int32')]],
+    ['means of integers', x => tf.mean(x, 0), [tf.tensor2d([[1, 2], [4, 8]], [2, 2], 'int32')]],
+    ['products of matrices, transposed and batched', (a, b, c) => [tf.matMul(a, b, true, false), tf.matMul(a, a, false, true), tf.matMul(c, c, true, false)], [matrix, matrix, normal(2, 3, 4)]],
+    ['nested arguments and results', ({ x, list }, [y]) => [[{ sum: tf.add(x, y) }], list, {}, []], [{ x: matrix, list: [matrix, tf.scalar(2)] }, [tf.scalar(3)]]],
+    ['a tensor given twice', (x, y) => tf.sub(tf.mul(x, 2), y), [matrix, matrix]],
+    ['an argument returned, and a result returned twice', x => {
+      const y = tf.exp(x);
+      return [x, y, x, y];
+    }, [matrix]],
+    ['results that depend on no argument', () => [tf.range(0, 5), tf.ones([3, 100]), tf.eye(3), tf.scalar(true), tf.linspace(0, 1, 4)], []],
+    ['scalars and empty tensors', (s, none) => [tf.mul(s, s), tf.concat([none, none]), tf.sum(none), tf.reshape(none, [3, 0])], [tf.scalar(4, 'int32'), tf.zeros([0, 3])]],
+    ['complex numbers', x => tf.abs(tf.ifft(tf.mul(tf.fft(x), tf.complex(0, 2)))), [tf.complex([1, 2, 3, 4], [0, 1, 0, -1])]],
+    ['gathers, slices, pads and concatenations', x => tf.concat([tf.gather(x, [2, 0], 1), tf.pad(tf.slice(x, [0, 1], [-1, 2]), [[0, 0], [1, 1]]), tf.reverse(tf.stridedSlice(x, [0, 4], [4, 0], [1, -2]), 1)], 1), [matrix]],
+    ['values that JavaScript writes anew between ops', x => {
+      const buffer = new Float32Array(5);
+      return [1, 2].map(value => tf.add(x, tf.tensor1d(buffer.fill(value))));
+    }, [matrix]],
+    ['seeded random numbers', x => tf.dropout(tf.add(x, tf.randomNormal([4, 5], 0, 1, 'float32', 7)), 0.5, undefined, 3), [matrix]],
+  ])('on %s', (_, fn, args) => expectAgreement(fn, ...args));
+
+  it.each<[string, () => InstanceType<typeof tf.Optimizer>]>([
+    ['sgd', () => tf.train.sgd(0.1)],
+    ['momentum', () => tf.train.momentum(0.1, 0.9)],
+    ['adagrad', () => tf.train.adagrad(0.1)],
+    ['adadelta', () => tf.train.adadelta(0.1)],
+    ['rmsprop', () => tf.train.rmsprop(0.1, 0.9, 0.5, 1e-7, true)],
+    ['adam', () => tf.train.adam(0.1)],
+    ['adamax', () => tf.train.adamax(0.1)],
+  ])('on training with tf.train.%s, which makes its own variables', (_, makeOptimizer) => {
+    const [x, y] = [normal(8, 3), normal(8, 2)];
+    const initial = normal(3, 2);
+    const train = (wrap: <F extends (...args: [Tensor, Tensor]) => Tensor>(fn: F) => F) => {
+      const weights = tf.variable(initial);
+      const optimizer = makeOptimizer();
+      const step = wrap((x, y) => optimizer.minimize(() => tf.losses.meanSquaredError(y, tf.matMul(x, weights)), true, [weights])!);
+      const losses = Array.from({ length: 5 }, () => step(x, y));
+      return tf.concat([...losses.map(loss => tf.reshape(loss, [1])), tf.reshape(weights, [6])]);
+    };
+    expect(train(compile as never)).toBeAllclose(train(fn => fn));
+  });
+
+  it('on variables that share data until one is assigned', () => {
+    const run = (wrap: (fn: (x: Tensor) => Tensor[]) => (x: Tensor) => Tensor[]) => {
+      const zero = tf.zeros([2]);
+      const [fast, slow] = [tf.variable(zero), tf.variable(zero)];
+      const before = fast.clone();
+      const step = wrap(x => {
+        fast.assign(tf.add(fast, x));
+        fast.assign(tf.mul(fast, 2));
+        slow.assign(tf.add(tf.mul(slow, 0.5), tf.mul(fast, 0.5)));
+        return [tf.sub(fast, before), tf.add(slow, zero)];
+      });
+      return [1, 2, 3].flatMap(x => step(tf.tensor1d([x, -x])));
+    };
+    const eager = run(fn => fn);
+    run(fn => compile(fn)).forEach((tensor, i) => expect(tensor).toBeAllclose(eager[i]!));
+  });
+});
+
+describe.skipIf(!hasGraphs())('what a compiled function captures', () => {
+  it('is read anew at each call, assignments between them included', () => {
+    const weight = tf.variable(tf.scalar(2));
+    const f = compile((x: Tensor) => tf.mul(x, weight));
+    expect(f(tf.scalar(3))).toBeAllclose(6);
+    weight.assign(tf.scalar(5));
+    expect(f(tf.scalar(3))).toBeAllclose(15);
+  });
+
+  it('is frozen by capture: \'constant\'', () => {
+    const weight = tf.variable(tf.scalar(2));
+    const f = compile((x: Tensor) => tf.mul(x, weight), { capture: 'constant' });
+    expect(f(tf.scalar(3))).toBeAllclose(6);
+    weight.assign(tf.scalar(5));
+    expect(f(tf.scalar(3))).toBeAllclose(6);
+  });
+
+  it('is not mistaken for an argument that has its data', () => {
+    const y = tf.scalar(2);
+    const f = compile((x: Tensor) => tf.mul(x, y));
+    expect(f(y)).toBeAllclose(4);
+    expect(f(tf.scalar(5))).toBeAllclose(10);
+  });
+
+  it('may be another compiled function, which becomes a part of the graph', () => {
+    const weight = tf.variable(tf.scalar(2));
+    const inner = compile((x: Tensor) => tf.mul(x, weight), { capture: 'constant' });
+    const outer = compile((x: Tensor) => tf.grad((x: Tensor) => tf.square(inner(x)))(x));
+    expect(outer(tf.scalar(3))).toBeAllclose(24);
+    weight.assign(tf.scalar(1));
+    expect(outer(tf.scalar(3))).toBeAllclose(6);
+  });
+});
+
+describe.skipIf(!hasGraphs())('signatures', () => {
+  it('are traced once each: shapes, dtypes and structure', () => {
+    let traces = 0;
+    const f = compile((x: Tree) => {
+      traces++;
+      return flatten(x).leaves.map(leaf => tf.sum(leaf));
+    });
+    const inputs: Tree[] = [tf.ones([2, 3]), tf.ones([4, 3]), tf.ones([2, 3], 'int32'), [tf.ones([2, 3])], { x: tf.ones([2, 3]) }];
+    for (const round of [1, 2]) for (const input of inputs) expect(f(input)[0]!.shape, `round ${round}`).toEqual([]);
+    expect(traces).toBe(inputs.length);
+    f.dispose();
+    f(inputs[0]!);
+    expect(traces).toBe(inputs.length + 1);
+  });
+
+  it('are bounded: past maxSignatures the oldest goes, with one warning', () => {
+    const warn = vi.spyOn(console, 'error').mockImplementation(() => {});
+    let traces = 0;
+    const f = compile((x: Tensor) => {
+      traces++;
+      return tf.sum(x);
+    }, { name: 'summed', maxSignatures: 2 });
+    const results = [1, 2, 3, 2, 1].map(size => f(tf.ones([size])).dataSync()[0]);
+    expect(results).toEqual([1, 2, 3, 2, 1]);
+    expect(traces).toBe(4);
+    expect(warn).toHaveBeenCalledTimes(1);
+    expect(warn.mock.calls[0]![0]).toContain('\'summed\'');
+    warn.mockRestore();
+  });
+});
+
+describe.skipIf(!hasGraphs())('memory', () => {
+  const { binding } = nodeBackend();
+  const held = () => ({ tensors: tf.memory().numTensors, buffers: tf.memory().numDataBuffers, bytes: tf.memory().numBytes, native: binding.getNumOfTensors() });
+
+  it('is where it was after 1,000 steps that assign variables', () => {
+    const w = tf.variable(normal(64, 64));
+    const optimizer = tf.train.adam(1e-3);
+    const step = compile((x: Tensor) => optimizer.minimize(() => tf.mean(tf.square(tf.matMul(x, w))), true, [w])!);
+    const x = normal(1024, 64); // 256 KB that each step squares, so a leak of one such tensor is 256 MB
+    const run = (steps: number) => {
+      for (let i = 0; i < steps; i++) step(x).dispose();
+      return { ...held(), rss: process.memoryUsage.rss() };
+    };
+    const before = run(50);
+    const after = run(1_000);
+    expect({ ...after, rss: 0 }).toEqual({ ...before, rss: 0 });
+    expect(after.rss - before.rss).toBeLessThan(100e6);
+  });
+
+  it('is freed by dispose, all of it', () => {
+    const w = tf.variable(normal(8, 8));
+    const x = normal(8, 8);
+    const round = () => {
+      const captured = tf.clone(x);
+      const f = compile((x: Tensor) => tf.grad((x: Tensor) => tf.sum(tf.matMul(tf.mul(x, captured), w)))(x));
+      f(x).dispose();
+      captured.dispose();
+      f(x).dispose();
+      f.dispose();
+      return held();
+    };
+    expect(round()).toEqual(round());
+  });
+
+  it('is freed by `using`', () => {
+    const f = compile((x: Tensor) => tf.neg(x));
+    const dispose = (Symbol as { dispose?: symbol }).dispose;
+    const disposer = dispose && (f as unknown as Record<symbol, () => void>)[dispose];
+    expect(typeof disposer).toBe(dispose ? 'function' : 'undefined');
+    f(tf.scalar(1)).dispose();
+    disposer?.();
+    expect(f(tf.scalar(1))).toBeAllclose(-1);
+  });
+
+  it('holds no copy of uniform tensors: a graph with 40 MB of zeros is small', () => {
+    const before = process.memoryUsage.rss();
+    const f = compile((x: Tensor1D) => tf.sum(tf.add(tf.zeros([10_000_000]), x)));
+    expect(f(tf.ones([1]))).toBeAllclose(1e7);
+    expect(process.memoryUsage.rss() - before).toBeLessThan(300e6);
+  });
+});
