@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, readdirSync, renameSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { cpus } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { writeFileAtomic } from '../files';
 import { diskFull, execute, inScratch, Obstacle } from './system';
@@ -26,15 +27,16 @@ function filesIn(folder: string): string[] {
 /** For macOS written by its documentation, not tried: there was no Mac to try it on. */
 const MAC = process.platform === 'darwin';
 
+// For the processor at hand, so that the fused kernels use its widest vectors (on Apple's, clang does without being told).
 // NDEBUG and EIGEN_MAX_ALIGN_BYTES as in TensorFlow's own build: they shape the classes that our kernels share with it.
-const COMPILE = ['-O3', '-std=c++17', '-fPIC', '-DNAPI_VERSION=8', '-DNDEBUG', '-DEIGEN_MAX_ALIGN_BYTES=64'];
+const COMPILE = ['-O3', ...(MAC ? [] : ['-march=native']), '-std=c++17', '-fPIC', '-DNAPI_VERSION=8', '-DNDEBUG', '-DEIGEN_MAX_ALIGN_BYTES=64'];
 const LINK = ['-shared', ...(MAC ? ['-undefined', 'dynamic_lookup'] : [])];
 
 /** The addon built from exactly these sources for exactly this place. */
 export function builtAddon(cache: string): string {
   const hash = createHash('sha256');
   const { version } = JSON.parse(readFileSync(join(TFJS_NODE, 'package.json'), 'utf8')) as { version: string };
-  hash.update(JSON.stringify([TENSORFLOW, version, process.platform, process.arch, COMPILE, LINK, libraryFolder(cache)]));
+  hash.update(JSON.stringify([TENSORFLOW, version, process.platform, process.arch, cpus()[0]?.model, COMPILE, LINK, libraryFolder(cache)]));
   for (const file of [...filesIn(BINDING), ...filesIn(NATIVE)]) {
     hash.update(`\0${basename(file)}\0`).update(readFileSync(file));
   }

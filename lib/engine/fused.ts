@@ -76,8 +76,10 @@ export function batchNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number):
 /** x [..., c] + bias [c]. */
 export function addBias(x: Tensor, bias: Tensor): Tensor {
   if (!fused()) return tf.add(x, bias);
+  // After a product as BiasAdd, which TensorFlow fuses into it; after a depthwise convolution that breaks its remapper (2.19).
+  const add = (x: Tensor, bias: Tensor) => (x.rank === 2 ? run('BiasAdd', [x, bias], 1)[0]! : tf.add(x, bias));
   return differentiable([x, bias],
-    ([x, bias]) => ({ value: tf.add(x!, bias!), saved: [] }),
+    ([x, bias]) => ({ value: add(x!, bias!), saved: [] }),
     dy => [dy, run('LabChannelSum', [dy], 1)[0]!]);
 }
 

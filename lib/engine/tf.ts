@@ -1,16 +1,13 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
 import type * as TensorFlow from '@tensorflow/tfjs';
+import { ADDON } from './addon';
 
 export type { Scalar, Tensor, Tensor1D, Tensor2D, Tensor3D, Tensor4D, TensorLike, DataType, Rank } from '@tensorflow/tfjs';
 
 const load = createRequire(__filename);
 
-/** Where tfjs-node looks for its addon, inside its package. */
-export const ADDON = join(dirname(load.resolve('@tensorflow/tfjs-node/package.json')), 'lib/napi-v8/tfjs_binding.node');
-
-/** tfjs-node 4.22 calls `util.is*` functions that Node 23 removed. */
+/** tfjs-node 4.22 calls `util.is*` functions that Node 22 deprecates and 23 removed. */
 function restoreUtil(): void {
   const missing: Record<string, (value: unknown) => boolean> = {
     isArray: Array.isArray,
@@ -19,7 +16,7 @@ function restoreUtil(): void {
     isString: value => typeof value === 'string',
   };
   const target = load('node:util') as Record<string, unknown>;
-  for (const [name, check] of Object.entries(missing)) target[name] ??= check;
+  Object.assign(target, missing); // also where they are there: Node 22 warns of each that is called
 }
 
 function loadTensorFlow(): { tf: typeof TensorFlow; native: boolean } {
