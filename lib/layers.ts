@@ -187,31 +187,9 @@ export function batchNorm(scope: Scope, dim: number, options: BatchNormOptions =
   });
 }
 
-export interface AttentionOptions {
-  heads: number;
-  /** The logits' factor; PyTorch's d^−½ unless given. */
-  scale?: number;
-  /** How qkv's channels split: official (3, heads, d), or (heads, 3, d) as in the paper's pseudo-code. */
-  order?: 'qkv-head' | 'head-qkv';
-}
-
 /** softmax(q kᵀ · scale) v per head: qkv [b, n, 3c] → [b, n, c]. */
-export function attention(scope: Scope, options: AttentionOptions): Layer {
-  return scope.layer('DotProductAttention', qkv => {
-    const [b, n, c3] = qkv.shape;
-    const { weights, values } = attentionWeights(qkv, options);
-    return tf.reshape(tf.transpose(tf.matMul(weights, values), [0, 2, 1, 3]), [b, n, c3 / 3]);
-  });
-}
-
-/** What each query takes from each key, and the values that it takes: qkv [b, n, 3c] → weights [b, heads, n, n], whose rows sum to 1, and values [b, heads, n, d]. */
-export function attentionWeights(qkv: Tensor, { heads, scale, order = 'qkv-head' }: AttentionOptions): { weights: Tensor; values: Tensor } {
-  const [b, n, c3] = qkv.shape;
-  const d = c3 / 3 / heads;
-  const [q, k, values] = order === 'qkv-head'
-    ? tf.unstack(tf.transpose(tf.reshape(qkv, [b, n, 3, heads, d]), [2, 0, 3, 1, 4]))
-    : tf.unstack(tf.transpose(tf.reshape(qkv, [b, n, heads, 3, d]), [3, 0, 2, 1, 4]));
-  return { weights: tf.softmax(tf.mul(tf.matMul(q, k, false, true), scale ?? d ** -0.5)), values };
+export function attention(scope: Scope, options: fused.AttentionOptions): Layer {
+  return scope.layer('DotProductAttention', qkv => fused.attention(qkv, options));
 }
 
 /** Drop path rates of blocks: from 0 in the first, linearly, to the full rate in the last. */

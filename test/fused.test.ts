@@ -66,6 +66,10 @@ describe.skipIf(!hasGraphs())('fused kernels equal the stock ops they replace, w
     agree(fused.localProp, [normal([...shape]), normal([r, r, shape[3]]), normal([shape[3]])]);
   });
 
+  it.each([[2, 9, 3, 12], [1, 150, 2, 36], [3, 1, 1, 5]])('attention of %i × %i tokens, %i heads of %i', (b, n, heads, d) => {
+    agree(qkv => fused.attention(qkv, { heads }), [normal([b, n, 3 * heads * d])]);
+  });
+
   it('adam', () => {
     const slots = { param: normal([9, 5]), mean: normal([9, 5]), square: tf.abs(normal([9, 5])) };
     const scalars = { step: tf.scalar(0.01), epsilon: tf.scalar(1e-4), keep: tf.scalar(0.99) };

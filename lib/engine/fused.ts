@@ -25,6 +25,12 @@ function run(op: string, inputs: Tensor[], outputs: number, attrs: Attr[] = []):
   return nodeBackend().executeMultipleOutputs(op, attrs, inputs, outputs);
 }
 
+/** Attributes that are integers. */
+function ints(attrs: Record<string, number>): Attr[] {
+  const type = nodeBackend().binding.TF_ATTR_INT;
+  return Object.entries(attrs).map(([name, value]) => ({ name, type, value }));
+}
+
 /** Attributes that are floats. */
 function floats(attrs: Record<string, number>): Attr[] {
   const type = nodeBackend().binding.TF_ATTR_FLOAT;
@@ -112,7 +118,7 @@ export function depthwiseConv(x: Tensor, kernel: Tensor): Tensor {
     ([x, kernel]) => ({ value: conv(x!, kernel!), saved: [x!, kernel!] }),
     (dy, [x, kernel]) => [
       tf.engine().runKernel('DepthwiseConv2dNativeBackpropInput', { dy, filter: kernel! }, { inputShape: x!.shape, strides: 1, pad: 'same', dilations: [1, 1] }) as Tensor,
-      run('LabDepthwiseFilterGrad', [x!, dy], 1, [{ name: 'kernel', type: nodeBackend().binding.TF_ATTR_INT, value: size }])[0]!,
+      run('LabDepthwiseFilterGrad', [x!, dy], 1, ints({ kernel: size }))[0]!,
     ]);
 }
 
@@ -127,6 +133,38 @@ export function localProp(x: Tensor, kernel: Tensor, bias: Tensor): Tensor {
   return differentiable([x, kernel, bias],
     ([x, kernel, bias]) => ({ value: run('LabLocalProp', [x!, kernel!, bias!], 1)[0]!, saved: [x!, kernel!] }),
     (dy, saved) => run('LabLocalPropGrad', [dy, ...saved], 3));
+}
+
+export interface AttentionOptions {
+  heads: number;
+  /** The logits' factor; PyTorch's d^−½ unless given. */
+  scale?: number;
+  /** How qkv's channels split: official (3, heads, d), or (heads, 3, d) as in the paper's pseudo-code. */
+  order?: 'qkv-head' | 'head-qkv';
+}
+
+/** softmax(q kᵀ · scale) v per head: qkv [b, n, 3c] → [b, n, c]. */
+export function attention(qkv: Tensor, options: AttentionOptions): Tensor {
+  const { heads, scale, order = 'qkv-head' } = options;
+  const [b, n, c3] = qkv.shape as [number, number, number];
+  if (!fused() || order !== 'qkv-head') {
+    const { weights, values } = attentionWeights(qkv, options);
+    return tf.reshape(tf.transpose(tf.matMul(weights, values), [0, 2, 1, 3]), [b, n, c3 / 3]);
+  }
+  const attrs = [...ints({ heads }), ...floats({ scale: scale ?? (c3 / 3 / heads) ** -0.5 })];
+  return differentiable([qkv],
+    ([qkv]) => ({ value: run('LabAttention', [qkv!], 1, attrs)[0]!, saved: [qkv!] }),
+    (dy, [qkv]) => run('LabAttentionGrad', [dy, qkv!], 1, attrs));
+}
+
+/** What each query takes from each key, and the values that it takes: qkv [b, n, 3c] → weights [b, heads, n, n], whose rows sum to 1, and values [b, heads, n, d]. */
+export function attentionWeights(qkv: Tensor, { heads, scale, order = 'qkv-head' }: AttentionOptions): { weights: Tensor; values: Tensor } {
+  const [b, n, c3] = qkv.shape as [number, number, number];
+  const d = c3 / 3 / heads;
+  const [q, k, values] = order === 'qkv-head'
+    ? tf.unstack(tf.transpose(tf.reshape(qkv, [b, n, 3, heads, d]), [2, 0, 3, 1, 4]))
+    : tf.unstack(tf.transpose(tf.reshape(qkv, [b, n, heads, 3, d]), [3, 0, 2, 1, 4]));
+  return { weights: tf.softmax(tf.mul(tf.matMul(q!, k!, false, true), scale ?? d ** -0.5)), values: values! };
 }
 
 /** What Adam knows of a parameter; all shapes equal. */

@@ -50,7 +50,7 @@ function callerLine(): string {
   Error.stackTraceLimit = Infinity; // a dozen frames of tfjs lie between
   const frames = (new Error().stack ?? '').split('\n').slice(1);
   Error.stackTraceLimit = stackTraceLimit;
-  const own = frames.find(frame => !/node_modules|node:|[\\/]lib[\\/]engine[\\/]/.test(frame));
+  const own = frames.find(frame => /:\d+:\d+/.test(frame) && !/node_modules|node:|[\\/]lib[\\/]engine[\\/]|[\\/]tfjs[a-z-]*[\\/]src[\\/]/.test(frame));
   return own ? ` (${own.trim().replace(/^at /, 'at ')})` : '';
 }
 
@@ -88,6 +88,8 @@ class Tracer {
   private readonly captured: Tensor[] = [];
   /** The tensors that the function sees as its arguments, while it runs. */
   private arguments = new Set<Tensor>();
+  /** Indices that tfjs-node reads only to check their range. */
+  private checked?: object;
 
   constructor(private readonly capture: 'input' | 'constant') {}
 
@@ -150,6 +152,7 @@ class Tracer {
       readSync: dataId => {
         const record = backend.tensorMap.get(dataId);
         if (record?.values && this.created.has(dataId)) return record.values;
+        if (dataId === this.checked) return new Int32Array(0);
         const symbol = record && this.symbols[record.id - SYMBOLIC];
         const what = symbol && 'node' in symbol && symbol.node.op !== 'Placeholder' ? `the result of ${symbol.node.op}` : 'a tensor from outside';
         throw new TraceError(`The compiled function reads the value of ${what} (dataSync, arraySync or data)${callerLine()}: it would be frozen into the graph. Return the tensor and read it outside.`);
@@ -181,6 +184,19 @@ class Tracer {
         trackTensor.call(engine, tensor, owner);
       },
     });
+    // TensorFlow checks the range of a gather's indices too, when it has them.
+    const gather = tf.getKernel('GatherV2', 'tensorflow');
+    const { kernelFunc } = gather;
+    const restoreGather = override(gather, {
+      kernelFunc: params => {
+        this.checked = params.inputs.indices!.dataId;
+        try {
+          return kernelFunc(params);
+        } finally {
+          this.checked = undefined;
+        }
+      },
+    });
     const restoreMath = override(Math, {
       random: () => {
         throw new TraceError(`The compiled function draws random numbers without a seed${callerLine()}: they would be the same in every call. Pass them in as a tensor.`);
@@ -193,6 +209,7 @@ class Tracer {
 
     return () => {
       restoreMath();
+      restoreGather();
       restoreEngine();
       for (const variable of this.standIns.keys()) {
         engine.disposeTensor(variable);
@@ -280,7 +297,7 @@ class Tracer {
   private execute(op: string, attrs: Attr[], ids: number[], count: number): TensorHandle[] {
     const inputs = ids.map(id => this.symbolOf(id));
     const node: Node = { ...canonical(op, attrs, inputs), inputs, outputs: [] };
-    const outputs = this.record(node).slice(0, count).map(({ dtype, shape }, index) => {
+    const outputs = this.recordOp(node).slice(0, count).map(({ dtype, shape }, index) => {
       if (!shape || shape.includes(-1)) throw new TraceError(`The shape of ${op}'s result depends on values${callerLine()}: a graph needs it beforehand.`);
       if (dtype === this.real.TF_INT64 || dtype === this.real.TF_UINT8) {
         throw new TraceError(`${op} gives 64- or 8-bit integers, which tfjs takes for int32${callerLine()}: cast to int32 inside the op, or call it outside.`);
@@ -289,6 +306,14 @@ class Tracer {
     });
     node.outputs = outputs;
     return outputs.map(({ dtype, shape, index }) => ({ id: this.idOf({ node, index }), dtype, shape: [...shape] }));
+  }
+
+  private recordOp(node: Node) {
+    try {
+      return this.record(node);
+    } catch (error) {
+      throw new TraceError(`TensorFlow refuses ${node.op}${callerLine()}: ${(error as Error).message}`);
+    }
   }
 
   private record(node: Node) {

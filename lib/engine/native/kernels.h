@@ -29,17 +29,24 @@ constexpr int64_t kBlocks = 16;
 
 inline int64_t Blocks(int64_t rows) { return std::min(rows, kBlocks); }
 
-// f(block, begin, end) for each block of rows, in parallel where there is enough to do.
+// f(task) for each task, in parallel where there is enough to do. `cost` is a task's, in multiplications or so.
+template <typename F>
+void ForEach(tensorflow::OpKernelContext* context, int64_t tasks, int64_t cost, F f) {
+  const auto run = [&](int64_t first, int64_t last) {
+    for (int64_t task = first; task < last; task++) f(task);
+  };
+  if (tasks < 2 || tasks * cost < 16384) return run(0, tasks);
+  using Scheduling = tsl::thread::ThreadPool::SchedulingParams;
+  context->device()->tensorflow_cpu_worker_threads()->workers->ParallelFor(
+      tasks, Scheduling(tsl::thread::ThreadPool::SchedulingStrategy::kFixedBlockSize, std::nullopt, 1), run);
+}
+
+// f(block, begin, end) for each block of rows.
 template <typename F>
 void ForBlocks(tensorflow::OpKernelContext* context, int64_t rows, int64_t elements_per_row, F f) {
   const int64_t blocks = Blocks(rows);
-  const auto run = [&](int64_t first, int64_t last) {
-    for (int64_t block = first; block < last; block++) f(block, block * rows / blocks, (block + 1) * rows / blocks);
-  };
-  if (rows * elements_per_row < 16384) return run(0, blocks);
-  const auto* threads = context->device()->tensorflow_cpu_worker_threads();
-  using Scheduling = tsl::thread::ThreadPool::SchedulingParams;
-  threads->workers->ParallelFor(blocks, Scheduling(tsl::thread::ThreadPool::SchedulingStrategy::kFixedBlockSize, std::nullopt, 1), run);
+  if (blocks == 0) return;
+  ForEach(context, blocks, rows * elements_per_row / blocks, [&](int64_t block) { f(block, block * rows / blocks, (block + 1) * rows / blocks); });
 }
 
 // Sums over rows of `width` values: each block adds into a partial sum of its own. f(row, sum).
