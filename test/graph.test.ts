@@ -52,6 +52,7 @@ describe.skipIf(!hasGraphs())('eager and compiled agree', () => {
     ['scalars and empty tensors', (s, none) => [tf.mul(s, s), tf.concat([none, none]), tf.sum(none), tf.reshape(none, [3, 0])], [tf.scalar(4, 'int32'), tf.zeros([0, 3])]],
     ['complex numbers', x => tf.abs(tf.ifft(tf.mul(tf.fft(x), tf.complex(0, 2)))), [tf.complex([1, 2, 3, 4], [0, 1, 0, -1])]],
     ['gathers, slices, pads and concatenations', x => tf.concat([tf.gather(x, [2, 0], 1), tf.pad(tf.slice(x, [0, 1], [-1, 2]), [[0, 0], [1, 1]]), tf.reverse(tf.stridedSlice(x, [0, 4], [4, 0], [1, -2]), 1)], 1), [matrix]],
+    ['gathers at computed indices, with their gradients', (x, i) => tf.grads((x: Tensor) => tf.gather(x, tf.sub(i, tf.scalar(1, 'int32')) as Tensor1D, 1))([x]), [matrix, tf.tensor1d([1, 3, 3], 'int32')]],
     ['values that JavaScript writes anew between ops', x => {
       const buffer = new Float32Array(5);
       return [1, 2].map(value => tf.add(x, tf.tensor1d(buffer.fill(value))));

@@ -93,7 +93,7 @@ export function compile<A extends readonly Tree[], R extends Tree>(fn: (...args:
   let warned = false;
   const programOf = (args: A): { program: Program; leaves: Tensor[] } => {
     const { structure, leaves } = flatten(args);
-    if (leaves.some(leaf => leaf.isDisposed)) throw new Error(`An argument of '${name}' was disposed.`);
+    if (!leaves.every(leaf => nodeBackend().tensorMap.has(leaf.dataId))) throw new Error(`An argument of '${name}' was disposed.`);
     const signature = structure + leaves.map(leaf => `|${leaf.dtype}[${leaf.shape.join()}]`).join('');
     let program = programs.get(signature);
     if (!program) {

@@ -197,6 +197,9 @@ class Tracer {
         }
       },
     });
+    // In debug mode tfjs reads every kernel's result.
+    const environment = tf.env();
+    const restoreEnvironment = override(environment, { getBool: name => name !== 'DEBUG' && name !== 'CHECK_COMPUTATION_FOR_ERRORS' && Boolean(environment.get(name)) });
     const restoreMath = override(Math, {
       random: () => {
         throw new TraceError(`The compiled function draws random numbers without a seed${callerLine()}: they would be the same in every call. Pass them in as a tensor.`);
@@ -209,6 +212,7 @@ class Tracer {
 
     return () => {
       restoreMath();
+      restoreEnvironment();
       restoreGather();
       restoreEngine();
       for (const variable of this.standIns.keys()) {
