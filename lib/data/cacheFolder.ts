@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { UserError } from '../errors';
 
@@ -30,20 +30,27 @@ let scratches = 0;
 export async function makeFolder(folder: string, isWhole: () => boolean, fill: (scratch: string) => Promise<void>): Promise<void> {
   const scratch = `${folder}.${process.pid}-${scratches++}.tmp`;
   try {
-    mkdirSync(dirname(folder), { recursive: true });
-    removeAbandoned(dirname(folder));
-    mkdirSync(scratch);
-    await fill(scratch);
-    if (isWhole()) return;
-    rmSync(folder, { recursive: true, force: true });
-    renameSync(scratch, folder);
+    mkdirSync(scratch, { recursive: true });
+    try {
+      removeAbandoned(dirname(folder));
+      await fill(scratch);
+      if (!isWhole()) replaceFolder(scratch, folder);
+    } finally {
+      rmSync(scratch, { recursive: true, force: true });
+    }
   } catch (error) {
     const code = errorCode(error);
-    if (['ENOTEMPTY', 'EEXIST'].includes(code) && existsSync(folder)) return; // another process was faster by a moment
     if (['ENOSPC', 'EDQUOT'].includes(code)) throw new UserError(`The disk is full while writing ${folder}: free some space, or choose another place by --cache-dir.`);
-    if (['EACCES', 'EROFS', 'EPERM', 'ENOTDIR'].includes(code)) throw new UserError(`The cache ${folder} can't be written (${code}): choose another place by --cache-dir.`);
+    if (['EACCES', 'EROFS', 'EPERM', 'ENOTDIR', 'EEXIST'].includes(code)) throw new UserError(`The cache ${folder} can't be written (${code}): choose another place by --cache-dir.`);
     throw error;
-  } finally {
-    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+function replaceFolder(scratch: string, folder: string): void {
+  rmSync(folder, { recursive: true, force: true });
+  try {
+    renameSync(scratch, folder);
+  } catch (error) {
+    if (!['ENOTEMPTY', 'EEXIST'].includes(errorCode(error))) throw error; // another process was faster by a moment
   }
 }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { createReadStream, createWriteStream, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { closeSync, createReadStream, mkdirSync, openSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
 import { get as getHttp, type IncomingMessage } from 'node:http';
 import { get as getHttps } from 'node:https';
 import { basename, dirname } from 'node:path';
@@ -50,14 +50,14 @@ async function fetchRest(url: string, part: string): Promise<void> {
   }
   let done = statusCode === 206 ? held : 0;
   const bar = byteProgress(basename(url), done + Number(headers['content-length'] ?? 0));
+  const file = openSync(part, done > 0 ? 'a' : 'w');
   try {
-    await pipeline(response, async function* (chunks) {
-      for await (const chunk of chunks as AsyncIterable<Buffer>) {
-        bar.to(done += chunk.length);
-        yield chunk;
-      }
-    }, createWriteStream(part, { flags: done > 0 ? 'a' : 'w' }));
+    for await (const chunk of response as AsyncIterable<Buffer>) {
+      for (let at = 0; at < chunk.length;) at += writeSync(file, chunk, at); // at once: what has arrived is kept, whatever happens next
+      bar.to(done += chunk.length);
+    }
   } finally {
+    closeSync(file);
     bar.end();
   }
 }

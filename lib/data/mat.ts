@@ -43,6 +43,7 @@ function* elements(view: DataView, little: boolean): Generator<Element> {
     const type = small ? tag & 0xffff : tag;
     const size = small || view.getUint32(at + 4, little);
     const start = at + (small ? 4 : 8);
+    if (start + size > view.byteLength) throw new RangeError('it is cut off'); // a DataView only minds the end of the whole buffer
     yield { type, data: new DataView(view.buffer, view.byteOffset + start, size) };
     at = small ? at + 8 : type === COMPRESSED ? start + size : start + Math.ceil(size / 8) * 8;
   }
