@@ -1,0 +1,33 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, test, vi } from 'vitest';
+import { native } from '../lib/engine/tf';
+import { buildModel } from '../lib/train/recipes';
+import { createTrainer } from '../lib/train/train';
+import { dataset, tinyRecipe } from './training';
+
+// Before the imports run: this file's process gets the engine of those who have no other.
+vi.hoisted(() => {
+  process.env.EDGEVIT_ENGINE = 'js';
+});
+
+const folder = mkdtempSync(join(tmpdir(), 'pureJs-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+test('the pure-JS engine trains, and resumes to the byte', async () => {
+  expect(native).toBe(false);
+  const checkpoint = join(folder, 'checkpoint.safetensors');
+  const recipe = tinyRecipe({ epochs: 1, batch: 8 });
+  const train = async ({ resume, stopAt }: { resume?: string; stopAt?: number } = {}): Promise<string> => {
+    const training = createTrainer({ model: buildModel(recipe, 3), dataset, recipe, resume });
+    for await (const event of training.events()) if (event.step === stopAt) break;
+    training.save(checkpoint);
+    const digest = training.digest();
+    training.dispose();
+    return digest;
+  };
+  const whole = await train();
+  expect(await train({ stopAt: 1 })).not.toBe(whole);
+  expect(await train({ resume: checkpoint })).toBe(whole);
+});
