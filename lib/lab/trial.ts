@@ -133,7 +133,7 @@ async function drive(run: Run, trainer: Trainer, { reporter, interruption }: Tri
       return run;
     }
     const { top1, top5, loss } = evaluation;
-    const rates = run.epochs().map(row => row.imagesPerSecond).filter(rate => rate !== null);
+    const rates = run.epochs().map(row => row.imagesPerSecond).filter((rate): rate is number => rate !== null);
     run.saveEvaluation(evaluation);
     run.update({ result: { top1, top5, loss, best: trainer.progress.best!, imagesPerSecond: median(rates), weights: trainer.digest() } });
     await writeReport(run);

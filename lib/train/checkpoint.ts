@@ -58,7 +58,7 @@ export function saveTraining(path: string, model: Model, { params, state, progre
 
 /** Leaves the earlier file in place, where a value is no number: what can be gone on from is worth more than what cannot. */
 function writeFinite(path: string, tensors: Record<string, HostTensor>, metadata: Record<string, string>): void {
-  const broken = Object.entries(tensors).find(([, { dtype, data }]) => dtype === 'F32' && !isFinite(data));
+  const broken = Object.entries(tensors).find(([, { dtype, data }]) => dtype === 'F32' && !isFinite(data as Float32Array));
   if (broken) throw new NotFiniteError(`'${broken[0]}' has values that are not finite`);
   writeTensors(path, { tensors, metadata });
 }

@@ -7,7 +7,7 @@ import { tf, type Scalar, type Tensor } from '../engine/tf';
 export function crossEntropy(logits: Tensor, targets: Tensor, smoothing = 0): Scalar {
   const classes = logits.shape[1]!;
   const smooth = smoothing === 0 ? targets : tf.add(tf.mul(targets, 1 - smoothing), smoothing / classes);
-  return tf.neg(tf.mean(tf.sum(tf.mul(smooth, tf.logSoftmax(logits)), 1)));
+  return tf.neg(tf.mean<Scalar>(tf.sum(tf.mul(smooth, tf.logSoftmax(logits)), 1)));
 }
 
 /** How many pictures of the batch have their largest logit where their largest target is. Scalar. */
