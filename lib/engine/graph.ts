@@ -1,6 +1,7 @@
 import type * as TensorFlow from '@tensorflow/tfjs';
 import { hasGraphs, nodeBackend, type KernelTiming, type NativeSession } from './binding';
 import { load } from './ir';
+import { simplify } from './simplify';
 import { tf, type Tensor } from './tf';
 import { isTracing, trace } from './trace';
 import { flatten, unflatten, type Tree } from './tree';
@@ -38,7 +39,7 @@ class Program {
 
   constructor(fn: (...args: never[]) => Tree, args: readonly Tree[], capture: 'input' | 'constant') {
     const traced = trace(fn, args, { capture });
-    this.session = load(this.backend.binding, traced);
+    this.session = load(this.backend.binding, simplify(this.backend.binding, traced));
     this.captured = traced.captured;
     this.assigned = traced.assigned;
     this.result = traced.result;

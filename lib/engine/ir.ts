@@ -66,22 +66,29 @@ export function addNode(binding: Binding, graph: NativeGraph, node: Node, inputs
   return binding.graphOp(graph, 'Fill', name, [], [dims.endpoint, value.endpoint]);
 }
 
+/** TensorFlow refuses to fetch what is fed. */
+function fetchable(output: Output): Output {
+  const { node } = output;
+  return node.op === 'Placeholder' ? { node: { op: 'Identity', attrs: [], inputs: [output], outputs: node.outputs }, index: 0 } : output;
+}
+
 /** A serialised GraphDef of the graph, and the names that feed and fetch it. Only what the outputs need is kept, and every input. */
 export function serialise(binding: Binding, graph: Graph): { graphDef: Buffer; feeds: string[]; fetches: string[] } {
   const native = binding.graphNew();
   const endpoints = new Map<Node, number[]>();
   const names = new Map<Node, string>();
   const add = (node: Node) => {
-    const name = node.name ?? `${node.op}_${endpoints.size}`;
+    const name = node.name ?? `${node.op.replace(/^_/, '')}_${endpoints.size}`; // names of nodes may not begin so
     const inputs = node.inputs.map(input => endpoints.get(input.node)![input.index]!);
     endpoints.set(node, addNode(binding, native, node, inputs, name).map(output => output.endpoint));
     names.set(node, name);
   };
+  const outputs = graph.outputs.map(fetchable);
   try {
     graph.inputs.forEach(add);
-    for (const node of reachable(graph.outputs)) if (!endpoints.has(node)) add(node);
+    for (const node of reachable(outputs)) if (!endpoints.has(node)) add(node);
     const nameOf = ({ node, index }: Output) => `${names.get(node)!}:${index}`;
-    return { graphDef: binding.graphDef(native), feeds: graph.inputs.map(node => nameOf({ node, index: 0 })), fetches: graph.outputs.map(nameOf) };
+    return { graphDef: binding.graphDef(native), feeds: graph.inputs.map(node => nameOf({ node, index: 0 })), fetches: outputs.map(nameOf) };
   } finally {
     binding.graphDelete(native);
   }
