@@ -116,7 +116,7 @@ class Tracer {
         trace.assigned = [...this.standIns].filter(([variable, dataId]) => variable.dataId !== dataId).map(([variable]) => variable);
         const frozen = this.capture === 'constant' && trace.assigned[0];
         if (frozen) throw new TraceError(`The function assigns the variable '${frozen.name}', which is frozen into its graph: capture it as 'input', or return the new value.`);
-        trace.outputs = [...flatten(trace.result).leaves, ...trace.assigned].map(tensor => this.fetchable(this.outputOf(tensor)));
+        trace.outputs = [...flatten(trace.result).leaves, ...trace.assigned].map(tensor => this.outputOf(tensor));
       });
       traced = true;
       return trace;
@@ -174,7 +174,7 @@ class Tracer {
           disposeVariable.call(engine, variable);
           throw new TraceError(`The function makes the variable '${variable.name}'${callerLine()}, which would be frozen into its graph: make it before.`);
         }
-        this.newVariables.set(variable, this.fetchable(this.outputOf(variable)));
+        this.newVariables.set(variable, this.outputOf(variable));
         disposeTensor.call(engine, variable);
         this.standIn(variable);
         return variable;
@@ -236,14 +236,6 @@ class Tracer {
     variable.dataId = this.symbolicTensor(variable, { dtype, shape: variable.shape }).dataId;
     this.engine.incRef(variable, this.backend);
     this.standIns.set(variable, variable.dataId);
-  }
-
-  /** TensorFlow refuses to fetch what is fed. */
-  private fetchable(output: Output): Output {
-    if (output.node.op !== 'Placeholder') return output;
-    const node: Node = { op: 'Identity', attrs: [], inputs: [output], outputs: output.node.outputs };
-    this.record(node);
-    return { node, index: 0 };
   }
 
   private idOf(symbol: Output | TensorFlow.Variable): number {

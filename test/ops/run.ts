@@ -3,15 +3,16 @@ import { runInThisContext } from 'node:vm';
 import { build } from 'esbuild';
 import seedrandom from 'seedrandom';
 import '../../lib/engine/tf';
-import { routeThroughGraphs, type Routing } from './oneOpGraphs';
+import { compileKernels, type Routing } from './compiledKernels';
 
 /** What became of tfjs-core's tests, in their order. */
 export interface Report {
-  tests: { name: string; passed: boolean; failure?: string; routedCalls: number }[];
-  routing?: { calls: number; graphs: number; ops: string[]; shapeless: string[] };
+  tests: { name: string; passed: boolean; failure?: string; compiledCalls: number }[];
+  routing?: { calls: number; functions: number; kernels: string[]; refused: [kernel: string, reason: string][] };
 }
 
 interface Jasmine {
+  DEFAULT_TIMEOUT_INTERVAL: number;
   getEnv(): {
     configure(options: { random: boolean }): void;
     addReporter(reporter: { specStarted(): void; specDone(spec: { fullName: string; status: string; failedExpectations: { message: string }[] }): void }): void;
@@ -39,7 +40,9 @@ async function loadTests(): Promise<void> {
 /** Runs tfjs-core's own tests on the lab's engine, and sends the report to the parent process. */
 async function run(routing?: Routing): Promise<void> {
   const jasmineCore = createRequire(__filename)('jasmine-core') as { boot(core: unknown): Jasmine };
-  const environment = jasmineCore.boot(jasmineCore).getEnv();
+  const jasmine = jasmineCore.boot(jasmineCore);
+  jasmine.DEFAULT_TIMEOUT_INTERVAL = 60_000; // the machine may be busy
+  const environment = jasmine.getEnv();
   await loadTests();
   Math.random = seedrandom('tfjs-core'); // some tests draw numbers without a seed: the same ones in both runs
   const report: Report = { tests: [] };
@@ -51,12 +54,12 @@ async function run(routing?: Routing): Promise<void> {
     },
     specDone({ fullName, status, failedExpectations }) {
       if (status === 'pending') return; // marked by tfjs as not to run
-      report.tests.push({ name: fullName, passed: status === 'passed', failure: failedExpectations[0]?.message, routedCalls: (routing?.calls ?? 0) - before });
+      report.tests.push({ name: fullName, passed: status === 'passed', failure: failedExpectations[0]?.message, compiledCalls: (routing?.calls ?? 0) - before });
     },
   });
   await environment.execute();
-  if (routing) report.routing = { ...routing, ops: [...routing.ops], shapeless: [...routing.shapeless] };
+  if (routing) report.routing = { ...routing, kernels: [...routing.kernels], refused: [...routing.refused] };
   process.send!(report, () => process.exit());
 }
 
-void run(process.argv[2] === 'graphs' ? routeThroughGraphs() : undefined);
+void run(process.argv[2] === 'compiled' ? compileKernels() : undefined);
