@@ -11,6 +11,7 @@ const COMMANDS: Record<string, () => Promise<{ register(program: Command): void 
   summary: () => import('./summary'),
   start: () => import('./start'),
   train: () => import('./train'),
+  data: () => import('./data'),
   bench: () => import('./bench'),
   profile: () => import('./profile'),
   setup: () => import('./setup'),
@@ -18,7 +19,7 @@ const COMMANDS: Record<string, () => Promise<{ register(program: Command): void 
 };
 
 /** Commands that work before there is an engine; the others load one as soon as they are imported. */
-const WITHOUT_ENGINE = ['setup', 'doctor'];
+const WITHOUT_ENGINE = ['data', 'setup', 'doctor'];
 
 async function main(argv: string[]): Promise<void> {
   const program = new Command('edgevit').exitOverride().configureOutput({ outputError: () => {} });

@@ -137,7 +137,7 @@ export async function flowers102(spec: Record<string, string>, { flowers102Dir, 
   });
   const [train, val, test] = (['train', 'val', 'test'] as const).map(role => shards.splits[SPLITS[split][role]]);
   return {
-    name: `flowers102:split=${split}`,
+    name: split === 'official' ? 'flowers102' : `flowers102-${split}`,
     classes: FLOWER_NAMES,
     train,
     val,

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { extname, join, resolve } from 'node:path';
+import { basename, extname, join, resolve } from 'node:path';
 import { oneOf, UserError } from '../errors';
 import { ahead } from './ahead';
 import type { Dataset } from './dataset';
@@ -74,7 +74,7 @@ export async function imageFolder(path: string, options: CacheOptions): Promise<
   checkClasses(shards, classes);
   const test = shards.splits.test ?? shards.splits.val;
   return {
-    name: `folder:${path}`,
+    name: basename(root),
     classes,
     train: shards.splits.train,
     test,
