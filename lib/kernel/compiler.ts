@@ -150,7 +150,13 @@ export class Compiler {
           get: () => created,
           set(use: NonNullable<typeof created>) {
             const nothing: TypeScript.EmitResult = { emitSkipped: true, diagnostics: [] };
-            created = builder => use({ ...builder, emit: (file, ...how) => (isCell(file) ? builder.emit(file, ...how) : nothing) });
+            created = builder => use({
+              ...builder,
+              emit(file, write, token, declarationsOnly, transformers) {
+                if (!isCell(file)) return nothing;
+                return builder.emit(file, write, token, declarationsOnly, { ...transformers, before: [withoutShorthands(ts, builder.getProgram().getTypeChecker())] });
+              },
+            });
           },
         });
       }) as typeof ts.createWatchCompilerHost,
@@ -158,7 +164,8 @@ export class Compiler {
         const unchecked = sources.filter(file => !this.correct.has(file));
         const problems = ts.getPreEmitDiagnosticsOfFiles(program, unchecked);
         if (problems.length === 0) for (const file of unchecked) if (!isCell(file)) this.correct.add(file);
-        return problems;
+        // As one text, since tslab forgets which file a chain of messages is about.
+        return problems.map(problem => ({ ...problem, messageText: ts.flattenDiagnosticMessageText(problem.messageText, '\n') }));
       },
       transpileModule: (js, { compilerOptions }) => {
         const [, toCell] = INLINE_MAP.exec(js)!;
@@ -171,6 +178,26 @@ export class Compiler {
       },
     };
   }
+}
+
+/**
+ * `{ x }` → `{ x: x }`: tslab makes `exports.x` of an `x` that an earlier cell declared, by the symbol at its place, which for a shorthand
+ * is that of the property.
+ */
+function withoutShorthands(ts: typeof TypeScript, checker: TypeScript.TypeChecker): TypeScript.TransformerFactory<TypeScript.SourceFile> {
+  const { getSymbolAtLocation } = checker;
+  checker.getSymbolAtLocation = node => {
+    const { parent } = ts.getOriginalNode(node);
+    return parent && ts.isShorthandPropertyAssignment(parent) ? checker.getShorthandAssignmentValueSymbol(parent) : getSymbolAtLocation(node);
+  };
+  return context => {
+    const { factory } = context;
+    const visit = (node: TypeScript.Node): TypeScript.Node => {
+      if (!ts.isShorthandPropertyAssignment(node) || node.objectAssignmentInitializer) return ts.visitEachChild(node, visit, context);
+      return factory.createPropertyAssignment(node.name.text, ts.setOriginalNode(factory.createIdentifier(node.name.text), node.name));
+    };
+    return file => ts.visitEachChild(file, visit, context);
+  };
 }
 
 /** `await x` → `await __cell__.wait(x)`, `for await (… of xs)` → `… of __cell__.each(xs)`. */
