@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
+import { UserError } from '../errors';
 import { parseOptions } from '../options';
 import { random, type Random } from '../random';
 import type { Dataset, Split } from './dataset';
@@ -36,13 +37,15 @@ const schema = z.strictObject({
   seed: z.coerce.string().default('0'),
 });
 
+/** All pictures are held in memory. */
+const MAX_BYTES = 2e9;
+
 export type PetalsOptions = z.input<typeof schema>;
 
-/** The colours of the first `classes` species: each is shared by at least three of them (two, if there are no more), so that none gives a class away. */
+/** The first `classes` species. Each colour is shared by at least two of them, so that none gives a class away. */
 function species(classes: number): { name: string; form: Form; colour: ColourName }[] {
   const names = Object.keys(COLOURS) as ColourName[];
   const colours = names.slice(0, Math.max(1, Math.min(names.length, Math.floor(classes / 3))));
-  colours.length = Math.max(colours.length, Math.ceil(classes / FORMS.length));
   return Array.from({ length: classes }, (_, i) => {
     const colour = colours[i % colours.length], form = FORMS[Math.floor(i / colours.length)];
     return { name: `${colour}-${form.petals}-${form.shape}`, form, colour };
@@ -70,6 +73,8 @@ function drawSplit(name: string, perClass: number, kinds: ReturnType<typeof spec
  */
 export function petals(options: PetalsOptions = {}): Dataset {
   const { classes, train, test, size, noise, seed } = parseOptions(schema, options, 'petals');
+  const bytes = classes * (train + test) * size ** 2 * 3;
+  if (bytes > MAX_BYTES) throw new UserError(`petals of ${classes} × (${train} + ${test}) pictures of ${size}×${size} pixels would take ${(bytes / 1e9).toFixed(1)} GB of memory: ask for at most ${MAX_BYTES / 1e9} GB.`);
   const kinds = species(classes);
   const rng = random(seed).fork('petals');
   const draw = (name: string, perClass: number) => drawSplit(name, perClass, kinds, size, noise, rng);
