@@ -14,12 +14,15 @@ const COMMANDS: Record<string, () => Promise<{ register(program: Command): void 
   data: () => import('./data'),
   bench: () => import('./bench'),
   profile: () => import('./profile'),
+  notebooks: () => import('./notebooks'),
+  kernel: () => import('./kernel'),
+  lab: () => import('./lab'),
   setup: () => import('./setup'),
   doctor: () => import('./doctor'),
 };
 
 /** Commands that work before there is an engine; the others load one as soon as they are imported. */
-const WITHOUT_ENGINE = ['data', 'setup', 'doctor'];
+const WITHOUT_ENGINE = ['data', 'setup', 'doctor', 'kernel'];
 
 async function main(argv: string[]): Promise<void> {
   const program = new Command('edgevit').exitOverride().configureOutput({ outputError: () => {} });

@@ -18,3 +18,8 @@ export function kernelOutput(): KernelOutput | undefined {
 export function provideKernelOutput(output: KernelOutput): void {
   (globalThis as { [KERNEL]?: KernelOutput })[KERNEL] = output;
 }
+
+/** Aborted when the running cell is interrupted, for functions of lib that take a signal; outside a notebook, never. */
+export function interruption(): AbortSignal {
+  return kernelOutput()?.signal() ?? new AbortController().signal;
+}

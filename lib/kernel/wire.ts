@@ -246,10 +246,11 @@ class Wire {
     const parsed = executeSchema.safeParse(message.content);
     if (!parsed.success) return { status: 'error', ename: 'ProtocolError', evalue: z.prettifyError(parsed.error), traceback: [], execution_count: this.executionCount };
     const { code, silent, store_history } = parsed.data;
-    if (!silent && store_history) this.executionCount++;
+    const counts = !silent && store_history;
+    if (counts) this.executionCount++;
     this.executing = message;
     if (!silent) this.publish('execute_input', { code, execution_count: this.executionCount });
-    const { result, ...outcome } = await this.ask('execute_request', { code });
+    const { result, ...outcome } = await this.ask('execute_request', { code }, counts ? this.executionCount : 0);
     if (result && !silent) this.publish('execute_result', { ...(result as Content), execution_count: this.executionCount });
     if (outcome.status === 'error') {
       const { ename, evalue, traceback } = outcome;
@@ -258,9 +259,10 @@ class Wire {
     return { ...outcome, execution_count: this.executionCount, user_expressions: {}, payload: [] };
   }
 
-  private async ask(type: string, content: Content): Promise<Content> {
+  /** `cell` names the code in stack traces; 0 is code that belongs to no cell. */
+  private async ask(type: string, content: Content, cell = 0): Promise<Content> {
     const reply = new Promise<Content>(resolve => (this.answered = resolve));
-    this.toSession({ kind: 'request', type, content, cell: this.executionCount });
+    this.toSession({ kind: 'request', type, content, cell });
     const answer = await reply;
     this.answered = undefined;
     return answer;

@@ -1,0 +1,304 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { UserError } from '../lib/errors';
+import { compareNotebooks } from '../lib/kernel/compare';
+import { executeNotebook } from '../lib/kernel/execute';
+import { readNotebook, writeNotebook, type CodeCell, type Notebook, type Output } from '../lib/kernel/notebook';
+import { withoutParameters, withParameters } from '../lib/kernel/parameters';
+
+// The runner: notebooks in, executed notebooks out, without Jupyter.
+
+const ROOT = resolve(__dirname, '..');
+const folder = mkdtempSync(join(tmpdir(), 'edgevit-notebooks-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+type Cell = string | { source: string; tags: string[] };
+
+function notebook(...cells: Cell[]): Notebook {
+  return {
+    nbformat: 4,
+    nbformat_minor: 5,
+    metadata: {},
+    cells: cells.map((cell, i) => {
+      const { source, tags } = typeof cell === 'string' ? { source: cell, tags: undefined } : cell;
+      return { cell_type: 'code', id: `cell-${i}`, source, metadata: tags ? { tags } : {}, outputs: [], execution_count: null };
+    }),
+  };
+}
+
+function save(name: string, ...cells: Cell[]): string {
+  const path = join(folder, name);
+  writeNotebook(path, notebook(...cells));
+  return path;
+}
+
+function outputs(of: Notebook | string): Output[][] {
+  return (typeof of === 'string' ? readNotebook(of) : of).cells.map(cell => (cell as CodeCell).outputs);
+}
+
+function npmRun(...args: string[]): { status: number | null; stdout: string; stderr: string } {
+  return spawnSync(process.execPath, [join(ROOT, 'node_modules/tsx/dist/cli.mjs'), 'experiments/cli.ts', 'notebooks', ...args], { cwd: ROOT, encoding: 'utf8' });
+}
+
+const options = { timeoutMs: 60_000 };
+
+describe('a run', () => {
+  test('fills in outputs of every kind, and counts', async () => {
+    const nb = notebook(
+      'console.log("one"); console.error("two"); console.log("three")',
+      'import { showTable, progressBar } from "./lib/kernel/display";\nconst bar = progressBar(3);\nfor (let i = 1; i <= 3; i++) bar.to(i);\nshowTable([{ a: 1 }])',
+      { source: 'throw new Error("not run")', tags: ['skip-execution'] },
+      { source: 'throw new RangeError("meant")', tags: ['raises-exception'] },
+      '',
+      '6 * 7',
+    );
+    expect(await executeNotebook(nb, options)).toBeUndefined();
+    const [streams, shown, skipped, raised, empty, value] = outputs(nb);
+    expect(streams).toEqual([
+      { output_type: 'stream', name: 'stdout', text: 'one\n' },
+      { output_type: 'stream', name: 'stderr', text: 'two\n' },
+      { output_type: 'stream', name: 'stdout', text: 'three\n' },
+    ]);
+    expect(shown.map(output => (output as { data: Record<string, string> }).data['text/plain'])).toEqual(['████████████████████████ 3/3', 'a\n─\n1']);
+    expect([skipped, empty]).toEqual([[], []]);
+    expect(raised).toMatchObject([{ output_type: 'error', ename: 'RangeError', evalue: 'meant' }]);
+    expect(value).toEqual([{ output_type: 'execute_result', data: { 'text/plain': '42' }, metadata: {}, execution_count: 4 }]);
+    expect(nb.metadata.kernelspec?.name).toBe('edgevit-lab');
+  });
+
+  test('stops at the cell that fails, and clears what later cells had', async () => {
+    const nb = notebook('1', 'throw new TypeError("bad")', '3');
+    (nb.cells[2] as CodeCell).outputs = [{ output_type: 'stream', name: 'stdout', text: 'old' }];
+    expect(await executeNotebook(nb, options)).toMatchObject({ where: 'cell [2]', ename: 'TypeError', evalue: 'bad' });
+    expect(outputs(nb).map(list => list.length)).toEqual([1, 1, 0]);
+  });
+
+  test('fails for what a cell left in the background, even after the last reply', async () => {
+    const nb = notebook('void setTimeout(() => Promise.reject(new Error("too late")), 200)');
+    expect(await executeNotebook(nb, options)).toMatchObject({ where: 'cell [1]', evalue: 'too late' });
+    expect(outputs(nb)[0]).toMatchObject([{ output_type: 'error', evalue: 'too late' }]);
+  });
+
+  test('interrupts a cell that takes too long, and one whose run is given up', async () => {
+    const nb = notebook('const pause = () => new Promise(done => setTimeout(done, 60_000)); 1', 'await pause()');
+    expect(await executeNotebook(nb, { timeoutMs: 5000 })).toMatchObject({ where: 'cell [2]', ename: 'Interrupted', evalue: 'it did not end within 5 s' });
+    const given = new AbortController();
+    expect(await executeNotebook(nb, { ...options, signal: given.signal, onCell: () => setTimeout(() => given.abort(), 300) })).toMatchObject({ ename: 'Interrupted', evalue: 'the run was interrupted' });
+  });
+
+  test('says that a kernel has died', async () => {
+    const nb = notebook('process.exit(7)');
+    expect(await executeNotebook(nb, options)).toMatchObject({ ename: 'KernelDied', evalue: 'the kernel ended (exit code 7)' });
+  });
+});
+
+describe('the file', () => {
+  test('has the bytes that Jupyter would write, and is read back the same', () => {
+    const path = save('bytes.ipynb', 'const a = 1;\nconst flower = "🌸";');
+    const nb = readNotebook(path);
+    (nb.cells[0] as CodeCell).outputs = [{ output_type: 'display_data', metadata: {}, data: { 'text/plain': 'x\ny', 'image/png': 'AAAA', 'application/json': { b: [1], a: 2 } } }];
+    writeNotebook(path, nb);
+    const text = readFileSync(path, 'utf8');
+    expect(text).toBe(`{
+ "cells": [
+  {
+   "cell_type": "code",
+   "execution_count": null,
+   "id": "cell-0",
+   "metadata": {},
+   "outputs": [
+    {
+     "data": {
+      "application/json": {
+       "a": 2,
+       "b": [
+        1
+       ]
+      },
+      "image/png": "AAAA",
+      "text/plain": [
+       "x\\n",
+       "y"
+      ]
+     },
+     "metadata": {},
+     "output_type": "display_data"
+    }
+   ],
+   "source": [
+    "const a = 1;\\n",
+    "const flower = \\"🌸\\";"
+   ]
+  }
+ ],
+ "metadata": {},
+ "nbformat": 4,
+ "nbformat_minor": 5
+}
+`);
+    expect(readNotebook(path)).toEqual(nb);
+  });
+
+  test.each([
+    ['missing', undefined, /There is no notebook/],
+    ['no JSON', '{', /is no notebook/],
+    ['another format', '{"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": []}', /format 4: nbformat/],
+    ['for Python', '{"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": {"name": "python3", "language": "python"}}, "cells": []}', /for the kernel 'python3'/],
+  ])('is refused when it is %s', (name, text, message) => {
+    const path = join(folder, `${name}.ipynb`);
+    if (text !== undefined) writeFileSync(path, text);
+    expect(() => readNotebook(path)).toThrow(UserError);
+    expect(() => readNotebook(path)).toThrow(message);
+  });
+});
+
+describe('parameters', () => {
+  const declared = notebook({
+    source: "const quick = true, epochs: number = 3;\nlet model: 'xxs' | 'xs' = 'xxs';\nconst name = `run`;\nconst sizes = [1, 2] as const;\nconst shift = -1;\nconst now = Date.now();\nconst settings = { lr: 1 };",
+    tags: ['parameters'],
+  }, 'epochs');
+  const given = (...pairs: [string, string][]): Notebook => withParameters(declared, new Map(pairs), 'n.ipynb');
+
+  test('become a cell behind the declared ones, with their keyword and type', () => {
+    const nb = given(['quick', 'false'], ['epochs', '1e2'], ['model', 'xs'], ['name', 'it\'s "1"'], ['sizes', '[3]'], ['shift', '0.5'], ['settings', '{"lr": 2}']);
+    expect(nb.cells).toHaveLength(3);
+    expect(nb.cells[1]).toMatchObject({ id: 'injected-parameters', metadata: { tags: ['injected-parameters'] } });
+    expect(nb.cells[1].source).toBe('const quick = false;\nconst epochs: number = 100;\nlet model: \'xxs\' | \'xs\' = "xs";\nconst name = "it\'s \\"1\\"";\nconst sizes = [3];\nconst shift = 0.5;\nconst settings = {"lr":2};');
+  });
+
+  test('of an earlier run are replaced', () => {
+    const again = withParameters(given(['epochs', '5']), new Map([['epochs', '6']]), 'n.ipynb');
+    expect(again.cells.map(cell => cell.source).filter(source => /epochs.* = [56]/.test(source))).toEqual(['const epochs: number = 6;']);
+    expect(withoutParameters(again).cells).toEqual(declared.cells);
+  });
+
+  test.each([
+    ['epoch', '3', "n.ipynb has no parameter 'epoch'; it has 'quick', 'epochs', 'model', 'name', 'sizes', 'shift', 'now' or 'settings'."],
+    ['epochs', 'three', "Parameter epochs is 'three': it must be a number."],
+    ['epochs', '', "Parameter epochs is '': it must be a number."],
+    ['quick', '1', "Parameter quick is '1': it must be true or false."],
+    ['model', 's', "Parameter model is 's': it must be 'xxs' or 'xs'."],
+    ['sizes', '3', "Parameter sizes is '3': it must be a JSON list."],
+    ['settings', '[]', "Parameter settings is '[]': it must be a JSON object."],
+    ['now', '3', "Parameter now is '3': it must be left as it is, since its value is computed in the notebook."],
+  ])('%s=%s is refused', (key, text, message) => {
+    expect(() => given([key, text])).toThrow(new UserError(message));
+  });
+
+  test('of a notebook without such a cell are refused', () => {
+    expect(() => withParameters(notebook('1'), new Map([['a', '1']]), 'n.ipynb')).toThrow(/no cell tagged 'parameters'/);
+  });
+});
+
+describe('the comparison', () => {
+  const showing = (...all: Output[]): Notebook => {
+    const nb = notebook('x');
+    Object.assign(nb.cells[0], { outputs: all, execution_count: 1 });
+    return nb;
+  };
+  const text = (value: string): Output => ({ output_type: 'stream', name: 'stdout', text: value });
+  const data = (bundle: Record<string, unknown>): Output => ({ output_type: 'display_data', data: bundle, metadata: {} });
+  const compare = (before: Output[], after: Output[], tolerance = 1e-3) => compareNotebooks(showing(...before), showing(...after), tolerance);
+
+  test('lets numbers differ by the tolerance, and nothing else', async () => {
+    expect(await compare([text('loss 0.5001, 4,067,704 params')], [text('loss 0.5003, 4,067,705 params')])).toEqual([]);
+    expect(await compare([text('step 9.99 |')], [text('step 10.0 |')])).toEqual([]);
+    expect(await compare([text('a\nloss 0.50')], [text('a\nloss 0.51')])).toEqual([{ where: 'cell [1], stdout', before: 'loss 0.50', after: 'loss 0.51' }]);
+    expect(await compare([text('loss 0.50')], [text('loss 0.51')], 0.05)).toEqual([]);
+    expect(await compare([text('top-1 0.5')], [text('top-2 0.5')])).toHaveLength(1);
+    expect(await compare([text('good')], [text('bad')])).toHaveLength(1);
+  });
+
+  test('reads charts as data and leaves their pictures out', async () => {
+    const chart = (value: number, svg: string): Output => data({ 'application/vnd.vegalite.v5+json': { data: { values: [{ a: value, b: 'x' }] } }, 'image/svg+xml': svg });
+    expect(await compare([chart(1, '<svg>1</svg>')], [chart(1.0001, '<svg>2</svg>')])).toEqual([]);
+    expect(await compare([chart(1, '')], [chart(2, '')])).toMatchObject([{ where: 'cell [1], application/vnd.vegalite.v5+json' }]);
+  });
+
+  test('reads pictures as pixels', async () => {
+    const png = async (red: number): Promise<string> => {
+      const { toPng } = await import('../lib/kernel/pictures');
+      return toPng({ width: 2, height: 1, pixels: Uint8Array.of(red, 0, 0, 9, 9, 9) });
+    };
+    expect(await compare([data({ 'image/png': await png(100) })], [data({ 'image/png': await png(101) })])).toEqual([]);
+    expect(await compare([data({ 'image/png': await png(100) })], [data({ 'image/png': await png(200) })])).toHaveLength(1);
+    const html = async (red: number): Promise<Output> => data({ 'text/html': `<img src="data:image/png;base64,${await png(red)}"> 1.00` });
+    expect(await compare([await html(100)], [await html(101)])).toEqual([]);
+    expect(await compare([await html(100)], [await html(200)])).toHaveLength(1);
+  });
+
+  test('sees outputs that are gone, new, or of another kind; not those of cells that measure time', async () => {
+    expect(await compare([], [text('x')])).toEqual([{ where: 'cell [1]', before: 'no outputs', after: 'stdout' }]);
+    expect(await compare([data({ 'text/plain': 'x' })], [data({ 'text/html': 'x' })])).toHaveLength(1);
+    const timed = (value: string): Notebook => {
+      const nb = showing(text(value));
+      nb.cells[0].metadata.tags = ['nbval-ignore-output'];
+      return nb;
+    };
+    expect(await compareNotebooks(timed('1 ms'), timed('2 ms'), 1e-3)).toEqual([]);
+  });
+});
+
+describe('npm run notebooks', () => {
+  let good: string;
+  beforeAll(() => {
+    good = save('good.ipynb', { source: 'const n: number = 2;', tags: ['parameters'] }, 'import { show } from "./lib/kernel/display";\nshow({ data: { values: [{ n }] }, mark: "bar", encoding: { x: { field: "n", type: "quantitative" } } })', 'n');
+  });
+
+  test('gives the same bytes twice, and checks itself', () => {
+    expect(npmRun(good).status).toBe(0);
+    const first = readFileSync(good);
+    const second = npmRun(good, '--out', join(folder, 'again'));
+    expect(second).toMatchObject({ status: 0, stdout: expect.stringContaining('3 cells ran') });
+    expect(readFileSync(join(folder, 'again', 'good.ipynb')).equals(first)).toBe(true);
+    const checked = npmRun(good, '--check', '-p', 'n=3');
+    expect(checked.status).toBe(1);
+    expect(checked.stderr).toMatch(/cell \[4\], text\/plain differs\n {2}- 2\n {2}\+ 3/);
+    expect(readFileSync(good).equals(first)).toBe(true);
+  });
+
+  test('names the cell and the error of a failure, and saves the outputs', () => {
+    const bad = save('bad.ipynb', '"kept"', 'const wrong: string = 1;');
+    const { status, stderr } = npmRun(bad, good, '--out', join(folder, 'out'));
+    expect(status).toBe(1);
+    expect(stderr).toContain('bad.ipynb: cell [2] failed with TypeScriptError: cell[2]:1:7 TS2322');
+    expect(outputs(join(folder, 'out', 'bad.ipynb'))).toMatchObject([[{ data: { 'text/plain': "'kept'" } }], [{ output_type: 'error' }]]);
+    expect(existsSync(join(folder, 'out', 'good.ipynb'))).toBe(true);
+  });
+
+  test.each([
+    [['no-such-notebook'], /'no-such-notebook' is no notebook/],
+    [['missing.ipynb'], /There is no notebook/],
+    [['-p', 'n'], /-p n: a parameter is given as key=value/],
+    [['--timeout', '0'], /--timeout is '0'/],
+    [['--tolerance=x'], /--tolerance is 'x'/],
+    [['--nothing'], /unknown option/],
+  ])('%j stops with one sentence', (args, message) => {
+    const { status, stderr } = npmRun(...args);
+    expect(status).toBe(2);
+    expect(stderr).toMatch(message);
+    expect(stderr).not.toContain('    at ');
+  });
+
+  test('checks the parameters of all notebooks before the first runs', () => {
+    const other = save('other.ipynb', '1');
+    const { status, stderr } = npmRun(good, other, '-p', 'n=3', '--out', join(folder, 'none'));
+    expect(status).toBe(2);
+    expect(stderr).toMatch(/other\.ipynb takes no parameters/);
+    expect(existsSync(join(folder, 'none'))).toBe(false);
+  });
+
+  test('is interrupted by Ctrl-C with the outputs saved', async () => {
+    const started = join(folder, 'started');
+    const slow = save('slow.ipynb', `import { writeFileSync } from "node:fs";\nwriteFileSync(${JSON.stringify(started)}, "");\nawait new Promise(done => setTimeout(done, 60_000))`);
+    const runner = spawn(process.execPath, [join(ROOT, 'node_modules/tsx/dist/cli.mjs'), 'experiments/cli.ts', 'notebooks', slow, '--out', join(folder, 'slow')], { cwd: ROOT, stdio: 'ignore' });
+    await expect.poll(() => existsSync(started), { timeout: 60_000 }).toBe(true);
+    runner.kill('SIGINT');
+    const [code] = await new Promise<[number | null]>(done => runner.once('exit', status => done([status])));
+    expect(code).toBe(130);
+    expect(outputs(join(folder, 'slow', 'slow.ipynb'))[0].at(-1)).toMatchObject({ output_type: 'error', ename: 'Interrupted' });
+  });
+});
