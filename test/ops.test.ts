@@ -7,12 +7,19 @@ import type { Report } from './ops/run';
 /** Tests that pass eagerly and not compiled, because TensorFlow itself differs between the two. */
 const DIFFERENCES: Record<string, string> = {
   'softmax tensorflow {} Propagates NaNs': 'oneDNN\'s softmax, which TensorFlow takes in graphs, keeps a NaN in its place and makes the rest of the row 0',
+  'gather tensorflow {} throws when index is out of bound': 'refused as it should be, by the running graph and so in other words',
   'einsum tensorflow {} mismatched dimensions throws error': 'refused as it should be, by shape inference and so in other words',
   'einsum tensorflow {} incorrect number of tensors throws error': 'refused as it should be, by shape inference and so in other words',
 };
 
-/** Kernels whose results have shapes that depend on values: they can't be compiled. */
-const SHAPED_BY_VALUES = ['NonMaxSuppressionV3', 'NonMaxSuppressionV4', 'NonMaxSuppressionV5', 'Unique'];
+/** Kernels that the tracer refuses, all or some calls. */
+const REFUSED: Record<string, string> = {
+  NonMaxSuppressionV3: 'the shape of its result depends on values',
+  NonMaxSuppressionV4: 'the shape of its result depends on values',
+  NonMaxSuppressionV5: 'the shape of its result depends on values',
+  Unique: 'the shape of its result depends on values',
+  Exp: 'tfjs-node\'s disposes its argument if that holds integers',
+};
 
 /** One run of the suite, in a process of its own. */
 function runSuite(mode: 'eager' | 'compiled'): Promise<Report> {
@@ -45,6 +52,6 @@ describe.skipIf(!hasGraphs())('tfjs-core\'s own tests', () => {
 ${calls} calls of ${kernels.length} kernels as ${functions} compiled functions`);
     expect(failed.filter(spec => !(spec.name in DIFFERENCES)).map(spec => `${spec.name}: ${spec.failure}`)).toEqual([]);
     expect(comparable.length).toBeGreaterThanOrEqual(2_500);
-    expect(refused.filter(([kernel]) => !SHAPED_BY_VALUES.includes(kernel))).toEqual([]);
+    expect(refused.filter(([kernel]) => !(kernel in REFUSED))).toEqual([]);
   });
 });

@@ -34,7 +34,8 @@ function compiled(name: string, kernel: Kernel, routing: Routing): Kernel {
     const key = JSON.stringify([attrs, keys]);
     if (!functions.has(key)) {
       const run = (inputs: Tree): Tree => {
-        const result = kernel({ inputs: inputs as never, attrs, backend });
+        // Through the registry, where the tracer puts kernels of its own; it leads back to the original one.
+        const result = tf.getKernel(name, 'tensorflow').kernelFunc({ inputs: inputs as never, attrs, backend });
         return Array.isArray(result) ? result.map(tensor) : tensor(result);
       };
       functions.set(key, compile(run, { name, maxSignatures: Infinity }));
