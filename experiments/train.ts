@@ -5,9 +5,10 @@ import { UserError } from '../lib/errors';
 import { consoleReporter } from '../lib/lab/console';
 import { reportFiles } from '../lib/lab/report';
 import { RESULT_COLUMNS, resultRow, textTable } from '../lib/lab/results';
-import { openRun, RUNS, type Run } from '../lib/lab/runs';
+import { openRun, RUNS, type KeptDataOptions, type Run } from '../lib/lab/runs';
 import { resumeTrial, startTrial } from '../lib/lab/trial';
 import { applySettings, DEFAULT_RECIPE, namedRecipe, RECIPES, resolveRecipe } from '../lib/train/recipes';
+import { withDataOptions } from './dataOptions';
 
 /** Options that are a recipe's keys, under the same name: `--lr=0.001` is `--set lr=0.001`. */
 const SHORTHANDS = {
@@ -23,14 +24,13 @@ const SHORTHANDS = {
 
 type Shorthand = keyof typeof SHORTHANDS;
 
-interface TrainFlags extends Partial<Record<Shorthand, string>> {
+interface TrainFlags extends Partial<Record<Shorthand, string>>, KeptDataOptions {
   recipe?: string;
   set: string[];
   name?: string;
   init?: string;
   resume?: string;
   runs: string;
-  strict?: true;
 }
 
 /** `npm run train -- …`: trains a network into a run folder, or goes on with one. */
@@ -43,16 +43,15 @@ export function register(program: Command): void {
     .option('--name <name>', 'of the run (default: made of model, data, size and seed)')
     .option('--init <file>', 'weights to begin with: a .safetensors file in PyTorch\'s names and layout')
     .option('--resume <run>', 'go on with a run, given by name or folder, to the same bytes')
-    .option('--runs <folder>', 'where runs are kept', RUNS)
-    .option('--strict', 'stop at a picture that cannot be decoded')
-    .action(async (flags: TrainFlags) => finish(await train(flags), flags.runs));
+    .option('--runs <folder>', 'where runs are kept', RUNS);
+  withDataOptions(command).action(async (flags: TrainFlags) => finish(await train(flags), flags.runs));
 }
 
 async function train(flags: TrainFlags): Promise<Run> {
-  const { recipe: recipeName = DEFAULT_RECIPE, runs, name, init, strict } = flags;
+  const { recipe: recipeName = DEFAULT_RECIPE, runs, name, init, flowers102Dir, cacheDir, side, strict } = flags;
   const shorthands = (Object.keys(SHORTHANDS) as Shorthand[]).flatMap(key => (flags[key] === undefined ? [] : [[key, flags[key]] as const]));
   const settings = { ...Object.fromEntries(shorthands), ...parseSettings(flags.set) };
-  const options = { reporter: consoleReporter(), interruption, data: { strict } };
+  const options = { reporter: consoleReporter(), interruption, data: given({ flowers102Dir, cacheDir, side, strict }) };
   if (flags.resume !== undefined) {
     const run = openRun(runs, flags.resume);
     checkUnchanged(run, settings, flags);
@@ -61,6 +60,11 @@ async function train(flags: TrainFlags): Promise<Run> {
   const { about, options: base } = namedRecipe(recipeName);
   const recipe = resolveRecipe(applySettings(base, settings));
   return startTrial({ ...options, recipe, recipeName, about, runs, name, init });
+}
+
+/** Without the keys that have no value. */
+function given<T extends object>(options: T): T {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T;
 }
 
 /** A run goes on with its own settings; others, where given, must be the same. */

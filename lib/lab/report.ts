@@ -79,9 +79,10 @@ function flatten(value: object, prefix = ''): Record<string, string> {
 }
 
 /** The command that computes the same run again. */
-export function rerunCommand({ recipe, recipeName, init }: RunRecord): string {
+export function rerunCommand({ recipe, recipeName, init, dataOptions: { flowers102Dir, side } }: RunRecord): string {
   const settings = Object.entries(settingsOf(recipe, recipeName)).flatMap(([key, value]) => ['--set', `${key}=${value}`]);
-  const words = [`--recipe=${recipeName}`, ...settings, ...(init ? [`--init=${init.path}`] : [])];
+  const flags = Object.entries({ 'init': init?.path, 'flowers102-dir': flowers102Dir, side });
+  const words = [`--recipe=${recipeName}`, ...settings, ...flags.filter(([, value]) => value !== undefined).map(([flag, value]) => `--${flag}=${value}`)];
   return `npm run train -- ${words.map(word => (/^[\w.,:/=+-]*$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)).join(' ')}`;
 }
 

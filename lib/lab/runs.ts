@@ -1,6 +1,7 @@
 import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
+import type { DataOptions } from '../data/open';
 import { UserError } from '../errors';
 import { writeFileAtomic } from '../files';
 import type { Evaluation } from '../train/metrics';
@@ -9,6 +10,8 @@ import { ROOT, type Environment } from './environment';
 
 /** Where runs are kept unless told otherwise. */
 export const RUNS = join(ROOT, 'experiments/runs');
+
+export type KeptDataOptions = Pick<DataOptions, 'flowers102Dir' | 'cacheDir' | 'side' | 'strict'>;
 
 export type RunStatus = 'running' | 'done' | 'failed' | 'interrupted';
 
@@ -20,6 +23,8 @@ export interface RunRecord {
   recipeName: string;
   recipe: Recipe;
   model: { name: string; config: object; outputs: number; params: number; macs: number };
+  /** How the dataset was opened. */
+  dataOptions: KeptDataOptions;
   dataset: { name: string; description: string; fingerprint: string; classes: readonly string[]; train: number; test: number; val: number; skipped: number };
   /** The file of weights that it began with, and its sha256; null for fresh ones. */
   init: { path: string; sha256: string } | null;

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { relative } from 'node:path';
 import type { Dataset } from '../data/dataset';
-import { openDataset, type DataOptions } from '../data/open';
+import { openDataset } from '../data/open';
 import { Failure, UserError } from '../errors';
 import { countConfig, totalCount } from '../measure/count';
 import type { Model } from '../module';
@@ -13,13 +13,14 @@ import type { Reporter } from './console';
 import { environment } from './environment';
 import { writeReport } from './report';
 import { thousands } from './results';
-import { createRun, RUNS, thisProcess, type MetricRow, type Run } from './runs';
+import { createRun, RUNS, thisProcess, type KeptDataOptions, type MetricRow, type Run } from './runs';
 
 export interface TrialOptions {
   reporter: Reporter;
   /** Called when training begins. Its signal ends the run after the step under way, with a checkpoint. */
   interruption?: () => AbortSignal;
-  data?: DataOptions;
+  /** How the dataset is opened; a run that goes on takes what is not given here from before. */
+  data?: KeptDataOptions;
 }
 
 export interface NewTrial extends TrialOptions {
@@ -39,9 +40,9 @@ export interface NewTrial extends TrialOptions {
  * Trains by a recipe into a new run folder. The run's status tells whether it was done or interrupted. Throws UserError for what
  * cannot begin, Failure for what ran off.
  */
-export async function startTrial({ recipe, recipeName, about, runs = RUNS, name, init, ...options }: NewTrial): Promise<Run> {
+export async function startTrial({ recipe, recipeName, about, runs = RUNS, name, init, data = {}, ...options }: NewTrial): Promise<Run> {
   const { reporter } = options;
-  const dataset = await openDataset(recipe.data, options.data);
+  const dataset = await openDataset(recipe.data, data);
   const model = buildModel(recipe, dataset.classes.length);
   const trainer = createTrainer({ model, dataset, recipe, init: init === undefined ? undefined : loadWeights(init, model) });
   const { params, macs } = totalCount(countConfig(model));
@@ -51,6 +52,7 @@ export async function startTrial({ recipe, recipeName, about, runs = RUNS, name,
     recipeName,
     recipe,
     model: { name: model.name, config: model.config, outputs: model.numClasses, params, macs },
+    dataOptions: data,
     dataset: {
       name: dataset.name, description: dataset.description, fingerprint: dataset.fingerprint, classes: dataset.classes,
       train: dataset.train.length, test: dataset.test.length, val: dataset.val?.length ?? 0, skipped: dataset.skipped.length,
@@ -77,7 +79,7 @@ export async function resumeTrial(run: Run, options: TrialOptions): Promise<Run>
   const { record } = run;
   if (run.status === 'done') throw new UserError(`The run '${record.name}' is done: there is nothing to go on with.`);
   if (run.status === 'running') throw new UserError(`The run '${record.name}' is still running, as process ${record.owner.pid} of ${record.owner.host}.`);
-  const dataset = await openDataset(record.recipe.data, options.data);
+  const dataset = await openDataset(record.recipe.data, { ...record.dataOptions, ...options.data });
   checkData(run, dataset);
   const model = buildModel(record.recipe, dataset.classes.length);
   const resume = existsSync(run.lastCheckpoint) ? run.lastCheckpoint : undefined;

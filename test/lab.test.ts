@@ -1,0 +1,189 @@
+import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Failure, UserError } from '../lib/errors';
+import { consoleReporter, duration } from '../lib/lab/console';
+import { confusionMatrix, learningCurve, perClassAccuracy, toSvg } from '../lib/lab/plots';
+import { reportFiles, rerunCommand } from '../lib/lab/report';
+import { textTable } from '../lib/lab/results';
+import { listRuns, openRun, thisProcess, type EpochRow, type Run, type RunRecord } from '../lib/lab/runs';
+import { resumeTrial, startTrial, type NewTrial } from '../lib/lab/trial';
+import { createMeter } from '../lib/train/metrics';
+import type { Recipe } from '../lib/train/recipes';
+import { sha256, tinyRecipe } from './training';
+
+const runs = mkdtempSync(join(tmpdir(), 'runs-'));
+afterAll(() => rmSync(runs, { recursive: true }));
+
+const silent = { write: () => true };
+const trial = (recipe: Recipe, options: Partial<NewTrial> = {}): Promise<Run> =>
+  startTrial({ recipe, recipeName: 'petals', about: 'a test', runs, reporter: consoleReporter(silent), ...options });
+
+/** An interruption after so many steps. */
+function stopAfter(steps: number): Partial<NewTrial> {
+  const controller = new AbortController();
+  const reporter = consoleReporter(silent);
+  return {
+    interruption: () => controller.signal,
+    reporter: { ...reporter, step: event => void (event.step === steps && controller.abort()) },
+  };
+}
+
+const files = (run: Run) => ({
+  weights: sha256(run.bestCheckpoint),
+  state: sha256(run.lastCheckpoint),
+  metrics: run.metrics().map(row => ({ ...row, imagesPerSecond: null })),
+  evaluation: run.evaluation(),
+});
+
+describe('a run', () => {
+  let whole: Run;
+  beforeAll(async () => {
+    whole = await trial(tinyRecipe(), { name: 'whole' });
+  });
+
+  test('leaves a folder that says all', () => {
+    const { record } = openRun(runs, 'whole');
+    expect(record).toMatchObject({ status: 'done', recipe: tinyRecipe(), error: null, init: null, result: { weights: expect.stringMatching(/^[0-9a-f]{64}$/) } });
+    expect(record.model.params).toBeGreaterThan(0);
+    expect(record.environment.engine).toMatch(/TensorFlow|JavaScript/);
+    expect(whole.metrics().filter(row => row.kind === 'step').map(row => row.step)).toEqual([...Array(12).keys()].map(i => i + 1));
+    expect(whole.epochs().map(row => row.epoch)).toEqual([1, 2]);
+    expect(record.result!.top1).toBe(whole.epochs().at(-1)!.evalTop1);
+    expect(whole.evaluation()!.predictions).toHaveLength(15);
+  });
+
+  test('interrupted and resumed leaves the same files', async () => {
+    const interrupted = await trial(tinyRecipe(), { name: 'interrupted', ...stopAfter(8) });
+    expect(interrupted.record.status).toBe('interrupted');
+    appendFileSync(join(interrupted.folder, 'metrics.jsonl'), '{"kind":"step","step":9,"epoch":2,"learni'); // as a crash leaves it
+    const resumed = await resumeTrial(openRun(runs, 'interrupted'), { reporter: consoleReporter(silent) });
+    expect(resumed.record).toMatchObject({ status: 'done', resumedAt: [8], result: { weights: whole.record.result!.weights } });
+    expect(files(resumed)).toEqual(files(whole));
+  });
+
+  test('killed after its last checkpoint goes on from there', async () => {
+    const killed = await trial(tinyRecipe(), { name: 'killed', ...stopAfter(8) });
+    // What a SIGKILL two steps later would leave: rows without a checkpoint, and the status of a run under way.
+    for (const step of [9, 10]) killed.append({ kind: 'step', step, epoch: 2, learningRate: 1, loss: 1 });
+    killed.update({ status: 'running', owner: { ...thisProcess(), since: 'before' } });
+    expect(openRun(runs, 'killed').status).toBe('interrupted');
+    expect(files(await resumeTrial(openRun(runs, 'killed'), { reporter: consoleReporter(silent) }))).toEqual(files(whole));
+  });
+
+  test('killed before its first checkpoint begins again', async () => {
+    const killed = await trial(tinyRecipe(), { name: 'early', ...stopAfter(2) });
+    rmSync(killed.lastCheckpoint);
+    expect(files(await resumeTrial(killed, { reporter: consoleReporter(silent) }))).toEqual(files(whole));
+  });
+
+  test('is not resumed when it is done, when it runs, or when its data changed', async () => {
+    const resume = (changes: Partial<RunRecord>) => {
+      const run = openRun(runs, 'whole');
+      run.record = { ...run.record, ...changes };
+      return resumeTrial(run, { reporter: consoleReporter(silent) });
+    };
+    await expect(resume({})).rejects.toThrow(UserError);
+    await expect(resume({ status: 'running', owner: thisProcess() })).rejects.toThrow(UserError);
+    await expect(resume({ status: 'interrupted', dataset: { ...whole.record.dataset, fingerprint: '0' } })).rejects.toThrow(UserError);
+    await expect(resume({ status: 'interrupted', recipe: tinyRecipe({ modelSettings: { ...tinyRecipe().modelSettings, delegate: 'mean' } }) })).rejects.toThrow(UserError);
+  });
+
+  test('that diverges fails with its step, its learning rate and its last good checkpoint', async () => {
+    const run = await trial(tinyRecipe(), { name: 'diverged', ...stopAfter(7) });
+    const good = sha256(run.lastCheckpoint);
+    run.update({ recipe: { ...run.record.recipe, lr: 1e12, clip: 0 } });
+    const error = await resumeTrial(run, { reporter: consoleReporter(silent) }).catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(Failure);
+    const { message } = error as Failure;
+    expect(openRun(runs, 'diverged').record).toMatchObject({ status: 'failed', error: message });
+    expect(message).toMatch(/step 9.*learning rate .*checkpoint-last\.safetensors, after step 7/s);
+    expect(sha256(run.lastCheckpoint)).toBe(good);
+  });
+
+  test('begins with the weights of another', async () => {
+    const run = await trial(tinyRecipe({ epochs: 1, lr: 1e-12, minLr: 0, ema: 0, weightDecay: 0 }), { name: 'init', init: whole.bestCheckpoint });
+    expect(run.record.init).toEqual({ path: whole.bestCheckpoint, sha256: sha256(whole.bestCheckpoint) });
+    expect(run.epochs()[0].evalTop1).toBeGreaterThan(0);
+  });
+
+  test('has a name of its own', async () => {
+    await expect(trial(tinyRecipe(), { name: 'whole' })).rejects.toThrow(UserError);
+    await expect(trial(tinyRecipe(), { name: '../whole' })).rejects.toThrow(UserError);
+    const names = [await trial(tinyRecipe(), stopAfter(1)), await trial(tinyRecipe(), stopAfter(1))].map(run => run.record.name);
+    expect(new Set(names).size).toBe(2);
+    expect(listRuns(runs).map(run => run.record.name)).toEqual(expect.arrayContaining(names));
+    expect(() => openRun(runs, 'none')).toThrow(UserError);
+  });
+
+  test('has a page that needs nothing else', () => {
+    const { curve, page } = reportFiles(whole);
+    const html = readFileSync(page, 'utf8');
+    expect(existsSync(curve)).toBe(true);
+    expect(html.match(/<svg/g)).toHaveLength(3);
+    expect(html).not.toMatch(/<script|<link|<img|@import|url\(\s*['"]?(?!#)|(src|href)="(?!#)/);
+    expect(html).toContain(whole.record.result!.weights);
+  });
+
+  test('is told how to be run again', () => {
+    const record: RunRecord = { ...whole.record, recipe: tinyRecipe({ data: "folder:it's here", seed: 3 }) };
+    expect(rerunCommand(record)).toContain(`--set 'data=folder:it'\\''s here'`);
+    expect(rerunCommand(record)).toContain('--set seed=3');
+  });
+});
+
+describe('charts', () => {
+  const row = (epoch: number): EpochRow => ({
+    kind: 'epoch', step: epoch, epoch, learningRate: 1, trainLoss: 1 / epoch, trainTop1: 0.5, on: 'val', evalLoss: 2 / epoch, evalTop1: 0.25, evalTop5: 1, imagesPerSecond: null,
+  });
+  const evaluation = (classes: number, outputs = classes) => {
+    const meter = createMeter(Array.from({ length: classes }, (_, i) => `class ${i}`), outputs);
+    for (let label = 0; label < classes; label++) meter.add(Float32Array.from({ length: outputs }, (_, i) => Number(i === outputs - 1 - label)), Int32Array.of(label));
+    return meter.result();
+  };
+  const marks = (svg: string, kind: string): number => svg.match(new RegExp(`mark-${kind} role-mark[^>]*>.*?</g>`, 'gs'))?.reduce((count, group) => count + (group.match(/<path/g)?.length ?? 0), 0) ?? 0;
+
+  test.each([1, 3, 40])('learning curve of %d epochs', async epochs => {
+    const svg = await toSvg(learningCurve(Array.from({ length: epochs }, (_, i) => row(i + 1)), 'run'));
+    expect(marks(svg, 'line')).toBe(4);
+    expect(marks(svg, 'symbol')).toBe(epochs <= 20 ? 4 * epochs : 0);
+    expect(svg).toContain('>val<');
+  });
+
+  test.each([[2, 2], [30, 30], [3, 5]])('confusion matrix of %d classes and %d outputs', async (classes, outputs) => {
+    expect(marks(await toSvg(confusionMatrix(evaluation(classes, outputs))), 'rect')).toBe(classes);
+  });
+
+  test('accuracy by class', async () => {
+    expect(marks(await toSvg(perClassAccuracy(evaluation(4))), 'rect')).toBe(4);
+  });
+});
+
+describe('the console', () => {
+  const totals = { batch: 2, stepsPerEpoch: 2, totalSteps: 4, epochs: 2 };
+  const step = { kind: 'step', step: 1, epoch: 1, learningRate: 0.1, loss: 1 } as const;
+
+  test('writes no control characters into a pipe', () => {
+    const written: string[] = [];
+    const reporter = consoleReporter({ write: text => written.push(text) });
+    reporter.say('hello');
+    reporter.step(step, totals);
+    reporter.end();
+    expect(written.join('')).toBe('hello\n');
+  });
+
+  test('keeps its bar within the line of a terminal', async () => {
+    const written: string[] = [];
+    const reporter = consoleReporter({ isTTY: true, columns: 40, write: text => written.push(text) });
+    await new Promise(resolve => setTimeout(resolve, 150)); // longer than a frame
+    reporter.step(step, totals);
+    expect(written).toHaveLength(1);
+    expect(written[0].replace('\r\x1b[K', '').length).toBeLessThan(40);
+  });
+
+  test('tells times and tables', () => {
+    expect([null, 0, 59.6, 250, 1380, 3725].map(duration)).toEqual(['?', '0s', '1m00s', '4m10s', '23m', '1h02m']);
+    expect(textTable({ name: 'name', n: 'n' }, [{ name: 'a', n: '1' }, { name: 'bcdef', n: '10' }])).toBe('name    n\n─────  ──\na       1\nbcdef  10');
+  });
+});
