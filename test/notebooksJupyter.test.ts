@@ -1,0 +1,140 @@
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { afterAll, beforeAll, expect, test, type TestContext } from 'vitest';
+import { execute } from '../lib/engine/system';
+import { UserError } from '../lib/errors';
+import { executeNotebook } from '../lib/kernel/execute';
+import { readNotebook, writeNotebook, type Notebook } from '../lib/kernel/notebook';
+import { pythonEnvironment } from '../lib/kernel/python';
+import { KERNEL_NAME, register, unregister, userJupyter } from '../lib/kernel/register';
+
+// Jupyter's own tools with our kernel, and our files in Jupyter's own checks.
+
+const ROOT = resolve(__dirname, '..');
+const folder = mkdtempSync(join(tmpdir(), 'edgevit-jupyter-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+let python: string | undefined;
+let reason = '';
+beforeAll(async () => {
+  try {
+    python = await pythonEnvironment(join(ROOT, '.venv-test'), ['nbclient', 'nbformat'], () => {});
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    reason = error.message;
+  }
+}, 600_000);
+
+/** Runs Python with our kernel registered; skips the test where there is no environment. */
+async function jupyter(context: TestContext, script: string, ...args: string[]): Promise<string> {
+  if (!python) context.skip(reason);
+  const { code, output } = await execute(python!, ['-c', script, ...args], { cwd: folder, env: { ...process.env, JUPYTER_PATH: folder } });
+  expect(code, output).toBe(0);
+  return output;
+}
+
+const NOTEBOOK: Notebook = {
+  nbformat: 4,
+  nbformat_minor: 5,
+  metadata: { kernelspec: { name: KERNEL_NAME, display_name: 'x', language: 'typescript' } },
+  cells: [
+    { cell_type: 'markdown', id: 'a', metadata: {}, source: '# Notebook' },
+    ...[
+      'import { show, showTable } from "./lib/kernel/display";\nimport { oneOf } from "./lib/errors";\noneOf(["a", "b"])',
+      'for (let i = 0; i < 2000; i++) console.log(i);\nawait show({ data: { values: [{ n: 1 }] }, mark: "bar", encoding: { x: { field: "n", type: "quantitative" } } })',
+      'showTable([{ flower: "🌸", petals: 5 }])',
+    ].map((source, i) => ({ cell_type: 'code' as const, id: `b${i}`, metadata: {}, source, outputs: [], execution_count: null })),
+  ],
+};
+
+const EXECUTE = `
+import sys, nbformat
+from nbclient import NotebookClient
+nb = nbformat.read(sys.argv[1], as_version=4)
+NotebookClient(nb, timeout=120, coalesce_streams=True).execute()
+for cell in nb.cells: cell.metadata.pop('execution', None)  # when it ran
+nbformat.validate(nb)
+nbformat.write(nb, sys.argv[2])`;
+
+test('nbclient gives the outputs that our runner gives, in the same bytes', async context => {
+  register(folder);
+  const [ours, theirs] = [join(folder, 'ours.ipynb'), join(folder, 'theirs.ipynb')];
+  const notebook = structuredClone(NOTEBOOK);
+  expect(await executeNotebook(notebook, { timeoutMs: 60_000 })).toBeUndefined();
+  writeNotebook(ours, notebook);
+  await jupyter(context, EXECUTE, ours, theirs);
+  const executed = readNotebook(theirs);
+  expect(executed.cells).toEqual(readNotebook(ours).cells);
+  writeNotebook(ours, executed);
+  await jupyter(context, 'import sys; assert open(sys.argv[1], "rb").read() == open(sys.argv[2], "rb").read()', ours, theirs);
+});
+
+test('nbclient stops at a failing cell with its error', async context => {
+  register(folder);
+  const failing = structuredClone(NOTEBOOK);
+  failing.cells.push({ cell_type: 'code', id: 'c', metadata: {}, source: 'throw new RangeError("out of range")', outputs: [], execution_count: null });
+  const path = join(folder, 'failing.ipynb');
+  writeNotebook(path, failing);
+  const output = await jupyter(context, `${EXECUTE.replace('NotebookClient(nb, timeout=120, coalesce_streams=True).execute()', `
+from nbclient.exceptions import CellExecutionError
+try: NotebookClient(nb, timeout=120, coalesce_streams=True).execute()
+except CellExecutionError as error: print(error.ename, '|', error.evalue)`)}`, path, path);
+  expect(output.trim()).toBe('RangeError | out of range');
+});
+
+test('nbclient interrupts a cell that takes too long, and the kernel goes on', async context => {
+  register(folder);
+  const path = join(folder, 'slow.ipynb');
+  writeNotebook(path, { ...NOTEBOOK, cells: [] });
+  const output = await jupyter(context, `
+import sys, nbformat
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell as cell
+nb = nbformat.read(sys.argv[1], as_version=4)
+nb.cells = [cell('let kept = 1; 1'), cell('while (true);', metadata={'tags': ['raises-exception']}), cell('kept')]
+client = NotebookClient(nb, timeout=8, interrupt_on_timeout=True)
+client.execute()
+print(nb.cells[1].outputs[0].ename, nb.cells[2].outputs[0].data['text/plain'])`, path);
+  expect(output.trim().split('\n').at(-1)).toBe('Interrupted 1');
+});
+
+test('nbformat finds every notebook of the project valid', async context => {
+  const notebooks = readdirSync(join(ROOT, 'notebooks')).filter(name => name.endsWith('.ipynb')).map(name => join(ROOT, 'notebooks', name));
+  await jupyter(context, `
+import sys, nbformat
+for path in sys.argv[1:]: nbformat.validate(nbformat.read(path, as_version=nbformat.NO_CONVERT))`, ...notebooks);
+});
+
+test('the kernel is found where it is registered, for the project or for the user, and gone when removed', async context => {
+  const list = `
+from jupyter_client.kernelspec import KernelSpecManager
+spec = KernelSpecManager().get_all_specs().get('${KERNEL_NAME}')
+print(spec and spec['spec']['display_name'])`;
+  register(folder);
+  expect((await jupyter(context, list)).trim()).toBe('TypeScript (EdgeViT Lab)');
+  unregister(folder);
+  expect((await jupyter(context, list)).trim()).toBe('None');
+  const data = await jupyter(context, 'from jupyter_core.paths import jupyter_data_dir; print(jupyter_data_dir())');
+  expect(userJupyter()).toBe(data.trim());
+});
+
+test("the user's Jupyter is where Jupyter itself has it, on each system", () => {
+  expect(userJupyter({}, 'linux', '/home/me')).toBe('/home/me/.local/share/jupyter');
+  expect(userJupyter({ XDG_DATA_HOME: '/data' }, 'linux', '/home/me')).toBe('/data/jupyter');
+  expect(userJupyter({}, 'darwin', '/Users/me')).toBe('/Users/me/Library/Jupyter');
+  expect(userJupyter({ APPDATA: '/roaming' }, 'win32', '/me')).toBe('/roaming/jupyter');
+  expect(userJupyter({ JUPYTER_DATA_DIR: '/mine' }, 'win32', '/me')).toBe('/mine');
+});
+
+test('a Python environment that was not finished is made anew', async context => {
+  if (!python) context.skip(reason);
+  const half = join(folder, 'venv');
+  const said: string[] = [];
+  await expect(pythonEnvironment(half, ['no-such-package-of-edgevit==0'], line => said.push(line))).rejects.toThrow(/could not install its packages: .*no-such-package/);
+  writeFileSync(join(half, 'left-over'), '');
+  await pythonEnvironment(half, ['six'], line => said.push(line));
+  await pythonEnvironment(half, ['six'], line => said.push(line));
+  expect(said).toHaveLength(2);
+  expect(readdirSync(half)).not.toContain('left-over');
+});
