@@ -25,7 +25,7 @@ const COMMANDS: Record<string, () => Promise<{ register(program: Command): void 
 const WITHOUT_ENGINE = ['data', 'setup', 'doctor', 'kernel'];
 
 async function main(argv: string[]): Promise<void> {
-  const program = new Command('edgevit').exitOverride().configureOutput({ outputError: () => {} });
+  const program = new Command('edgevit').exitOverride().showSuggestionAfterError(false).configureOutput({ outputError: () => {} });
   const load = COMMANDS[argv[0] ?? ''];
   if (!load) throw new UserError(`Unknown command '${argv[0] ?? ''}': allowed are ${Object.keys(COMMANDS).join(', ')}.`);
   if (!WITHOUT_ENGINE.includes(argv[0]) && !argv.some(arg => arg === '--help' || arg === '-h')) await ensureEngine();
@@ -47,11 +47,8 @@ main(process.argv.slice(2)).catch((error: unknown) => {
   } else if (error instanceof UserError) {
     console.error(error.message);
     process.exitCode = 2;
-  } else if (error instanceof Failure) {
-    console.error(error.message);
-    process.exitCode = 1;
   } else {
-    console.error(error);
+    console.error(error instanceof Failure ? error.message : error);
     process.exitCode = 1;
   }
 });
