@@ -1,8 +1,15 @@
-import { describe, expect, it, vi } from 'vitest';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it, vi } from 'vitest';
 import { hasGraphs, nodeBackend } from '../lib/engine/binding';
+import { layerNorm } from '../lib/engine/fused';
 import { compile, type Tree } from '../lib/engine/graph';
+import { exportSavedModel, type Signature } from '../lib/engine/savedModel';
+import { execute } from '../lib/engine/system';
 import { tf, type Tensor, type Tensor1D } from '../lib/engine/tf';
 import { flatten } from '../lib/engine/tree';
+import { UserError } from '../lib/errors';
 import { random } from '../lib/random';
 import './allclose';
 
@@ -213,5 +220,103 @@ describe.skipIf(!hasGraphs())('memory', () => {
     const f = compile((x: Tensor1D) => tf.sum(tf.add(tf.zeros([10_000_000]), x)));
     expect(f(tf.ones([1]))).toBeAllclose(1e7);
     expect(process.memoryUsage.rss() - before).toBeLessThan(300e6);
+  });
+});
+
+/** The output of a piece of JavaScript in a process of its own. */
+async function runElsewhere(code: string, env: NodeJS.ProcessEnv = {}): Promise<string> {
+  const { code: status, output } = await execute(process.execPath, ['--import', 'tsx', '-e', code], { cwd: join(__dirname, '..'), env: { ...process.env, ...env } });
+  expect(status, output).toBe(0);
+  return output;
+}
+
+it.skipIf(!hasGraphs())('two processes train to the same bytes', async () => {
+  const train = `
+    const { createHash } = require('node:crypto');
+    const { tf } = require('./lib/engine/tf');
+    const { compile } = require('./lib/engine/graph');
+    const [x, kernel, w] = [[16, 12, 12, 3], [3, 3, 3, 32], [32 * 36, 5]].map((shape, i) => tf.randomNormal(shape, 0, 0.1, 'float32', i + 1));
+    const labels = tf.oneHot(tf.range(0, 16, 1, 'int32').mod(tf.scalar(5, 'int32')), 5);
+    const variables = [kernel, w].map(value => tf.variable(value));
+    const optimizer = tf.train.adam(0.01);
+    const loss = () => tf.losses.softmaxCrossEntropy(labels, tf.matMul(tf.relu(tf.conv2d(x, variables[0], 2, 'same')).reshape([16, -1]), variables[1]));
+    const step = compile(() => optimizer.minimize(loss, true, variables));
+    const losses = Array.from({ length: 20 }, () => step().dataSync()[0]);
+    const hash = createHash('sha256');
+    for (const variable of variables) hash.update(variable.dataSync());
+    console.log(JSON.stringify({ losses, weights: hash.digest('hex') }));`;
+  const [first, second] = await Promise.all([runElsewhere(train), runElsewhere(train)]);
+  expect(second).toBe(first);
+  const { losses } = JSON.parse(first) as { losses: number[] };
+  expect(losses[19]).toBeLessThan(losses[0]! / 2);
+});
+
+it('on the pure-JS engine a compiled function runs op by op, which is said once', async () => {
+  const output = await runElsewhere(`
+    const { tf } = require('./lib/engine/tf');
+    const { compile } = require('./lib/engine/graph');
+    const double = compile(x => tf.mul(x, 2)), triple = compile(x => tf.mul(x, 3));
+    console.log(double(tf.scalar(4)).dataSync()[0], triple(tf.scalar(4)).dataSync()[0]);
+    double.dispose();
+    try { double.profile(tf.scalar(1)); } catch (error) { console.log(error.message); }`, { EDGEVIT_ENGINE: 'js' });
+  expect(output).toMatch(/^8 12$/m);
+  expect(output).toMatch(/native engine/);
+  expect(output.match(/^compile: /gm)).toHaveLength(1);
+});
+
+it.skipIf(!hasGraphs())('a profile names the kernels that one run takes', () => {
+  const f = compile((x: Tensor) => tf.softmax(tf.matMul(x, x)));
+  const timings = f.profile(normal(64, 64));
+  const kernels = timings.map(({ label }) => label).join();
+  expect(kernels).toContain('MatMul');
+  expect(kernels).toContain('Softmax');
+  for (const { duration } of timings) expect(duration).toBeGreaterThanOrEqual(0);
+});
+
+describe.skipIf(!hasGraphs())('exportSavedModel', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'saved-model-'));
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  const weight = tf.variable(normal(3, 200));
+  const network = ({ x, mask, count }: Record<string, Tensor>) => ({
+    y: tf.where(mask!, layerNorm(tf.matMul(x!, weight), tf.ones([200]), tf.zeros([200]), 1e-5), tf.zeros([2, 200])),
+    next: tf.add(count!, tf.scalar(1, 'int32')), same: x!,
+  });
+  const signature: Signature = { x: { shape: [2, 3], dtype: 'float32' }, mask: { shape: [2, 1], dtype: 'bool' }, count: { shape: [], dtype: 'int32' } };
+
+  it('writes what stock tfjs-node loads, by names, shapes and dtypes', async () => {
+    const dir = join(folder, 'new/model');
+    const tensors = tf.memory().numTensors;
+    exportSavedModel(dir, network, signature);
+    expect(tf.memory().numTensors).toBe(tensors);
+    expect(readdirSync(join(folder, 'new'))).toEqual(['model']);
+
+    const { node } = tf as unknown as { node: { loadSavedModel(dir: string): Promise<{ inputs: object[]; predict(inputs: Record<string, Tensor>): Record<string, Tensor>; dispose(): void }> } };
+    const model = await node.loadSavedModel(dir);
+    const inputs = { x: normal(2, 3), mask: tf.tensor2d([[true], [false]]), count: tf.scalar(41, 'int32') };
+    const [expected, outputs] = [network(inputs), model.predict(inputs)];
+    expect(Object.keys(outputs).sort()).toEqual(Object.keys(expected).sort());
+    for (const [name, output] of Object.entries(outputs)) expect(output).toBeAllclose(expected[name as keyof typeof expected]);
+    model.dispose();
+  });
+
+  it('holds the weights, standard ops and no uniform constants', () => {
+    const dir = join(folder, 'small');
+    exportSavedModel(dir, ({ x }) => ({ y: layerNorm(tf.matMul(x!, weight), tf.ones([200]), tf.zeros([200]), 1e-5), big: tf.zeros([1000, 1000]) }), { x: signature.x! });
+    const bytes = readFileSync(join(dir, 'saved_model.pb'));
+    expect(bytes.includes(Buffer.from(new Uint8Array(weight.dataSync<'float32'>().buffer)))).toBe(true);
+    expect(bytes.length).toBeLessThan(weight.size * 4 + 10_000);
+    expect(bytes.includes('LabLayerNorm')).toBe(false);
+  });
+
+  it('takes an empty folder and refuses others, and names that Python could not pass', () => {
+    const dir = mkdtempSync(join(folder, 'empty-'));
+    exportSavedModel(dir, ({ x }) => ({ y: tf.neg(x!) }), { x: signature.x! });
+    expect(() => exportSavedModel(dir, network, signature)).toThrow(UserError);
+    writeFileSync(join(folder, 'file'), '');
+    expect(() => exportSavedModel(join(folder, 'file'), network, signature)).toThrow(UserError);
+    expect(() => exportSavedModel(join(folder, 'names'), ({ 'x 1': x }) => ({ y: tf.neg(x!) }), { 'x 1': signature.x! })).toThrow(/'x 1'/);
+    expect(() => exportSavedModel(join(folder, 'names'), ({ x }) => ({ 'y/1': tf.neg(x!) }), { x: signature.x! })).toThrow(/'y\/1'/);
+    expect(readdirSync(folder)).not.toContain('names');
   });
 });

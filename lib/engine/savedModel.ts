@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { UserError } from '../errors';
 import { writeFileAtomic } from '../files';
@@ -17,8 +17,8 @@ type NamedTensors = Record<string, Tensor>;
  * Writes a function of named tensors as a SavedModel: in Python `tf.saved_model.load(dir).signatures['serving_default'](**inputs)`.
  * It holds TensorFlow's own ops only, and the values of all that the function captured (weights above all).
  *
- * Throws UserError where `dir` is not a new or empty folder, where a name could not be a keyword argument in Python, where
- * the function assigns variables, and on an engine without graphs; TraceError where the function can't be traced.
+ * Throws UserError where `dir` is not a new or empty folder, where a name could not be a keyword argument in Python, and on
+ * an engine without graphs; TraceError where the function can't be traced, or assigns variables.
  */
 export function exportSavedModel(dir: string, fn: (inputs: NamedTensors) => NamedTensors, signature: Signature): void {
   if (!hasGraphs()) throw new UserError('A SavedModel can be exported with the native engine only: npm run setup.');
@@ -37,7 +37,8 @@ export function exportSavedModel(dir: string, fn: (inputs: NamedTensors) => Name
 }
 
 function refuseOccupied(dir: string): void {
-  if (existsSync(dir) && readdirSync(dir).length) throw new UserError(`The folder '${dir}' is not empty: a SavedModel needs a new or empty one.`);
+  const found = statSync(dir, { throwIfNoEntry: false });
+  if (found && !(found.isDirectory() && readdirSync(dir).length === 0)) throw new UserError(`'${dir}' is there already: a SavedModel needs a new or empty folder.`);
 }
 
 function refuseName(name: string): void {
@@ -51,8 +52,6 @@ function savedModelOf(fn: (inputs: NamedTensors) => NamedTensors, signature: Sig
   const examples = Object.fromEntries(Object.entries(signature).map(([name, { shape, dtype }]) => [name, tf.zeros(shape, dtype)]));
   try {
     const graph = withStockOps(() => trace(fn, [examples], { capture: 'constant', inputNames: inputNames.map(name => `serving_default_${name}`) }));
-    const [variable] = graph.assigned;
-    if (variable) throw new UserError(`The exported function assigns the variable '${variable.name}': let it return the new value.`);
     const outputNames = Object.keys(graph.result);
     outputNames.forEach(refuseName);
     const { graphDef, feeds, fetches } = serialise(binding, graph);
