@@ -32,7 +32,8 @@ export function register(program: Command): void {
 async function show(spec: string, flags: Flags): Promise<void> {
   const dataset = await openDataset(spec, flags);
   const { name, description, classes, fingerprint, skipped } = dataset;
-  const splits = Object.entries({ train: dataset.train, val: dataset.val, test: dataset.test }).flatMap(([split, of]) => (of ? [describeSplit(split, of)] : []));
+  const { train, val, test } = dataset;
+  const splits = Object.entries({ train, val, test }).flatMap(([split, pictures]) => (pictures ? [describeSplit(split, pictures)] : []));
   const imagesPerSecond = await loadingRate(dataset, flags);
   const { size, batch, workers } = flags;
   if (flags.json) {
@@ -40,10 +41,11 @@ async function show(spec: string, flags: Flags): Promise<void> {
     return;
   }
   console.log(`${description}\nfingerprint ${fingerprint}\n`);
-  console.log(textTable({ split: 'split', pictures: 'pictures', perClass: 'per class', sides: 'shorter side' }, splits.map(({ split, pictures, perClass, sides }) =>
-    ({ split, pictures: thousands(pictures), perClass: interval(perClass), sides: `${interval(sides)} px` }))));
+  console.log(textTable({ split: 'split', pictures: 'pictures', perClass: 'per class', sides: 'shorter side, px' }, splits.map(row =>
+    ({ split: row.split, pictures: thousands(row.pictures), perClass: interval(row.perClass), sides: interval(row.sides) }))));
   console.log(`\nclasses: ${classes.join(', ')}`);
-  console.log(`\nloading: ${thousands(Math.round(imagesPerSecond))} img/s at ${size} px in batches of ${batch}, random crop, flip and jitter, ${workers === 1 ? 'one thread' : `${workers} threads`}`);
+  const by = workers === 1 ? 'one thread' : `${workers} threads`;
+  console.log(`\nloading: ${thousands(Math.round(imagesPerSecond))} img/s by ${by}, at ${size} px in batches of ${batch}, with random crop, flip and jitter`);
 }
 
 type Interval = [least: number, most: number];
@@ -51,7 +53,14 @@ type Interval = [least: number, most: number];
 const extent = (values: number[]): Interval => [Math.min(...values), Math.max(...values)];
 const interval = ([least, most]: Interval): string => (least === most ? `${least}` : `${least}–${most}`);
 
-function describeSplit(split: string, { length, numClasses, labels, widths, heights }: Split): { split: string; pictures: number; perClass: Interval; sides: Interval } {
+interface SplitSummary {
+  split: string;
+  pictures: number;
+  perClass: Interval;
+  sides: Interval;
+}
+
+function describeSplit(split: string, { length, numClasses, labels, widths, heights }: Split): SplitSummary {
   const perClass = new Array<number>(numClasses).fill(0);
   for (const label of labels) perClass[label]++;
   return { split, pictures: length, perClass: extent(perClass), sides: extent(Array.from(widths, (width, i) => Math.min(width, heights[i]))) };

@@ -11,5 +11,5 @@ export function parseOptions<T extends z.ZodType>(schema: T, value: unknown, wha
     throw new UserError(`${what} has no option '${issue!.keys.join("', '")}'${known}.`);
   }
   const given = issue!.path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key], value);
-  throw new UserError(`${[what, ...issue!.path].join('.')} is ${JSON.stringify(given) ?? 'missing'}: ${issue!.message.replace(/^Invalid (input|option): /, '')}.`);
+  throw new UserError(`${[what, ...issue!.path].join('.')} is ${JSON.stringify(given) ?? 'missing'}: ${issue!.message.replace(/^Invalid (input|option): |^Too/, start => (start === 'Too' ? 'too' : ''))}.`);
 }

@@ -141,7 +141,10 @@ describe('drawn flowers', () => {
     expect(right / data.test.length).toBeLessThan(0.45); // 1/12 by chance; who knew the colour of the flower itself would reach 1/3, here ± 0.04
   });
 
-  test.each([['petals:classes=1', 'classes'], ['petals:size=big', 'size'], ['petals:petal=5', 'petal'], ['petals:train=10000,size=512', 'GB'], ['petals:classes', 'key=value'], ['flowers', 'flowers102'], ['folder:', 'PATH'], ['flowers102:split=half', 'paddle']])('refuses %s', async (spec, says) => {
+  test.each([
+    ['petals:classes=1', 'classes'], ['petals:size=big', 'size'], ['petals:petal=5', 'petal'], ['petals:train=10000,size=512', 'GB'], ['petals:classes', 'key=value'],
+    ['flowers', 'flowers102'], ['folder:', 'PATH'], ['flowers102:split=half', 'paddle'],
+  ])('refuses %s', async (spec, says) => {
     await expect(openDataset(spec)).rejects.toThrow(UserError);
     await expect(openDataset(spec)).rejects.toThrow(says);
   });

@@ -1,14 +1,14 @@
 import { createHash } from 'node:crypto';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, createReadStream, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { createGzip, deflateSync } from 'node:zlib';
 import sharp from 'sharp';
 import { pack } from 'tar-stream';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { readPicture, type Dataset } from '../lib/data/dataset';
 import { download } from '../lib/data/download';
 import { OXFORD, type Flowers102Options, type Flowers102Source } from '../lib/data/flowers102';
@@ -135,6 +135,24 @@ describe('Flowers-102', () => {
     const paddle = await open('flowers102:split=paddle', { source: { ...source, url: 'http://127.0.0.1:9/gone/' } });
     expect([paddle.train.names, paddle.val!.names, paddle.test.names]).toEqual([official.test.names, official.val!.names, official.train.names]);
     expect(paddle.fingerprint).not.toBe(official.fingerprint);
+  });
+
+  test('is downloaded where no folder is given, once', async () => {
+    const asked: string[] = [];
+    const server = createServer((request, response) => {
+      asked.push(basename(request.url!));
+      createReadStream(join(own, basename(request.url!))).pipe(response);
+    });
+    onTestFinished(() => void server.close());
+    vi.spyOn(process.stderr, 'write').mockReturnValue(true); // the progress
+    onTestFinished(() => void vi.restoreAllMocks());
+    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+    const downloaded = () => open('flowers102', { flowers102Dir: undefined, downloadDir: join(folder, 'downloads'), source: { ...source, url } });
+    expect((await downloaded()).train.length).toBe(1020);
+    rmSync(join(folder, 'downloads'), { recursive: true }); // the cache is all that is needed
+    expect((await downloaded()).train.length).toBe(1020);
+    expect(asked).toEqual(['imagelabels.mat', 'setid.mat', '102flowers.tgz']);
   });
 
   test.each<[string, () => void | Promise<void>, RegExp]>([

@@ -1,4 +1,4 @@
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
@@ -102,7 +102,8 @@ describe('a folder', () => {
     await makeFolder();
     put('train/red/large.png', await plain(RED, 300, 200).png().toBuffer());
     const { train } = await open({ side: 50 });
-    expect([train.widths[train.names.indexOf('train/red/large.png')], train.heights[train.names.indexOf('train/red/large.png')]]).toEqual([75, 50]);
+    const large = train.names.indexOf('train/red/large.png');
+    expect([train.widths[large], train.heights[large]]).toEqual([75, 50]);
     expect([train.widths[0], train.heights[0]]).toEqual([12, 8]);
   });
 });
@@ -204,6 +205,7 @@ describe('what cannot be trained on is refused:', () => {
     ['an empty class', async () => { await makeFolder(); put('train/green/readme.txt', Buffer.from('')); put('test/green/1.png', Buffer.from('')); }, /'green' is empty/],
     ['a class missing from test', async () => { await makeFolder(); rmSync(join(root, 'test/red'), { recursive: true }); }, /'red' is missing/],
     ['a class unknown to train', async () => { await makeFolder(); put('test/green/1.png', Buffer.from('')); }, /'green'.*nothing could learn it/],
+    ['a link to nothing', async () => { await makeFolder(); symlinkSync('gone.png', join(root, 'train/red/link.png')); }, /link\.png can't be read/],
     ['a class missing from val', async () => { await makeFolder(['train', 'test', 'val']); rmSync(join(root, 'val/red'), { recursive: true }); }, /'red' is missing/],
   ])('%s', async (_, make, says) => {
     await make();

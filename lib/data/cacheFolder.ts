@@ -40,8 +40,9 @@ export async function makeFolder(folder: string, isWhole: () => boolean, fill: (
     }
   } catch (error) {
     const code = errorCode(error);
-    if (['ENOSPC', 'EDQUOT'].includes(code)) throw new UserError(`The disk is full while writing ${folder}: free some space, or choose another place by --cache-dir.`);
-    if (['EACCES', 'EROFS', 'EPERM', 'ENOTDIR', 'EEXIST'].includes(code)) throw new UserError(`The cache ${folder} can't be written (${code}): choose another place by --cache-dir.`);
+    const remedy = 'choose another place by --cache-dir';
+    if (['ENOSPC', 'EDQUOT'].includes(code)) throw new UserError(`The disk is full while writing ${folder}: free some space, or ${remedy}.`);
+    if (['EACCES', 'EROFS', 'EPERM', 'ENOTDIR', 'EEXIST'].includes(code)) throw new UserError(`The cache ${folder} can't be written (${code}): ${remedy}.`);
     throw error;
   }
 }

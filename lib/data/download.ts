@@ -49,16 +49,18 @@ async function fetchRest(url: string, part: string): Promise<void> {
     throw new UserError(`${url} can't be downloaded: the server answers ${statusCode} ${response.statusMessage}.`);
   }
   let done = statusCode === 206 ? held : 0;
-  const bar = byteProgress(basename(url), done + Number(headers['content-length'] ?? 0));
+  const missing = Number(headers['content-length'] ?? 0);
+  const bar = missing > 0 ? byteProgress(basename(url), done + missing) : undefined;
   const file = openSync(part, done > 0 ? 'a' : 'w');
   try {
     for await (const chunk of response as AsyncIterable<Buffer>) {
       for (let at = 0; at < chunk.length;) at += writeSync(file, chunk, at); // at once: what has arrived is kept, whatever happens next
-      bar.to(done += chunk.length);
+      done += chunk.length;
+      bar?.to(done);
     }
   } finally {
     closeSync(file);
-    bar.end();
+    bar?.end();
   }
 }
 

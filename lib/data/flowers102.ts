@@ -48,23 +48,22 @@ const LISTS = ['trnid', 'valid', 'tstid'] as const;
 const schema = z.strictObject({ split: z.enum(['official', 'paddle']).default('official') });
 
 export interface Flowers102Options extends CacheOptions {
-  /** A folder that has the three files already (default: they are downloaded to datasets/flowers102). */
+  /** A folder that has the three files already; without it they are downloaded. */
   flowers102Dir?: string;
+  /** Where downloads are kept (default: datasets/flowers102). */
+  downloadDir?: string;
   source?: Flowers102Source;
 }
 
-/** Path of a file whose md5 is right: from the user's folder, or downloaded. */
-async function obtain(name: FileName, source: Flowers102Source, userFolder: string | undefined): Promise<string> {
-  const path = join(userFolder ?? join(DATASETS, 'flowers102'), name);
-  if (userFolder === undefined && !existsSync(path)) {
-    await download(source.url + name, path, { md5: source.files[name] });
+/** Downloads a file that isn't there, and checks one that is. */
+async function obtain(path: string, { url, files }: Flowers102Source): Promise<string> {
+  const name = basename(path) as FileName;
+  if (!existsSync(path)) {
+    await download(url + name, path, { md5: files[name] });
     return path;
   }
   const sum = await md5(path);
-  if (sum !== source.files[name]) {
-    const remedy = userFolder === undefined ? ' Delete it, and it is downloaded again.' : '';
-    throw new UserError(`${path} has md5 ${sum} instead of ${source.files[name]}: it is cut off, or another file.${remedy}`);
-  }
+  if (sum !== files[name]) throw new UserError(`${path} has md5 ${sum} instead of ${files[name]}: it is cut off, or another file.`);
   return path;
 }
 
@@ -116,7 +115,8 @@ async function* readArchive(file: string, entries: ReturnType<typeof readLists>)
  * Oxford Flowers-102 (Nilsback and Zisserman 2008): 8,189 photographs of 102 species. Downloads what is missing, checks it, and
  * decodes it once; after that the cache is all that is needed. `spec` chooses the split. Throws UserError.
  */
-export async function flowers102(spec: Record<string, string>, { flowers102Dir, source = OXFORD, ...options }: Flowers102Options): Promise<Dataset> {
+export async function flowers102(spec: Record<string, string>, options: Flowers102Options): Promise<Dataset> {
+  const { flowers102Dir, downloadDir = join(DATASETS, 'flowers102'), source = OXFORD } = options;
   const { split } = parseOptions(schema, spec, 'flowers102');
   const userFolder = flowers102Dir === undefined ? undefined : resolve(flowers102Dir);
   const names = Object.keys(source.files) as FileName[];
@@ -129,8 +129,9 @@ export async function flowers102(spec: Record<string, string>, { flowers102Dir, 
     splits: LISTS,
     numClasses: FLOWER_NAMES.length,
     async open() {
-      const entries = readLists(await obtain('imagelabels.mat', source, userFolder), await obtain('setid.mat', source, userFolder));
-      const archive = await obtain('102flowers.tgz', source, userFolder);
+      const file = (name: FileName): Promise<string> => obtain(join(userFolder ?? downloadDir, name), source);
+      const entries = readLists(await file('imagelabels.mat'), await file('setid.mat'));
+      const archive = await file('102flowers.tgz');
       return { total: entries.size, pictures: readArchive(archive, entries) };
     },
     options,

@@ -12,11 +12,19 @@ const EXTENSIONS = ['.jpg', '.jpeg', '.png', '.webp'];
 
 type Listed = Omit<RawPicture, 'bytes'>;
 
+function unreadable(path: string, error: unknown): UserError {
+  return new UserError(`${path} can't be read (${(error as NodeJS.ErrnoException).code}).`);
+}
+
 const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 
 /** Names in a folder, sorted by code units, so that the order of classes is the same everywhere; hidden ones are left out. */
 function list(folder: string, keep: (path: string) => boolean): string[] {
-  return readdirSync(folder).filter(name => !name.startsWith('.') && keep(join(folder, name))).sort();
+  try {
+    return readdirSync(folder).filter(name => !name.startsWith('.') && keep(join(folder, name))).sort();
+  } catch (error) {
+    throw unreadable(folder, error);
+  }
 }
 
 function classesIn(folder: string): string[] {
@@ -59,7 +67,10 @@ export async function imageFolder(path: string, options: CacheOptions): Promise<
   if (classes.length === 1) throw new UserError(`${join(root, 'train')} has the single class '${classes[0]}': with one there is nothing to tell apart.`);
   const listed = splits.flatMap(split => listSplit(root, split, classes));
 
-  const read = async (picture: Listed): Promise<RawPicture> => ({ ...picture, bytes: await readFile(join(root, picture.name)) });
+  const read = async (picture: Listed): Promise<RawPicture> => {
+    const file = join(root, picture.name);
+    return { ...picture, bytes: await readFile(file).catch(error => { throw unreadable(file, error); }) };
+  };
   const hash = createHash('sha256');
   for await (const { name, bytes } of ahead(listed, 8, read)) hash.update(`${name}\0${bytes.length}\0`).update(bytes);
 

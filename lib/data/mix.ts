@@ -28,8 +28,8 @@ function beta(alpha: number, rng: Random): number {
 }
 
 /**
- * Draws the partner from the whole split rather than from the batch, so that what becomes of a picture
- * depends on nothing but its seed, its epoch and itself.
+ * How a picture of a split of `length` is mixed. The partner comes from the whole split rather than from the batch, so that
+ * what becomes of a picture depends on nothing but its seed, its epoch and itself.
  */
 export function drawMix({ mixup, cutmix }: Augmentation, length: number, [height, width]: Size, rng: Random): Mix {
   const partner = rng.int(length);

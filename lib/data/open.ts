@@ -15,14 +15,17 @@ function parsePairs(text: string, spec: string): Record<string, string> {
   }));
 }
 
-/** Opens the dataset that a command line names: `petals[:key=value,…]`, `folder:PATH` or `flowers102[:split=official|paddle]`. Throws a UserError for one that doesn't exist or can't be used. */
+/**
+ * Opens the dataset that a command line names: `petals[:key=value,…]`, `folder:PATH` or `flowers102[:split=official|paddle]`.
+ * Throws a UserError for one that doesn't exist or can't be used.
+ */
 export async function openDataset(spec: string, options: DataOptions = {}): Promise<Dataset> {
   const [, kind, rest] = /^([^:]*):?(.*)$/s.exec(spec)!;
   switch (kind) {
     case 'petals':
       return petals(parsePairs(rest, spec));
     case 'folder':
-      if (rest === '') throw new UserError('The dataset \'folder:\' lacks its path: folder:PATH is expected.');
+      if (rest === '') throw new UserError("The dataset 'folder:' lacks its path: folder:PATH is expected.");
       return imageFolder(rest, options);
     case 'flowers102':
       return flowers102(parsePairs(rest, spec), options);

@@ -74,7 +74,9 @@ function drawSplit(name: string, perClass: number, kinds: ReturnType<typeof spec
 export function petals(options: PetalsOptions = {}): Dataset {
   const { classes, train, test, size, noise, seed } = parseOptions(schema, options, 'petals');
   const bytes = classes * (train + test) * size ** 2 * 3;
-  if (bytes > MAX_BYTES) throw new UserError(`petals of ${classes} × (${train} + ${test}) pictures of ${size}×${size} pixels would take ${(bytes / 1e9).toFixed(1)} GB of memory: ask for at most ${MAX_BYTES / 1e9} GB.`);
+  if (bytes > MAX_BYTES) {
+    throw new UserError(`petals of ${classes} × (${train} + ${test}) pictures, ${size}×${size} pixels, would fill ${(bytes / 1e9).toFixed(1)} GB of memory: ${MAX_BYTES / 1e9} are allowed.`);
+  }
   const kinds = species(classes);
   const rng = random(seed).fork('petals');
   const draw = (name: string, perClass: number) => drawSplit(name, perClass, kinds, size, noise, rng);
