@@ -1,0 +1,64 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { start, type Launch } from './contender';
+import { PEERS } from './python';
+import type { ContenderName, Task } from './workloads';
+
+/** What the peers need beside the task. */
+export interface Setting {
+  /** The interpreter of their environment; undefined where only ours compete. */
+  python?: string;
+  /** The task as a SavedModel, for Python's TensorFlow. */
+  savedModel: string;
+}
+
+/**
+ * The ways in which a contender may do a task. Where there are several, each of them among what its documentation
+ * recommends, the fastest on this machine competes.
+ */
+export function candidates(name: ContenderName, task: Task, { python, savedModel }: Setting): Launch[] {
+  const node = (engine: string, env?: Launch['env']): Launch => ({ name, command: process.execPath, args: NODE, env, prepare: { ...task, engine } });
+  const peer = (script: string, prepare: object = {}, env?: Launch['env']): Launch => {
+    if (!python) throw new Error(`${name} needs the peers' environment.`);
+    return { name, command: python, args: [join(PEERS, script)], env, prepare: { ...task, ...prepare } };
+  };
+  switch (name) {
+    case 'ours':
+      return [node('compiled')];
+    case 'stock tfjs-node':
+      return [node('eager', { EDGEVIT_FUSED: '0' })];
+    case 'PyTorch':
+      return LAYOUTS.map(layout => peer('pytorch.py', { layout }));
+    case 'torch.compile':
+      return LAYOUTS.flatMap(layout => ['0', '1'].map(freezing =>
+        peer('pytorch.py', { layout, compile: true }, { TORCHINDUCTOR_FREEZING: freezing, TORCHINDUCTOR_CACHE_DIR: join(python!, '../../inductor') })));
+    case 'ONNX Runtime':
+      return [peer('onnx_runtime.py')];
+    case 'TensorFlow in Python':
+      return [peer('tensorflow_python.py', { savedModel })];
+  }
+}
+
+/** Whether a contender lives in the peers' environment. */
+export const isPeer = (name: ContenderName): boolean => name !== 'ours' && name !== 'stock tfjs-node';
+
+const LAYOUTS = ['contiguous', 'channels_last'];
+
+const NODE = ['--import', createRequire(__filename).resolve('tsx'), join(__dirname, 'ours.ts')];
+
+/** Exports the task in a process of its own, lends the SavedModel to `use`, and removes it. */
+export async function withSavedModel<T>(task: Task, use: (savedModel: string) => Promise<T>): Promise<T> {
+  const folder = mkdtempSync(join(tmpdir(), 'edgevit-bench-'));
+  const savedModel = join(folder, 'model');
+  try {
+    const exporter = await start(candidates('ours', task, { savedModel })[0]);
+    await exporter.ask({ export: savedModel }, z.object({ exported: z.literal(savedModel) }));
+    await exporter.stop();
+    return await use(savedModel);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}

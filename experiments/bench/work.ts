@@ -1,0 +1,136 @@
+import type { KernelTiming } from '../../lib/engine/binding';
+import { compile, type Compiled } from '../../lib/engine/graph';
+import { exportSavedModel, type Signature } from '../../lib/engine/savedModel';
+import { tf, type Tensor } from '../../lib/engine/tf';
+import { flatten, unflatten, type Tree } from '../../lib/engine/tree';
+import { createModel } from '../../lib/models';
+import type { Model } from '../../lib/module';
+import { random } from '../../lib/random';
+import { createOptimizer } from '../../lib/train/optim';
+import { evalStep, initialState, trainStep, type StepBatch, type StepDraw, type StepSettings } from '../../lib/train/step';
+import type { Task } from './workloads';
+
+/** A task of the benchmark on the lab's own code. */
+export interface Work {
+  /** One step or one prediction, from the batch in host memory to the loss or the logits in host memory. */
+  run(): void;
+  /** One run, kernel by kernel. Needs the compiled engine. */
+  profile(): KernelTiming[];
+  /** Writes it as a SavedModel. State that a step renews is input and output under one name. */
+  export(dir: string): void;
+}
+
+/** Op by op as stock tfjs-node runs, or compiled into a graph. */
+export type Engine = 'eager' | 'compiled';
+
+const LEARNING_RATE = 1e-3;
+const ADAMW: StepSettings = { optimizer: 'adamw', weightDecay: 0.05, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, momentum: 0, labelSmoothing: 0, clip: 0, ema: 0 };
+
+export function createWork(task: Task, engine: Engine): Work {
+  const model = createModel(task.model, { numClasses: task.classes, size: task.size });
+  return task.mode === 'train' ? training(task, model, engine) : inference(task, model, engine);
+}
+
+function training({ batch, size, classes }: Task, model: Model, engine: Engine): Work {
+  const fn = trainStep(model, ADAMW);
+  const step = maybeCompile(fn, engine, 'input');
+  const optimizer = createOptimizer(ADAMW, model.params);
+  const rng = random('bench');
+  const pictures = hostPictures(batch, size);
+  const labels = hostTargets(batch, classes);
+  const { params, buffers } = model.init(0);
+  let current = { params, state: initialState(model, params, buffers, ADAMW) };
+  let done = 0;
+
+  /** What a step gets from the host, made anew each time, as in training. */
+  const fromHost = (): { batch: StepBatch; draw: StepDraw } => {
+    const noise = Float32Array.from({ length: model.dropPathSites * batch }, () => rng.uniform());
+    const scalars = Object.entries(optimizer.scalars(++done, LEARNING_RATE)).map(([name, value]) => [name, tf.scalar(value)]);
+    return {
+      batch: { images: tf.tensor4d(pictures, [batch, size, size, 3]), targets: tf.tensor2d(labels, [batch, classes]) },
+      draw: { noise: tf.tensor2d(noise, [model.dropPathSites, batch]), scalars: Object.fromEntries(scalars) },
+    };
+  };
+
+  return {
+    run() {
+      const given = fromHost();
+      const result = step(current.params, current.state, given.batch, given.draw);
+      result.loss.dataSync();
+      tf.dispose([current, given, result.loss, result.correct]);
+      current = { params: result.params, state: result.state };
+    },
+    profile() {
+      const given = fromHost();
+      const timings = step.profile(current.params, current.state, given.batch, given.draw);
+      tf.dispose(given);
+      return timings;
+    },
+    export(dir) {
+      const given = fromHost();
+      const stateNames = namesOf(current, 'state');
+      const names = [...namesOf(given, 'host'), ...stateNames];
+      const example = { given, current };
+      exportSavedModel(dir, inputs => {
+        const { given, current } = unflatten(example, names.map(name => inputs[name])) as typeof example;
+        const { loss, params, state } = fn(current.params, current.state, given.batch, given.draw);
+        const renewed = flatten({ params, state }).leaves.map((tensor, i) => [stateNames[i], tensor]);
+        return { loss, ...Object.fromEntries(renewed) };
+      }, signatureOf(example, names));
+      tf.dispose(given);
+    },
+  };
+}
+
+function inference({ batch, size }: Task, model: Model, engine: Engine): Work {
+  const { params, buffers } = model.init(0);
+  const logits = evalStep(model);
+  const fn = (images: Tensor) => logits(params, buffers, images);
+  const predict = maybeCompile(fn, engine, 'constant');
+  const pictures = hostPictures(batch, size);
+  const fromHost = () => tf.tensor4d(pictures, [batch, size, size, 3]);
+  return {
+    run() {
+      const images = fromHost();
+      const output = predict(images);
+      output.dataSync();
+      tf.dispose([images, output]);
+    },
+    profile() {
+      const images = fromHost();
+      const timings = predict.profile(images);
+      images.dispose();
+      return timings;
+    },
+    export(dir) {
+      exportSavedModel(dir, inputs => ({ logits: fn(inputs.images) }), { images: { shape: [batch, size, size, 3], dtype: 'float32' } });
+    },
+  };
+}
+
+function maybeCompile<A extends readonly Tree[], R extends Tree>(fn: (...args: A) => R, engine: Engine, capture: 'input' | 'constant'): Compiled<A, R> {
+  if (engine === 'compiled') return compile(fn, { capture });
+  const profile = () => {
+    throw new Error('Only a compiled function can be profiled.');
+  };
+  return Object.assign((...args: A) => fn(...args), { profile, dispose() {} });
+}
+
+/** [b, h, w, 3], as normalised pictures are: centred, of unit order. */
+function hostPictures(batch: number, size: number): Float32Array {
+  const rng = random('pictures');
+  return Float32Array.from({ length: batch * size * size * 3 }, () => 4 * rng.uniform() - 2);
+}
+
+/** [b, classes], one-hot with label smoothing 0.1. */
+function hostTargets(batch: number, classes: number): Float32Array {
+  return Float32Array.from({ length: batch * classes }, (_, i) => 0.1 / classes + (i % classes === Math.floor(i / classes) % classes ? 0.9 : 0));
+}
+
+function namesOf(tree: Tree, prefix: string): string[] {
+  return flatten(tree).leaves.map((_, i) => `${prefix}_${i}`);
+}
+
+function signatureOf(tree: Tree, names: readonly string[]): Signature {
+  return Object.fromEntries(flatten(tree).leaves.map(({ shape, dtype }, i) => [names[i], { shape, dtype: dtype as 'float32' }]));
+}

@@ -1,0 +1,77 @@
+import { describe, expect, it } from 'vitest';
+import { bootstrap, interleave, median, quantile, speedUp, stopwatch, type Contender } from '../lib/measure/latency';
+import { chromeTrace, totalsByOp, wallTime } from '../lib/measure/timeline';
+import { random } from '../lib/random';
+
+describe('interleave', () => {
+  it('runs one contender at a time, each round begun by the next, and drops warm-up and the start of each turn', async () => {
+    const order: string[] = [];
+    const contender = (name: string): Contender => {
+      let run = 0;
+      return {
+        name,
+        async run(count) {
+          order.push(`${name}${count}`);
+          return Array.from({ length: count }, () => run++);
+        },
+      };
+    };
+    const turns = await interleave(['a', 'b', 'c'].map(contender), { rounds: 3, perRound: 2, warmUp: 5, settle: 1 });
+    expect(order).toEqual(['a5', 'b5', 'c5', 'a3', 'b3', 'c3', 'b3', 'c3', 'a3', 'c3', 'a3', 'b3']);
+    for (const rounds of turns) expect(rounds).toEqual([[6, 7], [9, 10], [12, 13]]);
+  });
+});
+
+describe('statistics', () => {
+  it("interpolates quantiles as numpy's default does", () => {
+    const samples = [3, 1, 10, 2]; // np.quantile([1, 2, 3, 10], [0, .25, .5, .9, 1])
+    const expected = [[0, 1], [0.25, 1.75], [0.5, 2.5], [0.9, 7.9], [1, 10]];
+    for (const [q, value] of expected) expect(quantile(samples, q)).toBeCloseTo(value, 12);
+    expect(median([7])).toBe(7);
+  });
+
+  it('gives intervals that hold the truth as often as they promise', () => {
+    const rng = random('coverage');
+    const trials = 200;
+    let held = 0;
+    for (let trial = 0; trial < trials; trial++) {
+      const samples = Array.from({ length: 30 }, () => rng.normal());
+      const { low, high } = bootstrap(samples, median, { resamples: 200, seed: trial });
+      if (low <= 0 && 0 <= high) held++;
+    }
+    // 95 %, give or take three standard deviations of 200 trials
+    expect(held / trials).toBeGreaterThan(0.95 - 3 * Math.sqrt((0.95 * 0.05) / trials));
+  });
+
+  it('gives equal samples equal intervals', () => {
+    expect(bootstrap([1, 2, 3, 4], median)).toEqual(bootstrap([1, 2, 3, 4], median));
+  });
+
+  it('compares within rounds, so that a machine that slows down changes nothing', () => {
+    const ours = [[1, 1.1], [2, 2.2], [4, 4.4]];
+    const theirs = ours.map(round => round.map(seconds => 1.5 * seconds));
+    const { value, low, high } = speedUp(theirs, ours);
+    for (const ratio of [value, low, high]) expect(ratio).toBeCloseTo(1.5, 12);
+  });
+
+  it('times what a function does, in seconds', () => {
+    const [seconds] = stopwatch('wait', () => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20)).run(1) as number[];
+    expect(seconds).toBeGreaterThanOrEqual(0.019);
+    expect(seconds).toBeLessThan(20); // not milliseconds
+  });
+});
+
+describe('timeline', () => {
+  const timing = (node: string, op: string, start: number, duration: number, memory = '') => ({ node, label: `${memory}${node} = ${op}(x, y)`, thread: 0, start, duration });
+  const timings = [timing('b', 'MatMul', 10, 30, '[cpu 1.3MB 1.3MB] '), timing('a', 'MatMul', 0, 20), timing('c', 'Add', 25, 5), timing('d', 'Add', 45, 5)];
+
+  it('adds up op types', () => {
+    expect(totalsByOp(timings)).toEqual([{ op: 'MatMul', count: 2, total: 50 }, { op: 'Add', count: 2, total: 10 }]);
+    expect(wallTime(timings)).toBe(50);
+  });
+
+  it('puts kernels that overlap on different lanes', () => {
+    const { traceEvents } = JSON.parse(chromeTrace(timings)) as { traceEvents: { args: { node: string }; tid: number }[] };
+    expect(traceEvents.map(({ args, tid }) => [args.node, tid])).toEqual([['a', 0], ['b', 1], ['c', 0], ['d', 0]]);
+  });
+});
