@@ -13,6 +13,8 @@ import { UserError } from '../lib/errors';
 import { random } from '../lib/random';
 import './allclose';
 
+type Variable = ReturnType<typeof tf.variable>;
+
 const rng = random('graph');
 function normal(...shape: number[]): Tensor {
   return tf.tensor(Float32Array.from({ length: tf.util.sizeFromShape(shape) }, () => rng.normal()), shape);
@@ -86,6 +88,24 @@ describe.skipIf(!hasGraphs())('eager and compiled agree', () => {
       return tf.concat([...losses.map(loss => tf.reshape(loss, [1])), tf.reshape(weights, [6])]);
     };
     expect(train(compile as never)).toBeAllclose(train(fn => fn));
+  });
+
+  it('on a model that the first call makes, its optimizer included', () => {
+    const x = normal(8, 3);
+    const run = (wrap: (fn: (x: Tensor) => Tensor) => (x: Tensor) => Tensor) => {
+      const optimizer = tf.train.adam(0.1);
+      let layer: { weight: Variable; copy: Variable } | undefined;
+      const step = wrap(x => {
+        if (!layer) {
+          const weight = tf.variable(tf.mean(x, 0));
+          layer = { weight, copy: tf.variable(tf.mul(weight, 2)) };
+        }
+        const { weight, copy } = layer;
+        return optimizer.minimize(() => tf.sum(tf.square(tf.mul(x, tf.add(weight, copy)))), true, [weight, copy])!;
+      });
+      return tf.stack([step(x), step(x), step(x)]);
+    };
+    expect(run(fn => compile(fn))).toBeAllclose(run(fn => fn));
   });
 
   it('on variables that share data until one is assigned', () => {

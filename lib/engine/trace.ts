@@ -33,7 +33,7 @@ interface Engine {
 const SYMBOLIC = 2 ** 30;
 
 /** An op of tfjs-node's as graphs want it: its `Add` is the old op that TensorFlow's fusions pass over; products of matrices need no batch. */
-export function canonical(op: string, attrs: readonly Attr[], inputs: readonly Output[]): { op: string; attrs: readonly Attr[] } {
+function canonical(op: string, attrs: readonly Attr[], inputs: readonly Output[]): { op: string; attrs: readonly Attr[] } {
   if (op === 'Add') return { op: 'AddV2', attrs };
   if (op === 'BatchMatMulV2' && inputs.every(({ node, index }) => node.outputs[index]!.shape.length === 2)) {
     const renamed: Record<string, string> = { adj_x: 'transpose_a', adj_y: 'transpose_b' };
@@ -321,18 +321,24 @@ class Tracer {
 
   /** The variables that the function made, an optimizer's moments say, start with the values that it gave them. */
   private initialise(leaves: readonly Tensor[]): void {
-    if (!this.newVariables.size) return;
-    const outputs = [...this.newVariables.values()];
-    const used = new Set(reachable(outputs));
-    const feeds = [...leaves, ...this.captured].filter((_, i) => used.has(this.inputs[i]!));
-    const session = load(this.real, { inputs: this.inputs.filter(node => used.has(node)), outputs });
-    const values = this.real.sessionRun(session, this.backend.getInputTensorIds(feeds));
-    this.real.sessionDelete(session);
-    [...this.newVariables.keys()].forEach((variable, i) => {
-      const value = this.backend.createOutputTensor(values[i]!);
-      variable.assign(value as never);
-      value.dispose();
-    });
+    const sources: Tensor[] = [...leaves, ...this.captured];
+    const waiting = new Map(this.newVariables);
+    while (waiting.size) {
+      // One that starts from the value of another waits for the next round.
+      const unknown = new Set(this.inputs.filter((_, i) => waiting.has(sources[i] as TensorFlow.Variable)));
+      const ready = [...waiting].filter(([, value]) => !reachable([value]).some(node => unknown.has(node)));
+      const outputs = ready.map(([, value]) => value);
+      const used = new Set(reachable(outputs));
+      const session = load(this.real, { inputs: this.inputs.filter(node => used.has(node)), outputs });
+      const values = this.real.sessionRun(session, this.backend.getInputTensorIds(sources.filter((_, i) => used.has(this.inputs[i]!))));
+      this.real.sessionDelete(session);
+      ready.forEach(([variable], i) => {
+        const value = this.backend.createOutputTensor(values[i]!);
+        variable.assign(value as never);
+        value.dispose();
+        waiting.delete(variable);
+      });
+    }
   }
 }
 
