@@ -60,5 +60,5 @@ async function must(what: string, command: string, args: readonly string[]): Pro
   const { code, output } = await execute(command, args);
   if (code === 0) return;
   const reason = output.trim().split('\n').filter(line => !line.startsWith('WARNING')).pop();
-  throw new UserError(`The peers' environment is not complete: could not ${what}${reason ? ` (${reason.trim()})` : ''}.`);
+  throw new UserError(`The peers' environment is not complete: could not ${what}${reason ? ` (${reason.replace(/^ERROR: /, '').trim()})` : ''}.`);
 }
