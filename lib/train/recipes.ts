@@ -60,7 +60,7 @@ export const RECIPES = {
     },
   },
   flowers12: {
-    about: 'twelve kinds of Flowers-102 at 96 px, as PyTorch with the official code was trained for comparison',
+    about: 'twelve kinds of Oxford flowers at 96 px, as PyTorch with the official code was trained for comparison',
     options: {
       model: 'edgevit-xxs', data: 'folder:datasets/flowers12', size: 96, epochs: 60, batch: 16,
       lr: 1e-3, weightDecay: 0.05, warmupEpochs: 5, labelSmoothing: 0.1, augment: AUGMENTATIONS.train,
