@@ -14,6 +14,7 @@ const COMMANDS: Record<string, () => Promise<{ register(program: Command): void 
   data: () => import('./data'),
   bench: () => import('./bench'),
   profile: () => import('./profile'),
+  experiment: () => import('./experiment'),
   notebooks: () => import('./notebooks'),
   kernel: () => import('./kernel'),
   lab: () => import('./lab'),

@@ -38,7 +38,7 @@ export function resultRow({ record }: Run): ResultRow {
 export function textTable<K extends string>(columns: Record<K, string>, rows: readonly Record<K, string>[]): string {
   const keys = Object.keys(columns) as K[];
   const widths = keys.map(key => Math.max(columns[key].length, ...rows.map(row => row[key].length)));
-  const numeric = keys.map(key => rows.every(row => /^[\d–]/.test(row[key])));
+  const numeric = keys.map(key => rows.every(row => /^[-+−]?[\d–]/.test(row[key])));
   const line = (cells: string[]) => cells.map((cell, i) => (numeric[i] ? cell.padStart(widths[i]) : cell.padEnd(widths[i]))).join('  ').trimEnd();
   return [line(keys.map(key => columns[key])), line(widths.map(width => '─'.repeat(width))), ...rows.map(row => line(keys.map(key => row[key])))].join('\n');
 }

@@ -1,0 +1,46 @@
+import { basename, relative } from 'node:path';
+import { oneOf, UserError } from '../lib/errors';
+import { percent } from '../lib/lab/console';
+import { REPORTED } from '../lib/lab/reported';
+import { textTable, thousands } from '../lib/lab/results';
+import { COMPARED, measureTradeoffs, TRADEOFFS_FILE, writeTradeoffs, type Tradeoffs } from '../lib/lab/tradeoffs';
+import { byVariant, largestBudget, readResults, resultsFile } from '../lib/lab/trialResults';
+import { parseSize } from '../lib/models';
+import type { Experiment } from './experiment';
+
+/**
+ * What do the networks cost, and what is said of them? Parameters and MACs, counted; the time of one prediction, measured on this
+ * machine, in turns; top-1 where the experiment `models` has been run; and beside them what was reported.
+ *
+ * `npm run experiment -- tradeoffs [--size=224] [--data=…]`. About a minute on 2 cores, which should have nothing else to do.
+ *
+ * Promises `experiments/results/tradeoffs.json`, which names the machine, and a table. Counts are the same everywhere; times hold for
+ * this machine alone, and an interval says how far they spread while nothing but chance disturbed them.
+ */
+export const tradeoffs: Experiment = {
+  about: 'parameters, MACs, latency and accuracy of the networks beside what was reported, about 1 min',
+  async run({ size = '224', only, data = 'petals' }) {
+    const unknown = only?.find(model => !Object.hasOwn(COMPARED, model));
+    if (unknown !== undefined) throw new UserError(`tradeoffs has no model '${unknown}': allowed are ${oneOf(Object.keys(COMPARED))}.`);
+    const models = Object.fromEntries(Object.entries(COMPARED).filter(([model]) => only === undefined || only.includes(model)));
+    const measured = await measureTradeoffs(models, parseSize(size));
+    writeTradeoffs(measured);
+    const { cpu, cores, engine, node } = measured.machine;
+    console.log(`${cpu}, ${cores} cores | ${engine}, Node ${node} | one picture of ${measured.size.join('×')} px, compiled\n`);
+    console.log(formatTradeoffs(measured, data));
+    console.log(`\nresults in ${relative(process.cwd(), TRADEOFFS_FILE)}`);
+  },
+};
+
+function formatTradeoffs({ models }: Tradeoffs, data: string): string {
+  const dataset = data.startsWith('folder:') ? basename(data) : data.split(':')[0];
+  const trained = new Map(byVariant(largestBudget(readResults(resultsFile('models', dataset))), '').map(({ variant, top1 }) => [variant, top1.mean]));
+  const table = models.map(({ model, params, macs, milliseconds: { value, low, high } }) => {
+    const { top1, params: paramsReported, macs: macsReported } = REPORTED.find(({ ours }) => ours === model) ?? {};
+    return {
+      model, params: thousands(params), macs: `${(macs / 1e6).toFixed(1)} M`, latency: `${value.toFixed(1)} (${low.toFixed(1)}–${high.toFixed(1)})`, own: trained.has(model) ? percent(trained.get(model)!) : '–',
+      params2: paramsReported ? `${(paramsReported / 1e6).toFixed(1)} M` : '–', macs2: macsReported ? `${macsReported / 1e6} M` : '–', top1: top1 ? percent(top1) : '–',
+    };
+  });
+  return textTable({ model: 'model', params: 'params', macs: 'MACs', latency: 'ms (95 %)', own: `top-1, ${dataset}`, params2: 'reported: params', macs2: 'MACs (FLOPs)', top1: 'top-1, ImageNet' }, table);
+}

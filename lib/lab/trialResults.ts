@@ -1,0 +1,126 @@
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { UserError } from '../errors';
+import { writeFileAtomic } from '../files';
+import type { Recipe } from '../train/recipes';
+import { ROOT } from './environment';
+import { meanInterval, type MeanInterval } from './statistics';
+
+/** Where the results of experiments are kept, in git: small files that notebooks and reports read. */
+export const RESULTS = join(ROOT, 'experiments/results');
+
+const count = z.number().int().min(0);
+const share = z.number().min(0).max(1);
+
+/** One trained network of an experiment, measured on test pictures after its last epoch: no epoch is chosen by what it shows. */
+const schema = z.strictObject({
+  /** What the experiment calls it: `full`, `noLocalAgg`, … */
+  variant: z.string(),
+  seed: count,
+  /** Digest of all that decides the outcome, the pictures included: equal digests are the same trial. */
+  trial: z.string(),
+  /** Digest of all that variants share: those of one budget can be compared. */
+  budget: z.string(),
+  data: z.string(),
+  /** Pictures trained on, and pictures tested with. */
+  train: count,
+  test: count,
+  classes: count,
+  model: z.string(),
+  /** Pixels. */
+  height: count,
+  width: count,
+  epochs: count,
+  batch: count,
+  params: count,
+  /** Per picture. */
+  macs: count,
+  top1: share,
+  top5: share,
+  /** Mean cross-entropy, in nats. */
+  loss: z.number(),
+  /** Top-1 after each epoch: of the validation pictures, where there are any beside the test pictures. */
+  curve: z.array(share),
+  /** Of training alone; null where no step could be timed. */
+  imagesPerSecond: z.number().nullable(),
+  /** sha256 of the last weights, its beginning: equal on equal engines. */
+  weights: z.string(),
+  engine: z.string(),
+  cpu: z.string(),
+});
+
+export type TrialResult = z.infer<typeof schema>;
+
+export function resultsFile(experiment: string, data: string): string {
+  return join(RESULTS, `${experiment}-${data.replace(/[^\w.-]+/g, '-')}.json`);
+}
+
+/** All rows of a file, none where there is no file. Throws UserError for a file of another kind. */
+export function readResults(path: string): TrialResult[] {
+  if (!existsSync(path)) return [];
+  let json: unknown;
+  try {
+    json = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (error) {
+    throw new UserError(`${path} holds no results: ${(error as Error).message}.`);
+  }
+  const { success, data, error } = z.array(schema).safeParse(json);
+  if (!success) throw new UserError(`${path} holds no results: ${error.issues[0].path.join('.') || 'it'}: ${error.issues[0].message}.`);
+  return data;
+}
+
+/** Adds a row, in place of one of the same trial: the file is there whole, with the row or without it. */
+export function addResult(path: string, row: TrialResult): void {
+  const rows = [...readResults(path).filter(({ trial }) => trial !== row.trial), row];
+  writeFileAtomic(path, `[\n${rows.map(entry => JSON.stringify(entry)).join(',\n')}\n]\n`);
+}
+
+/** The digests that a result is known by. `data` of a recipe may name a folder of this machine, so the pictures' fingerprint stands for it. */
+export function trialDigests(recipe: Recipe, fingerprint: string): Pick<TrialResult, 'trial' | 'budget'> {
+  const digest = (value: object): string => createHash('sha256').update(JSON.stringify(value)).digest('hex').slice(0, 16);
+  const own = { ...recipe, data: fingerprint };
+  const varied = { model: null, ablation: null, modelSettings: null, outputs: null, seed: null };
+  return { trial: digest(own), budget: digest({ ...own, ...varied }) };
+}
+
+/** The rows of the budget that has most of them: a quick look with other settings, kept in the same file, is left out. */
+export function largestBudget(rows: readonly TrialResult[]): TrialResult[] {
+  const groups = groupBy(rows, 'budget');
+  return [...groups.values()].reduce<TrialResult[]>((largest, group) => (group.length > largest.length ? group : largest), []);
+}
+
+/** What the seeds of one variant say together. */
+export interface VariantResult extends Pick<TrialResult, 'variant' | 'params' | 'macs'> {
+  /** By seed. */
+  runs: readonly TrialResult[];
+  top1: MeanInterval;
+  /** Its top-1 less the baseline's of the same seed: equal seeds share order, augmentation and most first weights, which then cancel. Null for the baseline. */
+  difference: MeanInterval | null;
+}
+
+/** Rows of one budget by variant, in the order of their first appearance, each beside `baseline`. */
+export function byVariant(rows: readonly TrialResult[], baseline: string): VariantResult[] {
+  const reference = new Map(rows.filter(({ variant }) => variant === baseline).map(({ seed, top1 }) => [seed, top1]));
+  return [...groupBy(rows, 'variant')].map(([variant, group]) => {
+    const runs = group.sort((a, b) => a.seed - b.seed);
+    const differences = runs.filter(({ seed }) => reference.has(seed)).map(({ seed, top1 }) => top1 - reference.get(seed)!);
+    return {
+      variant, runs, params: runs[0].params, macs: runs[0].macs, top1: meanInterval(runs.map(({ top1 }) => top1)),
+      difference: variant === baseline || differences.length === 0 ? null : meanInterval(differences),
+    };
+  });
+}
+
+/** By the value of a key, in the order of first appearance. */
+function groupBy(rows: readonly TrialResult[], key: 'budget' | 'variant'): Map<string, TrialResult[]> {
+  const groups = new Map<string, TrialResult[]>();
+  for (const row of rows) groups.set(row[key], [...(groups.get(row[key]) ?? []), row]);
+  return groups;
+}
+
+/** Whether an interval lies wholly on one side of zero. */
+export function isClear({ mean, half }: MeanInterval): boolean {
+  return half !== null && Math.abs(mean) > half;
+}
