@@ -1,8 +1,8 @@
 import type { EdgeViTConfig } from '../config';
 import { PATCHES, stageBlocks } from '../edgevit';
-import { tf } from '../engine/tf';
+import { tf, type Tensor } from '../engine/tf';
 import { MOBILENET_V2_STAGES, round8, type MobileNetV2Config } from '../mobilenetV2';
-import type { Model, Tap } from '../module';
+import type { Buffers, ForwardOptions, Model, ParamSpec, Params, Part, Tap } from '../module';
 import type { ViTConfig } from '../vit';
 
 /**
@@ -51,15 +51,24 @@ export function countConfig({ name, config, numClasses, inputSize }: Countable):
 
 /** Counts what the built model declares, and what it does to one picture, seen through taps. Runs it once. */
 export function countModel(model: Model): Counts {
+  return countBuilt(model, [1, ...model.inputSize, 3]);
+}
+
+/** As `countModel`, for a block or a layer by itself and one input [h, w, c]. */
+export function countPart(part: Part, inputShape: readonly [number, number, number]): Counts {
+  return countBuilt(part, [1, ...inputShape]);
+}
+
+function countBuilt(built: Built, inputShape: number[]): Counts {
   const counts: Counts = new Map();
   const countOf = (module: string): Count => {
     if (!counts.has(module)) counts.set(module, { params: 0, macs: 0, normOps: 0 });
     return counts.get(module)!;
   };
-  for (const { name, shape } of model.params) add(countOf(name.slice(0, Math.max(0, name.lastIndexOf('.')))), { params: product(shape) });
-  const weights = new Map(model.params.map(spec => [spec.name, spec]));
-  walkLayers(model, 1, (layer, kind, input, output) => {
-    const weight = weights.get(`${layer}.weight`);
+  for (const { name, shape } of built.params) add(countOf(name.slice(0, Math.max(0, name.lastIndexOf('.')))), { params: product(shape) });
+  const weights = new Map(built.params.map(spec => [spec.name, spec]));
+  walk(built, inputShape, (layer, kind, input, output) => {
+    const weight = weights.get(layer === '' ? 'weight' : `${layer}.weight`);
     if (kind === 'DotProductAttention') add(countOf(layer), { macs: 2 * input.shape[1]! * output.size });
     else if (kind === 'LayerNorm' || kind === 'GroupNorm') add(countOf(layer), { normOps: 5 * output.size });
     else if (kind === 'BatchNorm2D') add(countOf(layer), { normOps: 2 * output.size });
@@ -71,11 +80,22 @@ export function countModel(model: Model): Counts {
   return counts;
 }
 
+/** A `Model` or a `Part`. */
+interface Built {
+  readonly params: readonly ParamSpec[];
+  readonly buffers: readonly ParamSpec[];
+  forward(x: Tensor, params: Params, buffers: Buffers, options: ForwardOptions): unknown;
+}
+
 /** Runs a model once on zeros, weights included, for what taps see of it: names, types and shapes. */
 export function walkLayers(model: Model, pictures: number, tap: Tap): void {
+  walk(model, [pictures, ...model.inputSize, 3], tap);
+}
+
+function walk(built: Built, inputShape: number[], tap: Tap): void {
   tf.tidy(() => {
-    const zeros = (specs: Model['params']) => Object.fromEntries(specs.map(spec => [spec.name, tf.zeros(spec.shape)]));
-    model.forward(tf.zeros([pictures, ...model.inputSize, 3]), zeros(model.params), zeros(model.buffers), { train: false, tap });
+    const zeros = (specs: readonly ParamSpec[]) => Object.fromEntries(specs.map(spec => [spec.name, tf.zeros(spec.shape)]));
+    built.forward(tf.zeros(inputShape), zeros(built.params), zeros(built.buffers), { train: false, tap });
   });
 }
 
