@@ -80,7 +80,7 @@ describe('interrupted and resumed is as if nothing had been', () => {
 describe('a run', () => {
   test('learns, evaluates by the moving average, and leaks nothing', async () => {
     const tensors = tf.memory().numTensors;
-    const training = trainer(tinyRecipe({ epochs: 25, augment: {}, modelSettings: { ...tinyRecipe().modelSettings, dropPath: 0 }, labelSmoothing: 0 }));
+    const training = trainer(tinyRecipe({ epochs: 25, augment: {}, dropPath: 0, labelSmoothing: 0 }));
     const held = new Set<number>();
     const epochs: EpochEvent[] = [];
     for await (const event of training.events()) {
@@ -136,7 +136,7 @@ describe('recipes', () => {
 
   test.each<Record<string, string>>([
     { lrate: '1' }, { lr: '0' }, { lr: 'fast' }, { optimizer: 'adagrad' }, { epochs: '1.5' }, { batch: '0' }, { model: 'edgevit' }, { ablation: 'everything' },
-    { size: '50' }, { 'augment.flips': '1' }, { 'augment.flip': '2' }, { augment: '1' }, { sampleRates: '4,2' }, { seed: '-1' }, { ema: '1' }, { modelSettings: '{}' },
+    { size: '50' }, { 'augment.flips': '1' }, { 'augment.flip': '2' }, { augment: '1' }, { sampleRates: '4,2' }, { seed: '-1' }, { ema: '1' }, { model: 'mobilenet-v2', dropPath: '0.1' }, { modelSettings: '{}' },
   ])('do not take %o', setting => {
     expect(() => resolveRecipe(applySettings(namedRecipe('petals').options, setting))).toThrow(UserError);
   });

@@ -15,6 +15,8 @@ const schema = z.strictObject({
   ablation: z.string().nullable().default(null),
   /** Other settings of the model's configuration. */
   modelSettings: z.record(z.string(), z.unknown()).default({}),
+  /** Drop path rate of the model's last block; null for the model's own, which is the official 0.1 in EdgeViT. */
+  dropPath: share.nullable().default(null),
   /** Outputs of the model; null for as many as there are classes. */
   outputs: count.nullable().default(null),
   /** What `openDataset` takes. */
@@ -55,8 +57,8 @@ export const RECIPES = {
     about: 'the demonstration: drawn flowers, small and quick',
     options: {
       model: 'edgevit-xxs', data: 'petals', size: 64, epochs: 12, batch: 16,
-      lr: 1e-3, weightDecay: 0.05, warmupEpochs: 1, labelSmoothing: 0.1,
-      augment: { randomCrop: [0.6, 1], flip: 0.5, jitter: 0.2 },
+      dropPath: 0, lr: 2e-3, weightDecay: 0.05, warmupEpochs: 1, labelSmoothing: 0.1,
+      augment: { randomCrop: [0.8, 1], flip: 0.5, jitter: 0.2 },
     },
   },
   flowers12: {
@@ -111,9 +113,13 @@ export function resolveRecipe(options: RecipeOptions): Recipe {
 
 /** The recipe's model for a dataset of so many classes. */
 export function buildModel(recipe: Recipe, classes: number): Model {
-  const { model, size, ablation, modelSettings, outputs } = recipe;
+  const { model: name, size, dropPath, modelSettings, outputs } = recipe;
+  const ablation = recipe.ablation ?? undefined;
   if (outputs !== null && outputs < classes) throw new UserError(`The recipe's outputs are ${outputs}, but the dataset has ${classes} classes.`);
-  return createModel(model, { ...modelSettings, numClasses: outputs ?? classes, size, ablation: ablation ?? undefined });
+  const numClasses = outputs ?? classes;
+  const drops = dropPath !== null && 'dropPath' in createModel(name, { numClasses, size, ablation }).config;
+  if (dropPath && !drops) throw new UserError(`The recipe's dropPath is ${dropPath}, but ${name} has no drop path.`);
+  return createModel(name, { ...modelSettings, ...(drops && { dropPath }), numClasses, size, ablation });
 }
 
 /** Keys of a recipe that hold one value. */
