@@ -9,7 +9,7 @@ import { THREADS } from './bench/contender';
 import { candidates, isPeer, withSavedModel } from './bench/contenders';
 import { measure, type WorkloadResult } from './bench/measure';
 import { pythonEnvironment } from './bench/python';
-import { formatMachine, formatTargets, formatWorkload, machine, type BenchResult } from './bench/report';
+import { formatBusy, formatMachine, formatTargets, formatWorkload, machine, type BenchResult } from './bench/report';
 import { WORKLOADS, type Workload } from './bench/workloads';
 
 interface Options {
@@ -41,9 +41,12 @@ async function bench({ peers = false, only, quick = false, rounds, json }: Optio
   const workloads = select(only);
   if (currentEngine()?.kind !== 'tensorflow') throw new UserError("The benchmark needs TensorFlow with the lab's addon: npm run setup says what is missing.");
   const report = (line: string): void => console.error(line);
+  const here = machine(); // before our own work loads it
   const python = peers ? await pythonEnvironment(join(__dirname, '../.venv-bench'), 'peers', report) : undefined;
-  const result: BenchResult = { started: new Date().toISOString(), machine: machine(), threads: THREADS, workloads: [] };
-  console.log(formatMachine(result.machine));
+  const result: BenchResult = { started: new Date().toISOString(), machine: here, threads: THREADS, workloads: [] };
+  console.log(formatMachine(here));
+  const busy = formatBusy(here);
+  if (busy) report(busy);
   for (const workload of workloads) {
     const measured = await run(workload, python, planFor(workload, quick, rounds), report);
     result.workloads.push(measured);

@@ -1,4 +1,4 @@
-import { cpus, release, totalmem } from 'node:os';
+import { cpus, loadavg, release, totalmem } from 'node:os';
 import type { Estimate } from '../../lib/measure/latency';
 import { THREADS } from './contender';
 import type { WorkloadResult } from './measure';
@@ -10,6 +10,8 @@ export interface Machine {
   memory: number;
   system: string;
   node: string;
+  /** Processes that wanted a core in the minute before, on average. */
+  load: number;
 }
 
 /** What `--json` writes. */
@@ -22,11 +24,17 @@ export interface BenchResult {
 }
 
 export function machine(): Machine {
-  return { cpu: cpus()[0]?.model.trim() ?? 'unknown', cores: cpus().length, memory: totalmem(), system: `${process.platform} ${release()}`, node: process.version };
+  return { cpu: cpus()[0]?.model.trim() ?? 'unknown', cores: cpus().length, memory: totalmem(), system: `${process.platform} ${release()}`, node: process.version, load: loadavg()[0] };
 }
 
 export function formatMachine({ cpu, cores, memory, system, node }: Machine): string {
   return `${cpu} | ${cores} cores, ${THREADS} threads each | ${gigabytes(memory)} | ${system} | Node ${node}`;
+}
+
+/** What to say where others use the machine; undefined where it is idle. */
+export function formatBusy({ load, cores }: Machine): string | undefined {
+  if (load < 0.25 * cores) return undefined;
+  return `The machine is busy (load ${load.toFixed(1)} on ${cores} cores): these figures will mean little, least of all for PyTorch, whose threads wait for each other spinning.`;
 }
 
 /** A workload's contenders: how long a run takes, how many times as long as ours, and the most memory it had. */
@@ -36,7 +44,7 @@ export function formatWorkload({ title, contenders, failures }: WorkloadResult):
     [...Object.entries(versions).map(([what, version]) => `${what} ${version}`), settings].join(', '),
   ]);
   const header = ['', 'median', 'half of all runs', '× ours (95 %)', 'peak memory', ''];
-  return [title, ...formatTable([header, ...rows]), ...failures.map(({ name, reason }) => `  ${name} did not run: ${reason}`)].join('\n');
+  return [title, ...formatTable([header, ...rows], [0, 5]), ...failures.map(({ name, reason }) => `  ${name} did not run: ${reason}`)].join('\n');
 }
 
 /** All targets in one table; undefined where there was nothing to compare with. */
@@ -44,13 +52,14 @@ export function formatTargets(workloads: readonly WorkloadResult[]): string | un
   const rows = workloads.flatMap(({ title, comparisons }) => comparisons.map(({ against, quantity, limit, ratio, passed }) => [
     quantity === 'time' ? title : `${title}, peak memory`, against, `${ratio.toFixed(2)}×`, `${quantity === 'time' ? '≥' : '≤'} ${limit.toFixed(1)}×`, passed ? 'pass' : 'MISS',
   ]));
-  return rows.length === 0 ? undefined : formatTable([['work', 'against', 'reached', 'target', ''], ...rows]).join('\n');
+  return rows.length === 0 ? undefined : formatTable([['work', 'against', 'reached', 'target', ''], ...rows], [0, 1, 4]).join('\n');
 }
 
-/** The first column and the last are text, aligned left; those between are figures, aligned right. */
-function formatTable(rows: readonly (readonly string[])[]): string[] {
+/** Aligned columns: those of text left, the figures right. */
+function formatTable(rows: readonly (readonly string[])[], text: readonly number[]): string[] {
   const widths = rows[0].map((_, column) => Math.max(...rows.map(row => row[column].length)));
-  return rows.map(row => `  ${row.map((cell, column) => (column === 0 || column === row.length - 1 ? cell.padEnd(widths[column]) : cell.padStart(widths[column]))).join('   ')}`.trimEnd());
+  const align = (cell: string, column: number) => (text.includes(column) ? cell.padEnd(widths[column]) : cell.padStart(widths[column]));
+  return rows.map(row => `  ${row.map(align).join('   ')}`.trimEnd());
 }
 
 const milliseconds = (seconds: number): string => `${(1000 * seconds).toFixed(seconds < 0.1 ? 1 : 0)} ms`;
