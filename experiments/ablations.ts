@@ -1,5 +1,4 @@
-import { namedRecipe } from '../lib/train/recipes';
-import { sweepExperiment } from './sweepExperiment';
+import { SHORT, sweepExperiment } from './sweepExperiment';
 
 /**
  * What does each part of the LGL block buy? EdgeViT-XXS with one thing taken away or changed at a time, all trained alike:
@@ -14,7 +13,7 @@ import { sweepExperiment } from './sweepExperiment';
 export const ablations = sweepExperiment({
   name: 'ablations',
   about: 'what each part of the LGL block buys: EdgeViT-XXS with one thing changed at a time, about 20 min',
-  base: namedRecipe('petals').options,
+  base: SHORT,
   baseline: 'full',
   variants: {
     full: {},

@@ -1,5 +1,4 @@
-import { namedRecipe } from '../lib/train/recipes';
-import { sweepExperiment } from './sweepExperiment';
+import { SHORT, sweepExperiment } from './sweepExperiment';
 
 /**
  * What does a larger network, or another one, buy under an equal budget? The three EdgeViTs, MobileNetV2 and ViT-Tiny, trained from
@@ -13,7 +12,7 @@ import { sweepExperiment } from './sweepExperiment';
 export const models = sweepExperiment({
   name: 'models',
   about: 'XXS, XS, S, MobileNetV2 and ViT-Tiny under an equal budget, about 20 min',
-  base: namedRecipe('petals').options,
+  base: SHORT,
   baseline: 'edgevit-xxs',
   variants: Object.fromEntries(['edgevit-xxs', 'edgevit-xs', 'edgevit-s', 'mobilenet-v2', 'vit-tiny'].map(model => [model, { model }])),
 });
