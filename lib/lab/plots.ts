@@ -2,7 +2,7 @@ import type { TopLevelSpec } from 'vega-lite';
 import type { Evaluation } from '../train/metrics';
 import type { EpochRow } from './runs';
 
-/** Charts are data: rows go in, a Vega-Lite specification comes out, and `toSvg` draws it without a browser. */
+/** Charts are data: rows go in, a Vega-Lite specification comes out, and `toSvg` (svg.ts) draws it without a browser. */
 
 /** Version 5 of the schema, because JupyterLab draws that one; Vega-Lite 6 takes both. */
 const SCHEMA = 'https://vega.github.io/schema/vega-lite/v5.json';
@@ -49,7 +49,7 @@ export function perClassAccuracy({ perClass }: Evaluation): TopLevelSpec {
     encoding: { y: { field: 'class', type: 'nominal', sort: null, title: null } },
     layer: [
       { mark: { type: 'bar', color: COLOURS[0] }, encoding: { x: { field: 'accuracy', type: 'quantitative', title: 'top-1 accuracy', scale: { domain: [0, 1] }, axis: { format: '.0%' } } } },
-      { mark: { type: 'text', align: 'left', dx: 4, fontSize: 10 }, encoding: { x: { field: 'accuracy', type: 'quantitative' }, text: { field: 'label' } } },
+      { mark: { type: 'text', align: 'left', dx: 4, fontSize: 10, fill: 'currentColor' }, encoding: { x: { field: 'accuracy', type: 'quantitative' }, text: { field: 'label' } } },
     ],
   };
 }
@@ -86,15 +86,4 @@ export function confusionMatrix({ confusion, perClass }: Evaluation): TopLevelSp
       }] : []),
     ],
   };
-}
-
-/** Draws a chart. Vega 6 is an ES module with top-level await, so it is imported when it is needed. */
-export async function toSvg(spec: TopLevelSpec): Promise<string> {
-  const [vega, vegaLite] = await Promise.all([import('vega'), import('vega-lite')]);
-  const view = new vega.View(vega.parse(vegaLite.compile(spec).spec), { renderer: 'none' });
-  try {
-    return await view.toSVG();
-  } finally {
-    view.finalize();
-  }
 }

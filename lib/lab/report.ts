@@ -2,9 +2,10 @@ import { join } from 'node:path';
 import { writeFileAtomic } from '../files';
 import { settingsOf } from '../train/recipes';
 import { percent } from './console';
-import { confusionMatrix, learningCurve, perClassAccuracy, toSvg } from './plots';
+import { confusionMatrix, learningCurve, perClassAccuracy } from './plots';
 import { RESULT_COLUMNS, resultRow, thousands } from './results';
 import type { Run, RunRecord } from './runs';
+import { toSvg } from './svg';
 
 /** Where a run's learning curve and page are. */
 export const reportFiles = (run: Run) => ({ curve: join(run.folder, 'learning-curve.svg'), page: join(run.folder, 'report.html') });
@@ -12,11 +13,12 @@ export const reportFiles = (run: Run) => ({ curve: join(run.folder, 'learning-cu
 /** Draws a run's learning curve, and writes a page that needs nothing but itself: no script, no network. */
 export async function writeReport(run: Run): Promise<void> {
   const files = reportFiles(run);
-  const curve = await toSvg(learningCurve(run.epochs(), run.record.name));
-  writeFileAtomic(files.curve, curve.replace('<svg ', '<svg style="background:white" '));
+  const curve = learningCurve(run.epochs(), run.record.name);
+  writeFileAtomic(files.curve, await toSvg(curve));
   const evaluation = run.evaluation();
-  const charts = evaluation ? [await toSvg(perClassAccuracy(evaluation)), await toSvg(confusionMatrix(evaluation))] : [];
-  writeFileAtomic(files.page, page(run, [curve, ...charts]));
+  const specs = evaluation ? [curve, perClassAccuracy(evaluation), confusionMatrix(evaluation)] : [curve];
+  const charts = await Promise.all(specs.map(spec => toSvg({ ...spec, background: 'transparent' }))); // the page may be dark
+  writeFileAtomic(files.page, page(run, charts));
 }
 
 function page(run: Run, charts: string[]): string {
@@ -37,7 +39,7 @@ function page(run: Run, charts: string[]): string {
 <p>${escape(headline)} Data: ${escape(dataset.description)}.${dataset.name === 'petals' ? ' Drawn flowers show that the network learns; they prove nothing about photographs.' : ''}</p>
 <div class="wide"><table><tr>${columns.map(([, title]) => `<th>${title}`).join('')}<tr>${columns.map(([key]) => `<td>${escape(row[key])}`).join('')}</table></div>
 ${charts.map(chart => `<figure class="wide">${chart}</figure>`).join('\n')}
-<h2>Again</h2>
+<h2>Run it again</h2>
 <p>Equal recipes give equal bytes on equal engines. The weights' sha256 is <code>${result ? result.weights : 'not known yet'}</code>.</p>
 <pre>${escape(rerunCommand(record))}</pre>
 <div class="columns">
@@ -58,13 +60,14 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 0; }
 main { max-width: 60rem; margin: 0 auto; padding: 1rem; }
 h1 { font-size: 1.5rem; overflow-wrap: anywhere; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 .wide { overflow-x: auto; margin: 1.5rem 0; }
-table { border-collapse: collapse; white-space: nowrap; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; font-size: .9rem; white-space: nowrap; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .25rem 1rem .25rem 0; border-bottom: 1px solid var(--line); }
 pre, code { font: .85rem ui-monospace, monospace; overflow-wrap: anywhere; white-space: pre-wrap; }
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: 0 2rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; font-size: .85rem; } dd { margin: 0; overflow-wrap: anywhere; }
 [class*=role-axis] text, [class*=role-title] text, [class*=role-legend] text { fill: currentColor; }
-[class*=role-axis] line { stroke: currentColor; stroke-opacity: .3; }
+[class*=role-axis] line { stroke: currentColor; stroke-opacity: .4; }
+[class*=role-axis-grid] line { stroke-opacity: .12; }
 `;
 
 function list(entries: Record<string, string>): string {

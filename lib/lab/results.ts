@@ -14,7 +14,7 @@ export interface ResultRow {
 }
 
 export const RESULT_COLUMNS: Record<keyof ResultRow, string> = {
-  run: 'run', model: 'model', data: 'data', params: 'params', macs: 'MACs', top1: 'top-1', top5: 'top-5', imagesPerSecond: 'img/s (training)',
+  run: 'run', model: 'model', data: 'data', params: 'params', macs: 'MACs', top1: 'top-1', top5: 'top-5', imagesPerSecond: 'train img/s',
 };
 
 /** What is not there yet is a dash. */

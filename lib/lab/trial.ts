@@ -137,9 +137,9 @@ async function drive(run: Run, trainer: Trainer, { reporter, interruption }: Tri
     const { top1, top5, loss } = evaluation;
     const rates = run.epochs().map(row => row.imagesPerSecond).filter((rate): rate is number => rate !== null);
     run.saveEvaluation(evaluation);
-    run.update({ result: { top1, top5, loss, best: trainer.progress.best!, imagesPerSecond: median(rates), weights: trainer.digest() } });
+    run.update({ ended: new Date().toISOString(), result: { top1, top5, loss, best: trainer.progress.best!, imagesPerSecond: median(rates), weights: trainer.digest() } });
     await writeReport(run);
-    run.update({ status: 'done', ended: new Date().toISOString() });
+    run.update({ status: 'done' });
     return run;
   } catch (error) {
     const failure = explain(error, run, trainer, savedAt);
