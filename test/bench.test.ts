@@ -66,7 +66,7 @@ describe('measure', () => {
   };
   const launches: Partial<Record<ContenderName, Launch[]>> = {
     ours: [standIn('ours', 1)],
-    PyTorch: [standIn('slow', 2.5), standIn('fast', 2), standIn('slower', 3)],
+    PyTorch: [standIn('slow', 2.5), standIn('fast', 2), standIn('slower', 3), standIn('failing', 1, 'fail'), standIn('dying', 1, 'die')],
     'torch.compile': [standIn('compiled', 3)],
     'ONNX Runtime': [standIn('broken', 1, 'fail')],
   };

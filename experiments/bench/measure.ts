@@ -76,19 +76,34 @@ export async function measure(workload: Workload, { names, candidates, plan, rep
   }
 }
 
-/** Of a contender's candidates, the one with the lowest median over a short trial, still running. */
-async function fastest(launches: readonly Launch[], { warmUp, perRound, settle }: Plan): Promise<Running> {
+/** Of a contender's candidates, the one with the lowest median over a short trial, still running. Throws if none of them works. */
+async function fastest(launches: readonly Launch[], plan: Plan): Promise<Running> {
   if (launches.length === 1) return start(launches[0]);
   let best: { process: Running; seconds: number } | undefined;
+  let failure: unknown;
   for (const launch of launches) {
-    const process = await start(launch);
-    await process.run(warmUp + settle);
-    const seconds = median(await process.run(perRound));
-    const loser = best && best.seconds <= seconds ? process : best?.process;
-    if (loser !== process) best = { process, seconds };
-    await loser?.stop();
+    try {
+      const next = await tryOut(launch, plan);
+      const loser = best && best.seconds <= next.seconds ? next : best;
+      if (loser !== next) best = next;
+      await loser?.process.stop();
+    } catch (error) {
+      failure = error;
+    }
   }
-  return best!.process;
+  if (!best) throw failure;
+  return best.process;
+}
+
+async function tryOut(launch: Launch, { warmUp, perRound, settle }: Plan): Promise<{ process: Running; seconds: number }> {
+  const process = await start(launch);
+  try {
+    await process.run(warmUp + settle);
+    return { process, seconds: median(await process.run(perRound)) };
+  } catch (error) {
+    await process.stop();
+    throw error;
+  }
 }
 
 /** A target against what was measured; nothing where either side did not run. */
