@@ -53,11 +53,14 @@ class Rewriting {
   }
 }
 
+/** GELU within a product is oneDNN's, which TensorFlow uses on x64 unless told not to. */
+const HAS_ONEDNN = process.arch === 'x64' && process.env.TF_ENABLE_ONEDNN_OPTS !== '0';
+
 const addsBias = (node: Node) => node.op === 'BiasAdd' || node.op === 'LabBiasGelu';
 
 /** A product of matrices, its bias and its activation in one kernel of oneDNN: TensorFlow has it, but finds only the bias. */
 const fuseProduct: Rule = (node, graph) => {
-  if (!addsBias(node)) return undefined;
+  if (!addsBias(node) || (node.op === 'LabBiasGelu' && !HAS_ONEDNN)) return undefined;
   const [x, bias] = node.inputs as [Output, Output];
   const product = graph.onlyUse(x);
   if (product?.op !== 'MatMul') return undefined;
