@@ -1,5 +1,4 @@
 import { spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { delimiter, join, resolve } from 'node:path';
 import type { Command } from 'commander';
@@ -25,6 +24,7 @@ async function start(args: readonly string[]): Promise<void> {
   registerKernel(PROJECT_JUPYTER);
   // JupyterLab would begin by asking whether it may fetch news.
   writeFileAtomic(join(PROJECT_JUPYTER, 'labconfig', 'page_config.json'), `${JSON.stringify({ disabledExtensions: { '@jupyterlab/apputils-extension:announcements': true } })}\n`);
+  // The token is the one that Jupyter makes and prints.
   const own = ['--ServerApp.ip=127.0.0.1', `--ServerApp.root_dir=${ROOT}`, '--LabApp.default_url=/lab/tree/notebooks', `--MultiKernelManager.default_kernel_name=${KERNEL_NAME}`];
   const lab = spawn(python, ['-m', 'jupyterlab', ...own, ...args], {
     cwd: ROOT,
@@ -33,7 +33,6 @@ async function start(args: readonly string[]): Promise<void> {
       ...process.env,
       JUPYTER_PATH: path(PROJECT_JUPYTER, process.env.JUPYTER_PATH),
       JUPYTER_CONFIG_PATH: path(PROJECT_JUPYTER, process.env.JUPYTER_CONFIG_PATH),
-      JUPYTER_TOKEN: process.env.JUPYTER_TOKEN || randomBytes(24).toString('hex'), // not as an argument, which other users could read
     },
   });
   process.on('SIGINT', () => {}); // the terminal sends it to JupyterLab too, which asks before it ends

@@ -24,8 +24,8 @@ describe('cells', () => {
     const first = await run('1');
     const second = await run('2');
     expect(second.count).toBe(Number(first.count) + 1);
-    expect(second.messages[0]!.header.msg_type).toBe('execute_input');
-    expect(second.messages[0]!.content).toEqual({ code: '2', execution_count: second.count });
+    expect(second.messages[0].header.msg_type).toBe('execute_input');
+    expect(second.messages[0].content).toEqual({ code: '2', execution_count: second.count });
     const silent = await run('3', { silent: true });
     expect(silent.messages).toEqual([]);
     expect((await run('4')).count).toBe(Number(second.count) + 1);
@@ -59,7 +59,7 @@ describe('cells', () => {
   test('end only when what they show has been shown', async () => {
     const { messages } = await run('import { show } from "./lib/kernel/display";\nshow({ mark: "point", data: { values: [{ a: 1 }] }, encoding: { x: { field: "a", type: "quantitative" } } });\nlet after = 1');
     const [shown] = messages.filter(m => m.header.msg_type === 'display_data');
-    expect(Object.keys(shown!.content.data as object).sort()).toEqual(['application/vnd.vegalite.v5+json', 'image/svg+xml', 'text/plain']);
+    expect(Object.keys(shown.content.data as object).sort()).toEqual(['application/vnd.vegalite.v5+json', 'image/svg+xml', 'text/plain']);
   });
 
   test("show by tslab's own interface too", async () => {
@@ -74,13 +74,13 @@ describe('errors', () => {
     expect(status).toBe('error');
     expect(errors).toHaveLength(1);
     expect(errors[0]).toMatchObject({ ename: 'RangeError', evalue: 'bad 3' });
-    expect(errors[0]!.traceback.filter(line => line.startsWith('    at '))).toEqual([`    at inner (cell[${count}]:4:9)`, `    at cell[${count}]:6:1`]);
-    expect(errors[0]!.traceback).toContain('> 4 |   throw new RangeError(`bad ${n}`);');
+    expect(errors[0].traceback.filter(line => line.startsWith('    at '))).toEqual([`    at inner (cell[${count}]:4:9)`, `    at cell[${count}]:6:1`]);
+    expect(errors[0].traceback).toContain('> 4 |   throw new RangeError(`bad ${n}`);');
   });
 
   test('in lib point into its TypeScript', async () => {
     const { errors } = await run('import { oneOf } from "./lib/errors";\noneOf(null as unknown as string[])');
-    expect(errors[0]!.traceback[1]).toMatch(/^ {4}at oneOf \(lib\/errors\.ts:\d+:\d+\)$/);
+    expect(errors[0].traceback[1]).toMatch(/^ {4}at oneOf \(lib\/errors\.ts:\d+:\d+\)$/);
   });
 
   test('of type are at the right line and column, also after an await at the start', async () => {
@@ -90,8 +90,8 @@ describe('errors', () => {
   });
 
   test('follow the strict rules of the project, and its module resolution', async () => {
-    expect((await run('function implicit(x) { return x }')).errors[0]!.evalue).toContain('TS7006');
-    expect((await run('const maybe: string | undefined = process.env.NOTHING; maybe.length')).errors[0]!.evalue).toContain('TS18048');
+    expect((await run('function implicit(x) { return x }')).errors[0].evalue).toContain('TS7006');
+    expect((await run('const maybe: string | undefined = process.env.NOTHING; maybe.length')).errors[0].evalue).toContain('TS18048');
     const { status } = await run('import { register } from "tsx/cjs/api"; const typed: () => unknown = register;'); // types behind `exports`
     expect(status).toBe('ok');
   });
@@ -103,7 +103,7 @@ describe('errors', () => {
 
   test('show their cause, and values that are no Error', async () => {
     const { errors } = await run('throw new Error("outer", { cause: new TypeError("inner") })');
-    expect(errors[0]!.traceback).toContain('Caused by TypeError: inner');
+    expect(errors[0].traceback).toContain('Caused by TypeError: inner');
     expect((await run('throw { code: 3 }')).errors[0]).toMatchObject({ evalue: '{ code: 3 }' });
   });
 
@@ -131,8 +131,11 @@ describe('errors', () => {
 describe('interrupts', () => {
   beforeAll(() => run('let count = 0; const pause = (ms: number) => new Promise(done => setTimeout(done, ms));'));
 
+  /** Interrupts the cell when it has begun. */
   async function interrupt(code: string, how: () => unknown = () => kernel.interrupt()): Promise<Awaited<ReturnType<typeof run>>> {
-    const done = run(`count = 0;\n${code}`);
+    let begun = false;
+    const done = run(`count = 0; console.log("begun");\n${code}`, {}, ({ header }) => (begun ||= header.msg_type === 'stream'));
+    await expect.poll(() => begun, { timeout: 30_000 }).toBe(true);
     await sleep(300);
     await how();
     const ran = await done;
@@ -149,30 +152,30 @@ describe('interrupts', () => {
   ])('end %s', async (_name, code) => {
     const { status, errors } = await interrupt(code);
     expect(status).toBe('error');
-    expect(errors[0]!.ename).toBe('Interrupted');
+    expect(errors[0].ename).toBe('Interrupted');
   });
 
   test('run the finally blocks of a cell that waits, and nothing goes on behind it', async () => {
     const { stdout } = await interrupt('try { for (;;) { await pause(1); count++ } } finally { console.log("tidied") }');
-    expect(stdout).toBe('tidied\n');
+    expect(stdout).toBe('begun\ntidied\n');
     const { result } = await run('const seen1 = count; await pause(30); count - seen1');
     expect(result).toBe('0');
   });
 
   test('close what a for await loop reads', async () => {
     const { stdout } = await interrupt('async function* numbers() { try { for (;;) { await pause(1); yield count++ } } finally { console.log("closed") } }\nfor await (const n of numbers()) void n;');
-    expect(stdout).toBe('closed\n');
+    expect(stdout).toBe('begun\nclosed\n');
   });
 
   test('reach lib by a signal', async () => {
     await run('import { interruption } from "./lib/kernel/display"');
     const { stdout } = await interrupt('count++; interruption().addEventListener("abort", () => console.log("aborted")); await pause(60_000)');
-    expect(stdout).toBe('aborted\n');
+    expect(stdout).toBe('begun\naborted\n');
   });
 
   test.each([['a loop', 'while (true) count++'], ['a wait', 'count++; await pause(60_000)']])('by SIGINT end %s', async (_name, code) => {
     const { errors } = await interrupt(code, () => kernel.process.kill('SIGINT'));
-    expect(errors[0]!.ename).toBe('Interrupted');
+    expect(errors[0].ename).toBe('Interrupted');
   });
 });
 
@@ -196,13 +199,13 @@ describe('imports', () => {
     expect((await run(cell)).result).toBe('42');
     write('inner.ts', 'export const value: string = "x";');
     const { errors } = await run(cell);
-    expect(errors[0]!.evalue).toMatch(new RegExp(`^${folder}/outer.ts:2:28 TS2363`));
+    expect(errors[0].evalue).toMatch(new RegExp(`^${folder}/outer.ts:2:28 TS2363`));
     write('inner.ts', 'export const value = 4, more = 5;');
     expect((await run(cell)).result).toBe('8');
     expect((await run(`import { more } from "./${folder}/inner"; more`)).result).toBe('5');
 
     const missing = `import { born } from "./${folder}/born"; born`;
-    expect((await run(missing)).errors[0]!.evalue).toContain('TS2307');
+    expect((await run(missing)).errors[0].evalue).toContain('TS2307');
     write('born.ts', 'export const born = "late";');
     expect((await run(missing)).result).toBe("'late'");
   });

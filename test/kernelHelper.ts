@@ -15,16 +15,20 @@ export interface Ran {
 }
 
 /** A kernel process, and its late outputs (those that came after their request was answered). */
-export async function startKernel(environment: NodeJS.ProcessEnv = process.env): Promise<{ kernel: KernelClient; late: Message[]; run: (code: string, options?: Content) => Promise<Ran> }> {
+export async function startKernel(environment: NodeJS.ProcessEnv = process.env): Promise<{ kernel: KernelClient; late: Message[]; run: (code: string, options?: Content, onMessage?: (message: Message) => void) => Promise<Ran> }> {
   const kernel = await KernelClient.start(KERNEL_ARGV, environment);
   const late: Message[] = [];
   kernel.onLateOutput = message => late.push(message);
-  return { kernel, late, run: (code, options) => run(kernel, code, options) };
+  return { kernel, late, run: (code, options, onMessage) => run(kernel, code, options, onMessage) };
 }
 
-async function run(kernel: KernelClient, code: string, options: Content = {}): Promise<Ran> {
+async function run(kernel: KernelClient, code: string, options: Content = {}, onMessage: (message: Message) => void = () => {}): Promise<Ran> {
   const messages: Message[] = [];
-  const reply = await kernel.request('execute_request', { code, ...options }, { onOutput: message => messages.push(message), timeoutMs: 60_000 });
+  const onOutput = (message: Message): void => {
+    messages.push(message);
+    onMessage(message);
+  };
+  const reply = await kernel.request('execute_request', { code, ...options }, { onOutput, timeoutMs: 60_000 });
   const contents = (type: string): Content[] => messages.filter(({ header }) => header.msg_type === type).map(({ content }) => content);
   const text = (name: string): string => contents('stream').filter(content => content.name === name).map(content => content.text).join('');
   const [result] = contents('execute_result') as { data: Record<string, string> }[];

@@ -91,7 +91,7 @@ test.each([
 ])('it does not start with %s', (_name, change, message) => {
   const file = join(folder, 'connection.json');
   writeFileSync(file, JSON.stringify({ ...CONNECTION, ...change }));
-  const { status, stderr } = spawnSync(KERNEL_ARGV[0]!, [...KERNEL_ARGV.slice(1, -1), file], { encoding: 'utf8' });
+  const { status, stderr } = spawnSync(KERNEL_ARGV[0], [...KERNEL_ARGV.slice(1, -1), file], { encoding: 'utf8' });
   expect(status).toBe(1);
   expect(stderr).toMatch(message);
 });

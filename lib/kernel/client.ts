@@ -31,6 +31,8 @@ interface Waiting {
 }
 
 const READY_TIMEOUT_MS = 60_000;
+/** A kernel that is still starting hears late. */
+const STOP_TIMEOUT_MS = 10_000;
 const LOG_LIMIT = 20_000;
 
 /** A kernel process and the connection to it, over the Jupyter wire protocol. */
@@ -52,7 +54,7 @@ export class KernelClient {
     const file = join(folder, 'connection.json');
     writeFileSync(file, JSON.stringify({ ...connection, kernel_name: 'edgevit-lab' }), { mode: 0o600 });
     const [command, ...args] = argv.map(word => word.replace('{connection_file}', file));
-    this.process = spawn(command!, args, { stdio: ['ignore', 'pipe', 'pipe'], env: environment });
+    this.process = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env: environment });
     for (const stream of [this.process.stdout!, this.process.stderr!]) stream.on('data', (text: Buffer) => (this.log = (this.log + text.toString()).slice(-LOG_LIMIT)));
     this.process.on('error', error => this.dead(`the kernel could not start: ${error.message}`));
     this.process.on('exit', (code, signal) => this.dead(`the kernel ended (${signal ?? `exit code ${code}`})`));
@@ -68,7 +70,8 @@ export class KernelClient {
   /** Starts the command `argv`, in which `{connection_file}` stands for the path of the connection file, and waits until it answers. */
   static async start(argv: readonly string[], environment: NodeJS.ProcessEnv = process.env): Promise<KernelClient> {
     const [shell_port, iopub_port, stdin_port, control_port, hb_port] = await freePorts(5);
-    const connection: Connection = { transport: 'tcp', ip: '127.0.0.1', key: randomBytes(32).toString('hex'), signature_scheme: 'hmac-sha256', shell_port: shell_port!, iopub_port: iopub_port!, stdin_port: stdin_port!, control_port: control_port!, hb_port: hb_port! };
+    const key = randomBytes(32).toString('hex');
+    const connection: Connection = { transport: 'tcp', ip: '127.0.0.1', key, signature_scheme: 'hmac-sha256', shell_port, iopub_port, stdin_port, control_port, hb_port };
     const kernel = new KernelClient(argv, connection, mkdtempSync(join(tmpdir(), 'edgevit-kernel-')), environment);
     try {
       await kernel.ready();
@@ -114,7 +117,7 @@ export class KernelClient {
     this.closing = true;
     if (!this.died) {
       const ended = new Promise(resolve => this.process.once('exit', resolve));
-      const force = setTimeout(() => this.process.kill('SIGKILL'), 3000);
+      const force = setTimeout(() => this.process.kill('SIGKILL'), STOP_TIMEOUT_MS);
       this.request('shutdown_request', { restart: false }, { channel: 'control' }).catch(() => {});
       await ended;
       clearTimeout(force);

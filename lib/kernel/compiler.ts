@@ -162,7 +162,7 @@ export class Compiler {
       }) as typeof ts.createWatchCompilerHost,
       getPreEmitDiagnosticsOfFiles: (program, sources) => {
         const unchecked = sources.filter(file => !this.correct.has(file));
-        const problems = ts.getPreEmitDiagnosticsOfFiles(program, unchecked);
+        const problems = ts.getPreEmitDiagnosticsOfFiles(program, unchecked).filter(({ file }) => file); // others are about tslab's options
         if (problems.length === 0) for (const file of unchecked) if (!isCell(file)) this.correct.add(file);
         // As one text, since tslab forgets which file a chain of messages is about.
         return problems.map(problem => ({ ...problem, messageText: ts.flattenDiagnosticMessageText(problem.messageText, '\n') }));
@@ -173,7 +173,7 @@ export class Compiler {
           compilerOptions: { ...compilerOptions, sourceMap: true },
           transformers: { before: [interruptible(ts)] },
         });
-        this.maps = [new SourceMap(JSON.parse(sourceMapText!)), new SourceMap(JSON.parse(Buffer.from(toCell!, 'base64').toString()))];
+        this.maps = [new SourceMap(JSON.parse(sourceMapText!)), new SourceMap(JSON.parse(Buffer.from(toCell, 'base64').toString()))];
         return { outputText: outputText.replace(/\/\/# sourceMappingURL=.*\s*$/, '') };
       },
     };

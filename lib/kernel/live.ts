@@ -44,7 +44,7 @@ export function liveCurve({ x = 'step', y = 'loss', title, logarithmic = false }
     encoding: {
       x: { field: x, type: 'quantitative' },
       y: { field: y, type: 'quantitative', scale: { type: logarithmic ? 'log' : 'linear', zero: false } },
-      color: { field: 'curve', type: 'nominal', title: null, legend: new Set(rows.flatMap(row => Object.keys(row))).size > 2 ? {} : null },
+      color: { field: 'curve', type: 'nominal', sort: null, title: null, legend: new Set(rows.flatMap(row => Object.keys(row))).size > 2 ? {} : null },
     },
   }));
 }

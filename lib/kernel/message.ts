@@ -68,7 +68,7 @@ export function decode(key: string, frames: readonly Buffer[]): Message {
   if (at < 0 || frames.length < at + 6) throw new Error('a message of the wrong form');
   const parts = frames.slice(at + 2, at + 6); // buffers may follow; they are not signed
   const expected = Buffer.from(sign(key, parts));
-  if (expected.length !== frames[at + 1]!.length || !timingSafeEqual(expected, frames[at + 1]!)) throw new Error('a message with a wrong signature');
+  if (expected.length !== frames[at + 1].length || !timingSafeEqual(expected, frames[at + 1])) throw new Error('a message with a wrong signature');
   const [header, parent, metadata, content] = parts.map(part => JSON.parse(part.toString()));
   return { identities: frames.slice(0, at), header, parent, metadata, content };
 }

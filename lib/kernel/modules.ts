@@ -37,9 +37,9 @@ export class Modules {
   /** Imports the ES modules among what the code requires. */
   async prepare(js: string): Promise<void> {
     for (const [, , id] of js.matchAll(REQUIRED)) {
-      if (this.imported.has(id!) || !this.isEsModule(id!)) continue;
-      const namespace = await import(id!);
-      this.imported.set(id!, { ...namespace, __esModule: true }); // so that `import x from` finds the default export
+      if (this.imported.has(id) || !this.isEsModule(id)) continue;
+      const namespace = await import(id);
+      this.imported.set(id, { ...namespace, __esModule: true }); // so that `import x from` finds the default export
     }
   }
 

@@ -62,7 +62,7 @@ export function compileFailure(problems: readonly Problem[], cell: number, code:
     `${file ?? cellName(cell)}:${line}:${column} ${message}`,
     ...codeFrame(file === undefined ? code : readModule(file), { line, column }),
   ]);
-  return { ename: 'TypeScriptError', evalue: traceback[0]!, traceback };
+  return { ename: 'TypeScriptError', evalue: traceback[0], traceback };
 }
 
 /** The line, the one before and the one after, with a caret under the column. */
