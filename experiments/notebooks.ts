@@ -11,7 +11,7 @@ const FOLDER = resolve(__dirname, '../notebooks');
 const BAR = 20;
 
 interface Options {
-  param: Map<string, string>;
+  param?: Map<string, string>;
   out?: string;
   check?: boolean;
   timeout: number;
@@ -24,7 +24,7 @@ export function register(program: Command): void {
     .command('notebooks')
     .description('Execute notebooks (by default all of notebooks/) and save their outputs, those of a failed one too.')
     .argument('[notebooks...]', 'names in notebooks/, or paths of .ipynb files')
-    .option('-p, --param <key=value>', "sets a variable of the cell tagged 'parameters'; may be given several times", addParameter, new Map<string, string>())
+    .option('-p, --param <key=value>', "sets a variable of the cell tagged 'parameters'; may be given several times", addParameter)
     .option('--out <folder>', 'save the executed notebooks there instead of in place')
     .option('--check', 'save nothing, but compare with the outputs that are there')
     .option('--tolerance <share>', 'by how much numbers may differ under --check, relative to the larger', positive('--tolerance'), 1e-3)
@@ -41,7 +41,7 @@ async function run(names: string[], options: Options): Promise<void> {
     const near = relative(process.cwd(), path);
     const name = near.startsWith('..') ? path : near;
     const saved = readNotebook(path);
-    return { path, name, saved, notebook: withParameters(structuredClone(saved), options.param, name) };
+    return { path, name, saved, notebook: withParameters(structuredClone(saved), options.param ?? new Map(), name) };
   });
 
   const interruption = new AbortController();
@@ -53,7 +53,7 @@ async function run(names: string[], options: Options): Promise<void> {
     if (!options.check || options.out !== undefined) writeNotebook(target(path), notebook);
     if (failure) report(name, failure);
     else if (options.check) await check(name, saved, notebook, options.tolerance);
-    else console.log(`${name}: ${count(notebook)} cells ran`);
+    else console.log(`${name}: ${cells(notebook)} ran`);
     if (interruption.signal.aborted) {
       process.exitCode = 130;
       return;
@@ -69,14 +69,17 @@ function report(name: string, { where, ename, evalue, traceback }: CellFailure):
 async function check(name: string, before: Notebook, after: Notebook, tolerance: number): Promise<void> {
   const differences = await compareNotebooks(withoutParameters(before), withoutParameters(after), tolerance);
   if (differences.length === 0) {
-    console.log(`${name}: ${count(after)} cells show what they showed before`);
+    console.log(`${name}: ${cells(after)} checked, no differences`);
     return;
   }
   for (const { where, before: was, after: is } of differences) console.error(`${name}: ${where} differs\n  - ${was}\n  + ${is}`);
   process.exitCode = 1;
 }
 
-const count = ({ cells }: Notebook): number => cells.filter(cell => cell.cell_type === 'code').length;
+function cells(notebook: Notebook): string {
+  const count = notebook.cells.filter(cell => cell.cell_type === 'code').length;
+  return count === 1 ? '1 cell' : `${count} cells`;
+}
 
 function all(): string[] {
   const paths = readdirSync(FOLDER).filter(name => name.endsWith('.ipynb')).sort().map(name => join(FOLDER, name));
@@ -89,11 +92,14 @@ function find(name: string): string {
   if (name.endsWith('.ipynb')) return resolve(name);
   const known = readdirSync(FOLDER).filter(file => file.endsWith('.ipynb')).sort();
   const found = known.includes(`${name}.ipynb`) ? [`${name}.ipynb`] : known.filter(file => file.startsWith(name));
-  if (found.length !== 1) throw new UserError(`'${name}' is ${found.length === 0 ? 'no' : 'the beginning of more than one'} notebook; there are ${known.map(file => basename(file, '.ipynb')).join(', ') || 'none'}.`);
+  if (found.length !== 1) {
+    const names = known.map(file => basename(file, '.ipynb')).join(', ');
+    throw new UserError(`'${name}' is ${found.length === 0 ? 'no' : 'the beginning of more than one'} notebook; there are ${names || 'none'}.`);
+  }
   return join(FOLDER, found[0]);
 }
 
-function addParameter(text: string, parameters: Map<string, string>): Map<string, string> {
+function addParameter(text: string, parameters = new Map<string, string>()): Map<string, string> {
   const at = text.indexOf('=');
   if (at < 1) throw new UserError(`-p ${text}: a parameter is given as key=value.`);
   return parameters.set(text.slice(0, at), text.slice(at + 1));
@@ -113,7 +119,7 @@ function showProgress(name: string): { to(done: number, total: number): void; en
   if (!out.isTTY) return { to() {}, end() {} };
   const started = performance.now();
   let state = 'starting the kernel';
-  const draw = (): void => void out.write(`\r\x1b[K${`${name} ${state} ${Math.round((performance.now() - started) / 1000)}s`.slice(0, out.columns - 1)}`);
+  const draw = (): void => void out.write(`\r\x1b[K${`${name} ${state} ${Math.round((performance.now() - started) / 1000)}s`.slice(0, (out.columns || 80) - 1)}`);
   const timer = setInterval(draw, 1000);
   draw();
   return {

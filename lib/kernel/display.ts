@@ -93,8 +93,10 @@ export function showAttention(image: Image, weights: Tensor, { captions, columns
 /** One picture without a caption as it is; all others in a page's figures, since a bare picture would hide the text. */
 async function figures(all: readonly { picture: Picture; caption?: string }[], text: string, columns = 1): Promise<Bundle> {
   if (all.every(({ caption }) => caption === undefined)) return { 'text/plain': text, 'image/png': await toPng(mosaic(all.map(({ picture }) => picture), columns)) };
-  const cells = await Promise.all(all.map(async ({ picture, caption = '' }) =>
-    `<td style="text-align: center; vertical-align: top"><img src="data:image/png;base64,${await toPng(picture)}" width="${picture.width}" height="${picture.height}" alt="${escape(caption)}"><br>${escape(caption)}</td>`));
+  const cells = await Promise.all(all.map(async ({ picture, caption = '' }) => {
+    const image = `<img src="data:image/png;base64,${await toPng(picture)}" width="${picture.width}" height="${picture.height}" alt="${escape(caption)}">`;
+    return `<td style="text-align: center; vertical-align: top">${image}<br>${escape(caption)}</td>`;
+  }));
   const rows = Array.from({ length: Math.ceil(cells.length / columns) }, (_, row) => `<tr>${cells.slice(row * columns, (row + 1) * columns).join('\n')}</tr>`);
   return { 'text/plain': text, 'text/html': `<table>\n${rows.join('\n')}\n</table>` };
 }
@@ -105,8 +107,8 @@ function describeTensor({ dtype, shape, size }: Tensor, values: ArrayLike<number
   const deviation = Math.sqrt(finite.reduce((sum, value) => sum + (value - mean) ** 2, 0) / finite.length);
   const [least, greatest] = extent(values);
   const broken = size - finite.length;
-  const statistics = finite.length > 0 ? `, ${[['min', least], ['mean', mean], ['max', greatest], ['std', deviation]].map(([name, value]) => `${name} ${formatNumber(value as number, 4)}`).join(', ')}` : '';
-  return `${dtype} [${shape.join(', ')}]${statistics}${broken > 0 ? `, ${broken} not finite` : ''}`;
+  const statistics = finite.length === 0 ? [] : Object.entries({ min: least, mean, max: greatest, std: deviation }).map(([name, value]) => `${name} ${formatNumber(value, 4)}`);
+  return [`${dtype} [${shape.join(', ')}]`, ...statistics, ...(broken > 0 ? [`${broken} not finite`] : [])].join(', ');
 }
 
 function tensorPicture({ shape, rank }: Tensor, values: ArrayLike<number>): Picture {

@@ -103,10 +103,17 @@ function failureOf(cell: CodeCell): CellFailure {
   return { where, ename: error.ename, evalue: error.evalue, traceback: error.traceback };
 }
 
+interface Shown {
+  data: Record<string, unknown>;
+  metadata: Record<string, unknown>;
+  execution_count: number;
+  transient?: { display_id?: string };
+}
+
 /** Turns messages into the outputs of cells. */
 class Outputs {
   private readonly cells = new Map<string, CodeCell>();
-  private readonly displays = new Map<string, { data: object; metadata: object }[]>();
+  private readonly displays = new Map<string, Shown[]>();
   private readonly clearing = new Set<CodeCell>();
 
   /** Adds an output of the cell, which later messages of the same request need not name; returns the cell. */
@@ -129,18 +136,18 @@ class Outputs {
       const { ename, evalue, traceback } = content as { ename: string; evalue: string; traceback: string[] };
       cell.outputs.push({ output_type: 'error', ename, evalue, traceback });
     } else if (type === 'display_data' || type === 'execute_result') {
-      const { data, metadata = {}, execution_count, transient } = content as { data: Record<string, unknown>; metadata?: Record<string, unknown>; execution_count: number; transient?: { display_id?: string } };
+      const { data, metadata = {}, execution_count, transient } = content as unknown as Shown;
       const output: Output = type === 'display_data' ? { output_type: type, data, metadata } : { output_type: type, data, metadata, execution_count };
       cell.outputs.push(output);
-      if (transient?.display_id) this.shown(transient.display_id).push(output as { data: object; metadata: object });
+      if (transient?.display_id) this.shown(transient.display_id).push(output as Shown);
     } else if (type === 'update_display_data') {
-      const { data, metadata = {}, transient } = content as { data: object; metadata?: object; transient: { display_id: string } };
-      for (const output of this.shown(transient.display_id)) Object.assign(output, { data, metadata });
+      const { data, metadata = {}, transient } = content as unknown as Shown;
+      for (const output of this.shown(transient?.display_id ?? '')) Object.assign(output, { data, metadata });
     }
     return cell;
   }
 
-  private shown(id: string): { data: object; metadata: object }[] {
+  private shown(id: string): Shown[] {
     const outputs = this.displays.get(id) ?? [];
     this.displays.set(id, outputs);
     return outputs;

@@ -39,7 +39,8 @@ async function findPython(): Promise<string> {
     const { code } = await execute(command, ['-c', `import sys, venv; sys.exit(sys.version_info[:2] < (${MINIMUM.join(', ')}))`]);
     if (code === 0) return command;
   }
-  throw new UserError(`JupyterLab needs Python ${MINIMUM.join('.')} or later with its venv module, and neither python3 nor python is that: install it, or run the notebooks without Jupyter by 'npm run notebooks'.`);
+  const needed = `Python ${MINIMUM.join('.')} or later with its venv module`;
+  throw new UserError(`JupyterLab needs ${needed}, and neither python3 nor python is that: install it, or run the notebooks without Jupyter by 'npm run notebooks'.`);
 }
 
 async function step(failed: string, command: string, args: readonly string[]): Promise<void> {
