@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Failure, UserError } from '../lib/errors';
+import { codeDigest, codeFiles } from '../lib/lab/code';
 import { consoleReporter, duration } from '../lib/lab/console';
 import { confusionMatrix, learningCurve, perClassAccuracy } from '../lib/lab/plots';
 import { reportFiles, rerunCommand } from '../lib/lab/report';
@@ -52,7 +53,12 @@ describe('a run', () => {
     expect(whole.metrics().filter(row => row.kind === 'step').map(row => row.step)).toEqual([...Array(12).keys()].map(i => i + 1));
     expect(whole.epochs().map(row => row.epoch)).toEqual([1, 2]);
     expect(record.result!.top1).toBe(whole.epochs().at(-1)!.evalTop1);
-    expect(whole.evaluation()!.predictions).toHaveLength(15);
+    expect(record.environment).toMatchObject({ threads: expect.any(Number), code: codeDigest() });
+    expect(record.files).toEqual({ 'checkpoint-last.safetensors': sha256(whole.lastCheckpoint), 'checkpoint-best.safetensors': sha256(whole.bestCheckpoint) });
+    const { labels, top, probabilities } = whole.predictions()!;
+    expect(labels).toHaveLength(15);
+    expect(labels.filter((label, i) => top[i][0] === label).length / 15).toBe(record.result!.top1);
+    for (const row of probabilities) expect(row.reduce((sum, value) => sum + value, 0)).toBeCloseTo(1, 3);
   });
 
   test('interrupted and resumed leaves the same files', async () => {
@@ -132,6 +138,13 @@ describe('a run', () => {
     expect(rerunCommand(record)).toContain(`--set 'data=folder:it'\\''s here'`);
     expect(rerunCommand(record)).toContain('--set seed=3');
   });
+});
+
+test('the code of a trial is all that training imports, and nothing of the lab around it', () => {
+  const files = codeFiles();
+  expect(files).toEqual([...files].sort());
+  expect(files).toEqual(expect.arrayContaining(['lib/blocks.ts', 'lib/data/worker.ts', 'lib/data/resize.ts', 'lib/engine/native/norms.cc', 'lib/train/step.ts']));
+  expect(files.filter(path => path.startsWith('lib/lab/') || path.startsWith('lib/measure/'))).toEqual([]);
 });
 
 describe('charts', () => {

@@ -156,6 +156,7 @@ test('the meter counts what is right', () => {
   expect(loss).toBeAllclose((logSums[0] - 3 + logSums[1] - 1 + logSums[2]) / 3);
   expect(perClass.map(({ correct }) => correct)).toEqual([1, 0, 0]);
   expect(confusion.map(row => row.indexOf(1))).toEqual([0, 0, 0]);
-  expect(predictions[1]).toMatchObject({ predicted: 0, label: 1 });
-  expect(predictions[2].probability).toBeAllclose(1 / 7);
+  expect(predictions.labels).toEqual([0, 1, 2]);
+  expect(predictions.top).toEqual([[0, 1, 2, 3, 4], [0, 2, 3, 4, 5], [0, 1, 2, 3, 4]]);
+  expect(predictions.probabilities[2]).toBeAllclose([1, 1, 1, 1, 1].map(share => share / 7));
 });

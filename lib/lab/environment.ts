@@ -1,13 +1,13 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { cpus } from 'node:os';
+import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
 import { nodeBackend } from '../engine/binding';
 import { native, tf } from '../engine/tf';
+import { codeDigest, ROOT } from './code';
 
-/** The checkout: paths in reports are relative to it. */
-export const ROOT = join(__dirname, '../..');
+export { ROOT };
 
 /** What a run ran on: where two runs of one recipe differ in a bit, the reason is here. */
 export interface Environment {
@@ -16,6 +16,8 @@ export interface Environment {
   platform: string;
   cpu: string;
   cores: number;
+  /** Of TensorFlow inside one op: sums of another number of threads round otherwise. */
+  threads: number;
   /** `TensorFlow 2.19.1`, or `pure JavaScript`. */
   engine: string;
   tfjs: string;
@@ -23,6 +25,8 @@ export interface Environment {
   git: { commit: string; dirty: boolean } | null;
   /** sha256 of package-lock.json. */
   lockfile: string;
+  /** `codeDigest`: of the sources that decide what a run computes. */
+  code: string;
 }
 
 export function environment(): Environment {
@@ -33,11 +37,18 @@ export function environment(): Environment {
     platform: `${process.platform} ${process.arch}`,
     cpu: processors[0]?.model ?? 'unknown',
     cores: processors.length,
+    threads: threads(),
     engine: native ? `TensorFlow ${nodeBackend().binding.TF_Version}` : 'pure JavaScript',
     tfjs: tf.version_core,
     git: gitState(),
     lockfile: createHash('sha256').update(readFileSync(join(ROOT, 'package-lock.json'))).digest('hex'),
+    code: codeDigest(),
   };
+}
+
+/** Threads that TensorFlow takes inside an op: what TF_NUM_INTRAOP_THREADS says, else one per core. */
+export function threads(): number {
+  return Number(process.env.TF_NUM_INTRAOP_THREADS ?? availableParallelism());
 }
 
 function gitState(): Environment['git'] {

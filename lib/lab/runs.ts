@@ -1,10 +1,11 @@
+import { createHash } from 'node:crypto';
 import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import type { DataOptions } from '../data/open';
 import { UserError } from '../errors';
 import { writeFileAtomic } from '../files';
-import type { Evaluation } from '../train/metrics';
+import type { DetailedEvaluation, Evaluation, Predictions } from '../train/metrics';
 import type { Recipe } from '../train/recipes';
 import { ROOT, type Environment } from './environment';
 
@@ -36,6 +37,8 @@ export interface RunRecord {
   /** The step after which each later session went on. */
   resumedAt: number[];
   result: RunResult | null;
+  /** sha256 of the checkpoints that there are, by file name. */
+  files: Record<string, string>;
   /** Why it failed. */
   error: string | null;
 }
@@ -109,14 +112,40 @@ export class Run {
     writeFileAtomic(join(this.folder, 'metrics.jsonl'), kept.map(row => `${JSON.stringify(row)}\n`).join(''));
   }
 
-  saveEvaluation(evaluation: Evaluation): void {
+  /** evaluation.json, and predictions.json with probabilities of four digits. */
+  saveEvaluation({ predictions, ...evaluation }: DetailedEvaluation): void {
+    const probabilities = predictions.probabilities.map(row => row.map(value => Number(value.toFixed(4))));
     writeFileAtomic(join(this.folder, 'evaluation.json'), `${JSON.stringify(evaluation)}\n`);
+    writeFileAtomic(join(this.folder, 'predictions.json'), `${JSON.stringify({ ...predictions, probabilities })}\n`);
   }
 
   /** The final evaluation; undefined before there is one. */
   evaluation(): Evaluation | undefined {
-    const path = join(this.folder, 'evaluation.json');
-    return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as Evaluation) : undefined;
+    return this.read<Evaluation>('evaluation.json');
+  }
+
+  /** What it said of each test picture in the end; undefined before that. */
+  predictions(): Predictions | undefined {
+    return this.read<Predictions>('predictions.json');
+  }
+
+  private read<T>(name: string): T | undefined {
+    const path = join(this.folder, name);
+    return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as T) : undefined;
+  }
+
+  /** Writes down which checkpoints there are. To be called after each change of them. */
+  recordFiles(): void {
+    const present = [this.lastCheckpoint, this.bestCheckpoint].filter(path => existsSync(path));
+    this.update({ files: Object.fromEntries(present.map(path => [basename(path), sha256(path)])) });
+  }
+
+  /** Checkpoints that are not those that run.json names: altered, or written by a process that was killed before it could say so. */
+  alteredFiles(): string[] {
+    return Object.entries(this.record.files).filter(([name, digest]) => {
+      const path = join(this.folder, name);
+      return !existsSync(path) || sha256(path) !== digest;
+    }).map(([name]) => name);
   }
 
   /** What run.json says, or `interrupted` where it says `running` and the process is gone. */
@@ -182,6 +211,10 @@ function readRun(folder: string): Run {
   } catch (error) {
     throw new UserError(`'${join(folder, 'run.json')}' cannot be read: ${(error as Error).message}.`);
   }
+}
+
+function sha256(path: string): string {
+  return createHash('sha256').update(readFileSync(path)).digest('hex');
 }
 
 /** This process, as owner of a run. */

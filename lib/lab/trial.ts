@@ -64,6 +64,7 @@ export async function startTrial({ recipe, recipeName, about, runs = RUNS, name,
     owner: thisProcess(),
     resumedAt: [],
     result: null,
+    files: {},
     error: null,
   });
   reporter.say(`recipe ${recipeName}: ${about}`);
@@ -86,6 +87,7 @@ export async function resumeTrial(run: Run, options: TrialOptions): Promise<Run>
   const init = resume === undefined && record.init !== null ? initOf(record.init, model) : undefined;
   const trainer = createTrainer({ model, dataset, recipe: record.recipe, init, resume });
   const { step, epoch } = trainer.progress;
+  for (const name of run.alteredFiles()) options.reporter.say(`${name} is not the file that run.json names: the run was killed after writing it, or it was altered.`);
   run.rewind(step, epoch);
   run.update({ status: 'running', owner: thisProcess(), ended: null, error: null, resumedAt: [...record.resumedAt, step] });
   const here = environment();
@@ -115,6 +117,7 @@ async function drive(run: Run, trainer: Trainer, { reporter, interruption }: Tri
   let savedAt = existsSync(run.lastCheckpoint) ? trainer.progress.step : undefined;
   const save = (): void => {
     trainer.save(run.lastCheckpoint);
+    run.recordFiles();
     savedAt = trainer.progress.step;
   };
   try {

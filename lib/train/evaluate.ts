@@ -4,7 +4,7 @@ import { parseAugmentation, type AugmentationOptions } from '../data/augmentatio
 import { batches } from '../data/batches';
 import type { Split } from '../data/dataset';
 import type { Buffers, Model, Params } from '../module';
-import { createMeter, type Evaluation } from './metrics';
+import { createMeter, type DetailedEvaluation } from './metrics';
 import type { EvalStep } from './step';
 
 export interface EvaluateOptions {
@@ -23,7 +23,7 @@ export interface EvaluateOptions {
  * Runs a split through the network. `step` is an `evalStep`, compiled or not. The last batch is filled up with zeros, so that
  * there is one shape to compile. Undefined when the signal stopped it.
  */
-export async function evaluate(step: EvalStep, model: Model, params: Params, buffers: Buffers, split: Split, options: EvaluateOptions): Promise<Evaluation | undefined> {
+export async function evaluate(step: EvalStep, model: Model, params: Params, buffers: Buffers, split: Split, options: EvaluateOptions): Promise<DetailedEvaluation | undefined> {
   const { batchSize, classes, workers, signal } = options;
   const [height, width] = model.inputSize;
   const meter = createMeter(classes, model.numClasses);

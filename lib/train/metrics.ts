@@ -17,30 +17,44 @@ export interface Evaluation {
   perClass: ClassAccuracy[];
   /** `confusion[label][prediction]` counts pictures. A model may have more outputs than there are classes. */
   confusion: number[][];
-  /** By picture, in the split's order: the predicted class and its probability. */
-  predictions: { predicted: number; label: number; probability: number }[];
 }
 
+/** By picture, in the split's order. */
+export interface Predictions {
+  labels: number[];
+  /** The five likeliest outputs (all, where there are fewer), the likeliest first; and their probabilities. */
+  top: number[][];
+  probabilities: number[][];
+}
+
+export interface DetailedEvaluation extends Evaluation {
+  predictions: Predictions;
+}
+
+const LISTED = 5;
+
 /** Collects logits batch by batch. */
-export function createMeter(classes: readonly string[], outputs: number): { add(logits: Float32Array, labels: Int32Array): void; result(): Evaluation } {
+export function createMeter(classes: readonly string[], outputs: number): { add(logits: Float32Array, labels: Int32Array): void; result(): DetailedEvaluation } {
   const confusion = classes.map(() => new Array<number>(outputs).fill(0));
-  const predictions: Evaluation['predictions'] = [];
+  const predictions: Predictions = { labels: [], top: [], probabilities: [] };
   let loss = 0;
   let top5 = 0;
   return {
     add(logits, labels) {
       labels.forEach((label, i) => {
         const row = logits.subarray(i * outputs, (i + 1) * outputs);
-        const predicted = argMax(row);
-        const logSum = logSumExp(row, row[predicted]);
+        const top = largest(row, LISTED);
+        const logSum = logSumExp(row, row[top[0]]);
         loss += logSum - row[label];
-        if (rank(row, label) < 5) top5++;
-        confusion[label][predicted]++;
-        predictions.push({ predicted, label, probability: Math.exp(row[predicted] - logSum) });
+        if (top.includes(label)) top5++;
+        confusion[label][top[0]]++;
+        predictions.labels.push(label);
+        predictions.top.push(top);
+        predictions.probabilities.push(top.map(output => Math.exp(row[output] - logSum)));
       });
     },
     result() {
-      const count = predictions.length;
+      const count = predictions.labels.length;
       const perClass = classes.map((name, label) => ({ name, count: confusion[label].reduce((a, b) => a + b, 0), correct: confusion[label][label] }));
       const correct = perClass.reduce((sum, entry) => sum + entry.correct, 0);
       return { count, loss: loss / count, top1: correct / count, top5: top5 / count, perClass, confusion, predictions };
@@ -48,15 +62,10 @@ export function createMeter(classes: readonly string[], outputs: number): { add(
   };
 }
 
-/** The first of the largest values. */
-function argMax(row: Float32Array): number {
-  return row.reduce((best, value, i) => (value > row[best] ? i : best), 0);
-}
-
-/** How many outputs come before this one; of equals, the earlier. */
-function rank(row: Float32Array, label: number): number {
-  const own = row[label];
-  return row.reduce((before, value, i) => (value > own || (value === own && i < label) ? before + 1 : before), 0);
+/** Where the largest values are, in falling order; of equal ones, the earlier first. NaN, which no order holds, comes last. */
+function largest(row: Float32Array, count: number): number[] {
+  const order = (value: number): number => (Number.isNaN(value) ? -Infinity : value);
+  return Array.from(row.keys()).sort((a, b) => order(row[b]) - order(row[a]) || a - b).slice(0, count);
 }
 
 function logSumExp(row: Float32Array, largest: number): number {

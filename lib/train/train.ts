@@ -8,7 +8,7 @@ import type { Buffers, Model, Params } from '../module';
 import { random } from '../random';
 import { loadTraining, saveTraining, saveWeights, weightsDigest, type TrainingState, type TrainProgress } from './checkpoint';
 import { evaluate } from './evaluate';
-import type { Evaluation } from './metrics';
+import type { DetailedEvaluation, Evaluation } from './metrics';
 import { createOptimizer } from './optim';
 import type { Recipe } from './recipes';
 import { learningRate } from './schedule';
@@ -77,7 +77,7 @@ export interface Trainer {
    */
   events(signal?: AbortSignal): AsyncGenerator<TrainEvent>;
   /** The test pictures, by the weights as they are. Undefined when the signal stopped it. */
-  test(signal?: AbortSignal): Promise<Evaluation | undefined>;
+  test(signal?: AbortSignal): Promise<DetailedEvaluation | undefined>;
   /** Writes a checkpoint to go on from. */
   save(path: string): void;
   /** Writes the weights that evaluation uses: the moving average, where the recipe has one. */
@@ -101,7 +101,7 @@ export function createTrainer({ model, dataset, recipe, init, resume, workers }:
   const noise = random(seed).fork('dropPath');
   let current: TrainingState = resume ? loadTraining(resume, model, { slots: optimizer.slots, ema: recipe.ema > 0 }) : begin(model, recipe, init);
   let traced = false;
-  let lastEvaluation: { split: Split; step: number; evaluation: Evaluation } | undefined;
+  let lastEvaluation: { split: Split; step: number; evaluation: DetailedEvaluation } | undefined;
 
   /** One step on a batch. The old state is freed; what is new is kept. */
   function advance(batch: Batch, lr: number): { loss: number; correct: number } {
@@ -134,7 +134,7 @@ export function createTrainer({ model, dataset, recipe, init, resume, workers }:
     return { params: pick(model.params), buffers: pick(model.buffers) };
   }
 
-  async function evaluateOn(split: Split, signal?: AbortSignal): Promise<Evaluation | undefined> {
+  async function evaluateOn(split: Split, signal?: AbortSignal): Promise<DetailedEvaluation | undefined> {
     const { step: done } = current.progress;
     if (lastEvaluation?.split === split && lastEvaluation.step === done) return lastEvaluation.evaluation;
     const { params, buffers } = served();
