@@ -3,6 +3,7 @@ import { createRequire, SourceMap } from 'node:module';
 import { join } from 'node:path';
 import type * as TypeScript from '@tslab/typescript-for-tslab';
 import type { Converter } from 'tslab/dist/converter';
+import { shareVariables, withoutExports } from './cellVariables';
 import { modificationTime } from './modules';
 
 /** A place in a cell or in a file of the project; both numbers from 1. */
@@ -18,7 +19,7 @@ export interface Problem extends Position {
 }
 
 export interface CompiledCell {
-  /** CommonJS. Variables of other cells are properties of `exports`, and what the cell waits for goes through `__cell__`. */
+  /** CommonJS. Variables of other cells, and what the cell waits for, go through `__cell__`. */
   js: string;
   /** The names and types that the next cells see. */
   declarations: string;
@@ -65,7 +66,7 @@ export class Compiler {
   /** `declarations` are those of the cells before. */
   compile(code: string, declarations: string): CompiledCell | Problem[] {
     this.refresh();
-    const { diagnostics, output = '', declOutput = '', lastExpressionVar } = this.converter.convert(declarations, code);
+    const { diagnostics, output = '', declOutput = '', lastExpressionVar } = this.converter.convert(declarations, withoutExports(this.ts, code));
     this.moduleMissing = diagnostics.some(problem => MODULE_NOT_FOUND.includes(problem.code));
     if (diagnostics.length > 0) {
       return diagnostics.map(({ fileName, start, code: number, messageText }) => ({ file: fileName, line: start.line + 1, column: start.character + 1, message: `TS${number}: ${messageText}` }));
@@ -154,7 +155,15 @@ export class Compiler {
               ...builder,
               emit(file, write, token, declarationsOnly, transformers) {
                 if (!isCell(file)) return nothing;
-                return builder.emit(file, write, token, declarationsOnly, { ...transformers, before: [withoutShorthands(ts, builder.getProgram().getTypeChecker())] });
+                const checker = builder.getProgram().getTypeChecker();
+                const { getSymbolAtLocation } = checker;
+                const before = [shareVariables(ts, { ...checker })];
+                checker.getSymbolAtLocation = () => undefined; // so tslab finds no variable to rename
+                try {
+                  return builder.emit(file, write, token, declarationsOnly, { ...transformers, before });
+                } finally {
+                  checker.getSymbolAtLocation = getSymbolAtLocation;
+                }
               },
             });
           },
@@ -178,26 +187,6 @@ export class Compiler {
       },
     };
   }
-}
-
-/**
- * `{ x }` → `{ x: x }`: tslab makes `exports.x` of an `x` that an earlier cell declared, by the symbol at its place, which for a shorthand
- * is that of the property.
- */
-function withoutShorthands(ts: typeof TypeScript, checker: TypeScript.TypeChecker): TypeScript.TransformerFactory<TypeScript.SourceFile> {
-  const { getSymbolAtLocation } = checker;
-  checker.getSymbolAtLocation = node => {
-    const { parent } = ts.getOriginalNode(node);
-    return parent && ts.isShorthandPropertyAssignment(parent) ? checker.getShorthandAssignmentValueSymbol(parent) : getSymbolAtLocation(node);
-  };
-  return context => {
-    const { factory } = context;
-    const visit = (node: TypeScript.Node): TypeScript.Node => {
-      if (!ts.isShorthandPropertyAssignment(node) || node.objectAssignmentInitializer) return ts.visitEachChild(node, visit, context);
-      return factory.createPropertyAssignment(node.name.text, ts.setOriginalNode(factory.createIdentifier(node.name.text), node.name));
-    };
-    return file => ts.visitEachChild(file, visit, context);
-  };
 }
 
 /** `await x` → `await __cell__.wait(x)`, `for await (… of xs)` → `… of __cell__.each(xs)`. */

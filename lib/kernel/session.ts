@@ -21,7 +21,9 @@ const HEAD = '(async function (exports, require, __cell__) { ';
 export class Session {
   private readonly compiler: Compiler;
   private readonly modules: Modules;
-  private readonly variables = rewritable();
+  /** Of all cells. */
+  private readonly variables: Record<string, unknown> = {};
+  private readonly exports = declaring(this.variables);
   private declarations = '';
   private readonly cells = new Map<number, Source>();
 
@@ -115,7 +117,7 @@ export class Session {
     this.userCodeRuns(true);
     const script = new Script(`${HEAD}${compiled.js}\n})`, { filename: cellName(cell), columnOffset: -HEAD.length, importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER });
     const body = script.runInThisContext() as CellBody;
-    Object.assign(globalThis, { [ENTER]: () => body(this.variables, this.modules.require, { wait: this.wait, each: this.each }) });
+    Object.assign(globalThis, { [ENTER]: () => body(this.exports, this.modules.require, { variables: this.variables, share: this.share, wait: this.wait, each: this.each }) });
     await enter.runInThisContext({ breakOnSigint: true });
     const value = compiled.lastExpression && (await this.wait(this.take(compiled.lastExpression)));
     while (this.unfinished.size > 0) await this.wait(Promise.all(this.unfinished));
@@ -135,6 +137,11 @@ export class Session {
     const interrupted = (thrown as NodeJS.ErrnoException | undefined)?.code === 'ERR_SCRIPT_EXECUTION_INTERRUPTED';
     return failure(interrupted ? new Interrupted('the cell was interrupted') : thrown, this.root, this.cells);
   }
+
+  /** A `let` of a cell is one variable for all cells: those that change it and the functions that were declared beside it. */
+  private readonly share = (name: string, get: () => unknown, set: (value: unknown) => void): void => {
+    Object.defineProperty(this.variables, name, { get, set, enumerable: true, configurable: true });
+  };
 
   private readonly wait = <T>(value: T | PromiseLike<T>): T | Promise<T> => {
     if (typeof (value as PromiseLike<T> | undefined)?.then !== 'function') return value as T;
@@ -156,13 +163,15 @@ export class Session {
   }.bind(this);
 }
 
-/** The variables of all cells. TypeScript defines what a cell imports as read-only getters; here a later cell may set it again. */
-function rewritable(): Record<string, unknown> {
-  return new Proxy<Record<string, unknown>>({}, {
-    defineProperty(target, name, descriptor) {
-      if (name !== '__esModule') target[name as string] = descriptor.get ? descriptor.get() : descriptor.value;
-      return true;
-    },
+/**
+ * What a cell declares: a new variable, also where an earlier cell has one of that name, whose functions keep theirs. TypeScript defines what a
+ * cell imports as read-only getters; here a later cell may set it again.
+ */
+function declaring(variables: Record<string, unknown>): object {
+  const declare = (name: string | symbol, value: unknown): boolean => Reflect.defineProperty(variables, name, { value, writable: true, enumerable: true, configurable: true });
+  return new Proxy(variables, {
+    set: (_target, name, value) => declare(name, value),
+    defineProperty: (_target, name, { get, value }) => name === '__esModule' || declare(name, get ? get() : value),
   });
 }
 

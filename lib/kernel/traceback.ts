@@ -45,7 +45,7 @@ export function failure(thrown: unknown, root: string, cells: ReadonlyMap<number
       const source = cells.get(Number(cell));
       const position = source?.original(Number(row), Number(column));
       if (!source || !position) continue; // code of the compiler's
-      lines.push(line.replace(' Proxy.', ' ').replace(inCell, `${cellName(Number(cell))}:${position.line}:${position.column}`));
+      lines.push(line.replace(inCell, `${cellName(Number(cell))}:${position.line}:${position.column}`));
       if (frame.length === 0) frame = codeFrame(source.code, position);
     }
     const cause = error.cause instanceof Error ? clean(error.cause) : [];
