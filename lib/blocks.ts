@@ -2,7 +2,7 @@ import type { EdgeViTConfig } from './config';
 import { tf, type Tensor, type Tensor4D } from './engine/tf';
 import {
   attention, batchNorm, conv2d, depthwiseConv, depthwiseTransposedConv, dropPath, groupNorm, layerNorm, linear,
-  sampleTopLeft, upsampleBilinear, upsampleNearest, type Residual,
+  sampleTopLeft, toTopLeft, upsampleBilinear, upsampleNearest, type Residual,
 } from './layers';
 import type { Layer, Scope } from './module';
 
@@ -73,18 +73,22 @@ export function selfAttn(scope: Scope, config: BlockConfig): Layer {
  * is its own delegate: full attention, and nothing to propagate.
  */
 export function globalSparseAttn(scope: Scope, config: BlockConfig): Layer {
-  const { dim, heads, sampleRate, bias } = config;
-  const qkv = linear(scope.at('qkv'), dim, 3 * dim, { bias: config.qkvBias });
-  const attend = attention(scope.at('attention'), { heads, scale: config.attentionScale ? undefined : 1, order: config.qkvOrder });
+  const { dim, sampleRate, bias } = config;
+  const attend = config.delegatesAttend ? selfAttention(scope, config) : identity;
   const proj = linear(scope.at('proj'), dim, dim, { bias });
   const sampler = sampleRate > 1 ? delegates(scope.at('sampler'), config) : identity;
-  const localProp = sampleRate > 1 ? localPropagation(scope, config) : identity;
-  return scope.layer('GlobalSparseAttn', (x, ctx) => {
-    const sampled = sampler(x, ctx);
-    const [b, h, w, c] = sampled.shape;
-    const tokens = attend(qkv(tf.reshape(sampled, [b, h * w, c]), ctx), ctx);
-    return proj(localProp(tf.reshape(tokens, [b, h, w, c]), ctx), ctx);
-  });
+  const handBack = sampleRate > 1 ? localPropagation(scope, config, proj) : proj;
+  return scope.layer('GlobalSparseAttn', (x, ctx) => handBack(attend(sampler(x, ctx), ctx), ctx));
+}
+
+/** All pixels to all pixels: [b, h, w, c] → the same. */
+function selfAttention(scope: Scope, { dim, heads, attentionScale, qkvOrder, qkvBias }: BlockConfig): Layer {
+  const qkv = linear(scope.at('qkv'), dim, 3 * dim, { bias: qkvBias });
+  const attend = attention(scope.at('attention'), { heads, scale: attentionScale ? undefined : 1, order: qkvOrder });
+  return (x, ctx) => {
+    const [b, h, w, c] = x.shape;
+    return tf.reshape(attend(qkv(tf.reshape(x, [b, h * w, c]), ctx), ctx), [b, h, w, c]);
+  };
 }
 
 /** [b, h, w, c] → [b, h/r, w/r, c]: what stands for each r×r window. The official AvgPool2d(1, r) takes its top-left pixel. */
@@ -94,14 +98,23 @@ function delegates(scope: Scope, { delegate, sampleRate: r }: BlockConfig): Laye
   return scope.layer('MaxPool2D', x => tf.maxPool(x as Tensor4D, r, r, 'valid'));
 }
 
-/** [b, h/r, w/r, c] → [b, h, w, c]: a delegate's result returns to its window, then a norm. */
-function localPropagation(scope: Scope, config: BlockConfig): Layer {
-  const { dim, sampleRate: r } = config;
-  const propagate = config.localProp === 'transposed'
-    ? depthwiseTransposedConv(scope.at('LocalProp'), dim, r)
-    : scope.at('LocalProp').layer('Upsample', config.localProp === 'nearest' ? x => upsampleNearest(x, r) : x => upsampleBilinear(x, r));
+/**
+ * [b, h/r, w/r, c] → [b, h, w, c]: a delegate's result returns to its window, then norm and projection. With localProp 'none' these come
+ * first, on the delegates alone: a norm of zeros is its bias, so that after them the other pixels would get a constant, not zero.
+ */
+function localPropagation(scope: Scope, config: BlockConfig, proj: Layer): Layer {
+  const { dim } = config;
+  const propagate = propagation(scope.at('LocalProp'), config);
   const norm = tokenNorm(scope.at('norm'), dim, config);
-  return (x, ctx) => norm(propagate(x, ctx), ctx);
+  if (config.localProp === 'none') return (x, ctx) => propagate(proj(norm(x, ctx), ctx), ctx);
+  return (x, ctx) => proj(norm(propagate(x, ctx), ctx), ctx);
+}
+
+/** [b, h/r, w/r, c] → [b, h, w, c]. */
+function propagation(scope: Scope, { localProp, dim, sampleRate: r }: BlockConfig): Layer {
+  if (localProp === 'transposed') return depthwiseTransposedConv(scope, dim, r);
+  if (localProp === 'none') return scope.layer('Pad2D', x => toTopLeft(x, r));
+  return scope.layer('Upsample', x => (localProp === 'nearest' ? upsampleNearest : upsampleBilinear)(x, r));
 }
 
 /**

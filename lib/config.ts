@@ -21,10 +21,15 @@ export interface EdgeViTConfig {
   localAgg: PerStage<boolean>;
   /** Whether blocks attend; without, the residual GSA(LN(x)) is gone, position encoding and feed-forward stay. */
   attention: boolean;
+  /** Whether delegates attend to each other; without, each hands on what it saw, and there is no qkv. */
+  delegatesAttend: boolean;
   /** What stands for a window in attention: its top-left pixel, mean or maximum. */
   delegate: 'topleft' | 'mean' | 'max';
-  /** How a delegate's result returns to its window: the learned transposed convolution, or upsampling without parameters. */
-  localProp: 'transposed' | 'nearest' | 'bilinear';
+  /**
+   * How a delegate's result returns to its window: the learned transposed convolution, upsampling without parameters, or not at
+   * all: to its top-left pixel alone, and the others get zero.
+   */
+  localProp: 'transposed' | 'nearest' | 'bilinear' | 'none';
   /** Kernel of LocalAgg's depthwise convolution. */
   localAggKernel: number;
   /** A second batch norm in LocalAgg, before its last 1×1 convolution. */
@@ -55,6 +60,7 @@ const OFFICIAL = {
   dropPath: 0.1,
   localAgg: [true, true, true, false],
   attention: true,
+  delegatesAttend: true,
   delegate: 'topleft',
   localProp: 'transposed',
   localAggKernel: 5,
@@ -83,6 +89,8 @@ export type Variant = keyof typeof VARIANTS;
 export const ABLATIONS = {
   localAggOnly: { attention: false, localAgg: [true, true, true, true] },
   noLocalAgg: { localAgg: [false, false, false, false] },
+  noAttention: { delegatesAttend: false },
+  noLocalProp: { localProp: 'none' },
   localPropNearest: { localProp: 'nearest' },
   localPropBilinear: { localProp: 'bilinear' },
   fullAttention: { sampleRates: [1, 1, 1, 1] },
@@ -161,8 +169,9 @@ export const EDGEVIT_FIELDS: Fields<EdgeViTConfig> = {
   dropPath: dropRate,
   localAgg: perStage(boolean),
   attention: boolean,
+  delegatesAttend: boolean,
   delegate: choice('topleft', 'mean', 'max'),
-  localProp: choice('transposed', 'nearest', 'bilinear'),
+  localProp: choice('transposed', 'nearest', 'bilinear', 'none'),
   localAggKernel: oddInteger,
   localAggNorm: boolean,
   norm: choice('layer', 'group'),

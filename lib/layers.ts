@@ -136,6 +136,13 @@ export function sampleTopLeft(x: Tensor, rate: number): Tensor {
   return tf.reshape(tf.slice(windows, [0, 0, 0, 0, 0], [b, h / rate, 1, w / rate, c]), [b, h / rate, w / rate, c]);
 }
 
+/** Each pixel becomes the top-left one of an r×r window of zeros: [b, h, w, c] → [b, h·r, w·r, c]. `sampleTopLeft` undoes it. */
+export function toTopLeft(x: Tensor, rate: number): Tensor {
+  const [b, h, w, c] = x.shape;
+  const windows = tf.pad(tf.reshape(x, [b, h, 1, w, c]), [[0, 0], [0, 0], [0, rate - 1], [0, 0], [0, (rate - 1) * c]]);
+  return tf.reshape(windows, [b, h * rate, w * rate, c]);
+}
+
 /** Over the last axis, with weight and bias per channel. */
 export function layerNorm(scope: Scope, dim: number, eps: number): Layer {
   const weight = scope.param('weight', [dim], 'plain', ONES);

@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest';
+import { globalSparseAttn } from '../lib/blocks';
 import { ablate, applyOverrides, VARIANTS } from '../lib/config';
+import { stageBlocks } from '../lib/edgevit';
 import { tf, type Tensor } from '../lib/engine/tf';
 import { UserError } from '../lib/errors';
 import { batchNorm, dropPath } from '../lib/layers';
@@ -12,7 +14,7 @@ describe('refused with a UserError', () => {
   const xxs = { numClasses: 10, size: 64 };
   test.each<[string, () => unknown]>([
     ['an unknown model', () => createModel('edgevit-xl', xxs)],
-    ['an unknown ablation', () => createModel('edgevit-xxs', { ...xxs, ablation: 'noAttention' })],
+    ['an unknown ablation', () => createModel('edgevit-xxs', { ...xxs, ablation: 'noHeads' })],
     ['an ablation of a baseline', () => createModel('mobilenet-v2', { ...xxs, ablation: 'noLocalAgg' })],
     ['an unknown setting', () => createModel('edgevit-xxs', { ...xxs, set: ['sampelRates=4,2,2,1'] })],
     ['an unknown setting of an object', () => createModel('edgevit-xxs', { ...xxs, sampelRates: [4, 2, 2, 1] })],
@@ -45,6 +47,34 @@ test('an ablation changes what it names and nothing else', () => {
   const official = ablate('edgevit-s');
   expect(ablate('edgevit-s', 'delegateMax')).toEqual({ ...official, delegate: 'max' });
   expect(ablate('edgevit-s', 'fullAttention')).toEqual({ ...official, sampleRates: [1, 1, 1, 1] });
+});
+
+describe('the branch of attention, with a part taken away', () => {
+  const [side, rate] = [8, 4];
+  /** [side][side] sums over channels of absolute values: where the branch's result changes with the pixel at `changed`, or where it is not zero. */
+  const reach = (ablation: string, changed?: [number, number]) => tf.tidy(() => {
+    const config = { ...stageBlocks(ablate('edgevit-xxs', ablation))[0][0], dim: 6, heads: 2, sampleRate: rate };
+    const branch = definePart(scope => globalSparseAttn(scope, config));
+    const params = Object.fromEntries(branch.params.map(({ name, shape }) => [name, uniform(shape, name)]));
+    const output = (x: Tensor) => branch.forward(x, params, {}, { train: false }).output;
+    const picture = tf.buffer([1, side, side, 6], 'float32', uniform([1, side, side, 6], 'picture').dataSync<'float32'>());
+    const before = output(picture.toTensor());
+    if (changed) picture.set(5, 0, ...changed, 3);
+    const values = changed ? tf.sub(output(picture.toTensor()), before) : before;
+    return (tf.sum(tf.abs(values), 3).arraySync() as number[][][])[0];
+  });
+  const pixels = (map: number[][]): string[] => map.flatMap((row, y) => row.flatMap((value, x) => (value > 1e-6 ? [`${y},${x}`] : [])));
+
+  test('noLocalProp leaves zero to all but delegates', () => {
+    expect(pixels(reach('noLocalProp'))).toEqual(['0,0', '0,4', '4,0', '4,4']);
+  });
+
+  test('noAttention keeps what a delegate saw within its window', () => {
+    const window = [4, 5, 6, 7].flatMap(y => [0, 1, 2, 3].map(x => `${y},${x}`));
+    expect(pixels(reach('noAttention', [4, 0]))).toEqual(window);
+    expect(pixels(reach('noAttention', [5, 0]))).toEqual([]); // no delegate
+    expect(pixels(reach('delegateMean', [5, 0]))).toHaveLength(side * side);
+  });
 });
 
 test('a picture of another size, and a second picture for the model as printed, are refused', () => {

@@ -18,7 +18,7 @@ export function attentionMaps(model: Model, weights: Weights, images: Tensor, bl
   const config = model.config as EdgeViTConfig;
   const [, stage, index] = /^blocks(\d)\.(\d+)$/.exec(block) ?? [];
   const blockConfig = stageBlocks(config)[Number(stage) - 1]?.[Number(index)];
-  if (!blockConfig?.attention) throw new UserError(`${model.name} has no block '${block}' that attends.`);
+  if (!blockConfig?.attention || !blockConfig.delegatesAttend) throw new UserError(`${model.name} has no block '${block}' that attends.`);
   const { heads, attentionScale, qkvOrder, sampleRate } = blockConfig;
   const qkv = `${block}.SelfAttn.attn.qkv`;
   const before = `${block}.SelfAttn`;

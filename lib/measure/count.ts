@@ -174,12 +174,15 @@ function countBlock(tally: Tally, name: string, block: ReturnType<typeof stageBl
   if (block.attention) {
     const delegates = pixels / sampleRate ** 2;
     if (preNorm) tally.tokenNorm(`${at}.norm1`, dim, pixels);
-    tally.linear(`${at}.attn.qkv`, dim, 3 * dim, delegates, block.qkvBias);
-    tally.attention(`${at}.attn.attention`, dim, delegates);
-    tally.linear(`${at}.attn.proj`, dim, dim, pixels, bias);
+    const projected = block.localProp === 'none' ? delegates : pixels;
+    if (block.delegatesAttend) {
+      tally.linear(`${at}.attn.qkv`, dim, 3 * dim, delegates, block.qkvBias);
+      tally.attention(`${at}.attn.attention`, dim, delegates);
+    }
+    tally.linear(`${at}.attn.proj`, dim, dim, projected, bias);
     if (sampleRate > 1) {
       if (block.localProp === 'transposed') tally.localProp(`${at}.attn.LocalProp`, dim, sampleRate, pixels);
-      tally.tokenNorm(`${at}.attn.norm`, dim, pixels);
+      tally.tokenNorm(`${at}.attn.norm`, dim, projected);
     }
   }
   if (preNorm) tally.tokenNorm(`${at}.norm2`, dim, pixels);
