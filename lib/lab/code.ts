@@ -31,10 +31,12 @@ export function codeFiles(root = ROOT): string[] {
 
 /** sha256 over the names and bytes of `codeFiles`: runs of equal code, recipe, pictures and threads are equal, on equal machines. */
 export function codeDigest(root = ROOT): string {
+  return digestSources(codeFiles(root).map(path => [path, readFileSync(join(root, path))]));
+}
+
+/** The digest of sources that are in memory, by their paths, in the order of `codeFiles`. */
+export function digestSources(sources: Iterable<readonly [path: string, bytes: Uint8Array]>): string {
   const hash = createHash('sha256');
-  for (const path of codeFiles(root)) {
-    const bytes = readFileSync(join(root, path));
-    hash.update(`${path}\n${bytes.length}\n`).update(bytes);
-  }
+  for (const [path, bytes] of sources) hash.update(`${path}\n${bytes.length}\n`).update(bytes);
   return hash.digest('hex');
 }

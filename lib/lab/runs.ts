@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import type { DataOptions } from '../data/open';
@@ -7,7 +7,8 @@ import { UserError } from '../errors';
 import { writeFileAtomic } from '../files';
 import type { DetailedEvaluation, Evaluation, Predictions } from '../train/metrics';
 import type { Recipe } from '../train/recipes';
-import { ROOT, type Environment } from './environment';
+import { ROOT } from './code';
+import type { Environment } from './environment';
 
 /** Where runs are kept unless told otherwise. */
 export const RUNS = join(ROOT, 'experiments/runs');
@@ -20,6 +21,8 @@ export type RunStatus = 'running' | 'done' | 'failed' | 'interrupted';
 export interface RunRecord {
   name: string;
   status: RunStatus;
+  /** Digest of all that decides its bytes, for a trial of a sweep, which keeps its last weights alone; null for other runs. */
+  trial: string | null;
   /** The named recipe that it began from. */
   recipeName: string;
   recipe: Recipe;
@@ -155,35 +158,49 @@ export class Run {
   }
 }
 
-/** Makes a run's folder. A given name must be new; a suggested one gets a number where it is taken. */
+/** Makes a run's folder, run.json in it from the first moment. A given name must be new; a suggested one gets a number where it is taken. */
 export function createRun(runs: string, name: { given: string } | { suggested: string }, record: Omit<RunRecord, 'name'>): Run {
   mkdirSync(runs, { recursive: true });
-  const chosen = 'given' in name ? takeName(runs, name.given) : suggestName(runs, name.suggested);
-  const run = new Run(join(runs, chosen), { name: chosen, ...record });
-  run.update({});
-  return run;
-}
-
-function takeName(runs: string, name: string): string {
-  if (!/^[\w.-]+$/.test(name) || /^\.+$/.test(name)) throw new UserError(`A run cannot be named '${name}': allowed are letters, digits, '.', '_' and '-'.`);
-  if (!makeFolder(join(runs, name))) throw new UserError(`There is a run named '${name}': choose another name, or go on with --resume=${name}.`);
-  return name;
-}
-
-function suggestName(runs: string, base: string): string {
-  for (let i = 1; ; i++) {
-    const name = i === 1 ? base : `${base}-${i}`;
-    if (makeFolder(join(runs, name))) return name;
+  const temporary = mkdtempSync(join(runs, '.new-'));
+  try {
+    const chosen = 'given' in name ? takeName(runs, name.given, temporary, record) : suggestName(runs, name.suggested, temporary, record);
+    return new Run(join(runs, chosen), { name: chosen, ...record });
+  } finally {
+    rmSync(temporary, { recursive: true, force: true });
   }
 }
 
-/** Whether the folder is new: decided by the file system, so that two processes never share one. */
-function makeFolder(path: string): boolean {
+/** A name that a run has already. */
+export class TakenError extends UserError {
+  constructor(name: string) {
+    super(`There is a run named '${name}': choose another name, or go on with --resume=${name}.`);
+  }
+}
+
+function takeName(runs: string, name: string, temporary: string, record: Omit<RunRecord, 'name'>): string {
+  if (!/^[\w.-]+$/.test(name) || /^\.+$/.test(name)) throw new UserError(`A run cannot be named '${name}': allowed are letters, digits, '.', '_' and '-'.`);
+  new Run(temporary, { name, ...record }).update({});
+  if (!moveFolder(temporary, join(runs, name))) throw new TakenError(name);
+  return name;
+}
+
+function suggestName(runs: string, base: string, temporary: string, record: Omit<RunRecord, 'name'>): string {
+  for (let i = 1; ; i++) {
+    try {
+      return takeName(runs, i === 1 ? base : `${base}-${i}`, temporary, record);
+    } catch (error) {
+      if (!(error instanceof TakenError)) throw error;
+    }
+  }
+}
+
+/** Whether there was no such folder, or an empty one: decided by the file system, so that two processes never share one. */
+function moveFolder(from: string, to: string): boolean {
   try {
-    mkdirSync(path);
+    renameSync(from, to);
     return true;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    if (['EEXIST', 'ENOTEMPTY', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return false;
     throw error;
   }
 }
