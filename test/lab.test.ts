@@ -5,13 +5,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Failure, UserError } from '../lib/errors';
 import { codeDigest, codeFiles } from '../lib/lab/code';
 import { consoleReporter, duration } from '../lib/lab/console';
-import { confusionMatrix, learningCurve, perClassAccuracy } from '../lib/lab/plots';
 import { reportFiles, rerunCommand } from '../lib/lab/report';
 import { textTable } from '../lib/lab/results';
-import { listRuns, openRun, thisProcess, type EpochRow, type Run, type RunRecord } from '../lib/lab/runs';
-import { toSvg } from '../lib/lab/svg';
+import { listRuns, openRun, thisProcess, type Run, type RunRecord } from '../lib/lab/runs';
 import { resumeTrial, startTrial, type NewTrial } from '../lib/lab/trial';
-import { createMeter } from '../lib/train/metrics';
 import type { Recipe } from '../lib/train/recipes';
 import { sha256, tinyRecipe } from './training';
 
@@ -145,33 +142,6 @@ test('the code of a trial is all that training imports, and nothing of the lab a
   expect(files).toEqual([...files].sort());
   expect(files).toEqual(expect.arrayContaining(['lib/blocks.ts', 'lib/data/worker.ts', 'lib/data/resize.ts', 'lib/engine/native/norms.cc', 'lib/train/step.ts']));
   expect(files.filter(path => path.startsWith('lib/lab/') || path.startsWith('lib/measure/'))).toEqual([]);
-});
-
-describe('charts', () => {
-  const row = (epoch: number): EpochRow => ({
-    kind: 'epoch', step: epoch, epoch, learningRate: 1, trainLoss: 1 / epoch, trainTop1: 0.5, on: 'val', evalLoss: 2 / epoch, evalTop1: 0.25, evalTop5: 1, imagesPerSecond: null,
-  });
-  const evaluation = (classes: number, outputs = classes) => {
-    const meter = createMeter(Array.from({ length: classes }, (_, i) => `class ${i}`), outputs);
-    for (let label = 0; label < classes; label++) meter.add(Float32Array.from({ length: outputs }, (_, i) => Number(i === outputs - 1 - label)), Int32Array.of(label));
-    return meter.result();
-  };
-  const marks = (svg: string, kind: string): number => svg.match(new RegExp(`mark-${kind} role-mark[^>]*>.*?</g>`, 'gs'))?.reduce((count, group) => count + (group.match(/<path/g)?.length ?? 0), 0) ?? 0;
-
-  test.each([1, 3, 40])('learning curve of %d epochs', async epochs => {
-    const svg = await toSvg(learningCurve(Array.from({ length: epochs }, (_, i) => row(i + 1)), 'run'));
-    expect(marks(svg, 'line')).toBe(4);
-    expect(marks(svg, 'symbol')).toBe(epochs <= 20 ? 4 * epochs : 0);
-    expect(svg).toContain('>val<');
-  });
-
-  test.each([[2, 2], [30, 30], [3, 5]])('confusion matrix of %d classes and %d outputs', async (classes, outputs) => {
-    expect(marks(await toSvg(confusionMatrix(evaluation(classes, outputs))), 'rect')).toBe(classes);
-  });
-
-  test('accuracy by class', async () => {
-    expect(marks(await toSvg(perClassAccuracy(evaluation(4))), 'rect')).toBe(4);
-  });
 });
 
 describe('the console', () => {

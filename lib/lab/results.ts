@@ -1,4 +1,5 @@
 import { percent } from './console';
+import { escape } from './page';
 import type { Run } from './runs';
 
 /** A run as a row of a table, in words that a person reads. */
@@ -34,13 +35,43 @@ export function resultRow({ record }: Run): ResultRow {
   };
 }
 
+/** Rows of text under column names: what is printed, written as Markdown, or put into a page. */
+export interface Table<K extends string = string> {
+  columns: Record<K, string>;
+  rows: readonly Record<K, string>[];
+}
+
+/** Columns of which all cells are numbers, or a dash for none. */
+function numericColumns<K extends string>({ columns, rows }: Table<K>): boolean[] {
+  return (Object.keys(columns) as K[]).map(key => rows.every(row => /^[-+−]?[\d–]/.test(row[key])));
+}
+
+function cells<K extends string>({ columns, rows }: Table<K>): string[][] {
+  const keys = Object.keys(columns) as K[];
+  return [keys.map(key => columns[key]), ...rows.map(row => keys.map(key => row[key]))];
+}
+
 /** Rows under their column names, aligned; words to the left, the rest to the right. */
 export function textTable<K extends string>(columns: Record<K, string>, rows: readonly Record<K, string>[]): string {
-  const keys = Object.keys(columns) as K[];
-  const widths = keys.map(key => Math.max(columns[key].length, ...rows.map(row => row[key].length)));
-  const numeric = keys.map(key => rows.every(row => /^[-+−]?[\d–]/.test(row[key])));
-  const line = (cells: string[]) => cells.map((cell, i) => (numeric[i] ? cell.padStart(widths[i]) : cell.padEnd(widths[i]))).join('  ').trimEnd();
-  return [line(keys.map(key => columns[key])), line(widths.map(width => '─'.repeat(width))), ...rows.map(row => line(keys.map(key => row[key])))].join('\n');
+  const [head, ...body] = cells({ columns, rows });
+  const widths = head.map((title, i) => Math.max(title.length, ...body.map(row => row[i].length)));
+  const numeric = numericColumns({ columns, rows });
+  const line = (row: string[]) => row.map((cell, i) => (numeric[i] ? cell.padStart(widths[i]) : cell.padEnd(widths[i]))).join('  ').trimEnd();
+  return [line(head), line(widths.map(width => '─'.repeat(width))), ...body.map(line)].join('\n');
+}
+
+/** The same for Markdown. */
+export function markdownTable<K extends string>(table: Table<K>): string {
+  const [head, ...body] = cells(table).map(row => `| ${row.map(cell => cell.replaceAll('|', '\\|')).join(' | ')} |`);
+  return [head, `|${numericColumns(table).map(numeric => (numeric ? '---:' : '---')).join('|')}|`, ...body].join('\n');
+}
+
+/** The same for a page. */
+export function htmlTable<K extends string>(table: Table<K>): string {
+  const numeric = numericColumns(table);
+  const [head, ...body] = cells(table);
+  const line = (tag: string, row: string[]) => `<tr>${row.map((cell, i) => `<${tag}${numeric[i] ? ' class="number"' : ''}>${escape(cell)}`).join('')}`;
+  return `<div class="wide"><table>${line('th', head)}${body.map(row => line('td', row)).join('\n')}</table></div>`;
 }
 
 /** `4067704` → `4,067,704`. */

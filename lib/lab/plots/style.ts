@@ -1,0 +1,58 @@
+import type { TopLevelSpec } from 'vega-lite';
+
+/**
+ * Charts are data: rows go in, a Vega-Lite specification of one look comes out. Each has a single view with a width, so that a page can
+ * fit it to the room there is.
+ */
+
+/** Version 5 of the schema, because JupyterLab draws that one; Vega-Lite 6 takes both. */
+export const SCHEMA = 'https://vega.github.io/schema/vega-lite/v5.json';
+
+/** Okabe and Ito's colours, in an order in which neighbours differ: told apart by colour-blind readers too, on white and on black. */
+export const PALETTE = ['#0072b2', '#d55e00', '#009e73', '#e69f00', '#cc79a7', '#56b4e9', '#999999', '#8c6d31', '#b15928', '#6a3d9a'] as const;
+
+/** Our own numbers are filled marks of the first colour, what is told apart from them has the second. */
+export const [OWN, OTHER] = PALETTE;
+
+/** What is no data: the page's own text colour, light or dark; black in a file. */
+export const INK = 'currentColor';
+
+/** Neither ours nor noteworthy: visible on white and on black. */
+export const QUIET = PALETTE[6];
+
+export const WIDTH = 460;
+
+/** One of the layers of a chart. */
+export type Layer = Extract<TopLevelSpec, { layer: unknown }>['layer'][number];
+
+const CONFIG: TopLevelSpec['config'] = {
+  font: 'system-ui, sans-serif',
+  view: { stroke: null },
+  axis: {
+    domainColor: INK, tickColor: INK, gridColor: INK, labelColor: INK, titleColor: INK, domainOpacity: 0.5, tickOpacity: 0.5, gridOpacity: 0.12,
+    labelFontSize: 11, titleFontSize: 12, titleFontWeight: 'normal',
+  },
+  legend: { labelColor: INK, titleColor: INK, labelFontSize: 11, titleFontSize: 12, titleFontWeight: 'normal', labelLimit: 0, symbolOpacity: 1 },
+  title: { color: INK, subtitleColor: INK, fontSize: 14, subtitleFontSize: 11, subtitleFontWeight: 'normal', anchor: 'start', offset: 10 },
+  text: { fill: INK, fontSize: 11 },
+  mark: { aria: false }, // a label for every mark would double the picture
+  range: { category: [...PALETTE] },
+};
+
+/** What all charts have in common: a title, and a line on what is seen. */
+export function frame(title: string, seen?: string): Pick<TopLevelSpec, '$schema' | 'config'> & { title: { text: string; subtitle?: string } } {
+  return { $schema: SCHEMA, title: { text: title, ...(seen !== undefined && { subtitle: seen }) }, config: CONFIG };
+}
+
+/** A number as charts carry it: what nobody can see would only make files differ. */
+export function rounded(value: number, digits = 4): number {
+  return Number(value.toFixed(digits));
+}
+
+/** Points of a share: 0.0123 → 1.23. */
+export const points = (share: number): number => rounded(100 * share, 3);
+
+export const million = (value: number): number => rounded(value / 1e6, 3);
+
+/** Multiply-accumulates, which papers call FLOPs. */
+export const MACS = 'MACs (millions; paper: FLOPs)';
