@@ -11,10 +11,14 @@ const COMMANDS: Record<string, () => Promise<{ register(program: Command): void 
   summary: () => import('./summary'),
   start: () => import('./start'),
   train: () => import('./train'),
+  bundle: () => import('./bundle'),
+  replay: () => import('./replay'),
   data: () => import('./data'),
   bench: () => import('./bench'),
   profile: () => import('./profile'),
   experiment: () => import('./experiment'),
+  experiments: () => import('./experiments'),
+  trial: () => import('./trial'),
   notebooks: () => import('./notebooks'),
   kernel: () => import('./kernel'),
   lab: () => import('./lab'),
@@ -23,7 +27,7 @@ const COMMANDS: Record<string, () => Promise<{ register(program: Command): void 
 };
 
 /** Commands that work before there is an engine; the others load one as soon as they are imported. */
-const WITHOUT_ENGINE = ['data', 'setup', 'doctor', 'kernel'];
+const WITHOUT_ENGINE = ['data', 'setup', 'doctor', 'kernel', 'trial'];
 
 async function main(argv: string[]): Promise<void> {
   const program = new Command('edgevit').exitOverride().showSuggestionAfterError(false).configureOutput({ outputError: () => {} });
