@@ -22,11 +22,9 @@ export function register(program: Command): void {
 async function start(args: readonly string[]): Promise<void> {
   const python = await pythonEnvironment(join(ROOT, '.venv'), undefined, line => console.log(line));
   registerKernel(PROJECT_JUPYTER);
-  // JupyterLab would begin by asking whether it may fetch news.
-  writeFileAtomic(join(PROJECT_JUPYTER, 'labconfig', 'page_config.json'), `${JSON.stringify({ disabledExtensions: { '@jupyterlab/apputils-extension:announcements': true } })}\n`);
+  configure();
   // The token is the one that Jupyter makes and prints.
-  const own = ['--ServerApp.ip=127.0.0.1', `--ServerApp.root_dir=${ROOT}`, '--LabApp.default_url=/lab/tree/notebooks', `--MultiKernelManager.default_kernel_name=${KERNEL_NAME}`];
-  const lab = spawn(python, ['-m', 'jupyterlab', ...own, ...args], {
+  const lab = spawn(python, ['-m', 'jupyterlab', ...args], {
     cwd: ROOT,
     stdio: 'inherit',
     env: {
@@ -39,6 +37,14 @@ async function start(args: readonly string[]): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.on(signal, () => lab.kill(signal));
   const [code] = (await once(lab, 'exit')) as [number | null];
   process.exitCode = code ?? 1;
+}
+
+/** By files, not by arguments, which Jupyter refuses to take twice: so all that the user gives goes before. */
+function configure(): void {
+  const write = (file: string, settings: object): void => writeFileAtomic(join(PROJECT_JUPYTER, file), `${JSON.stringify(settings, null, 2)}\n`);
+  write('jupyter_server_config.json', { ServerApp: { ip: '127.0.0.1', root_dir: ROOT }, MultiKernelManager: { default_kernel_name: KERNEL_NAME } });
+  write('jupyter_lab_config.json', { LabApp: { default_url: '/lab/tree/notebooks' } });
+  write('labconfig/page_config.json', { disabledExtensions: { '@jupyterlab/apputils-extension:announcements': true } }); // it would begin by asking whether it may fetch news
 }
 
 function path(first: string, others: string | undefined): string {
