@@ -18,8 +18,8 @@ export function register(program: Command): void {
     .option('--runs <folder>', 'where runs are kept', RUNS);
   withDataOptions(command).action(async (file: string, { data: dataset, runs, ...data }: Flags) => {
     const bundle = await readBundle(file);
-    // Sums of another number of threads round otherwise. TensorFlow reads this when it is loaded, which the imports below do.
-    process.env.TF_NUM_INTRAOP_THREADS ??= String(bundle.run.environment.threads);
+    // Sums of another number of threads round otherwise. TensorFlow makes its threads when it is loaded, which the imports below do.
+    for (const name of ['TF_NUM_INTRAOP_THREADS', 'TF_NUM_INTEROP_THREADS', 'OMP_NUM_THREADS']) process.env[name] ??= String(bundle.run.environment.threads);
     const { replay } = await import('../lib/lab/replay');
     const { consoleReporter } = await import('../lib/lab/console');
     const { finish, interruption } = await import('./train');

@@ -45,11 +45,11 @@ export async function makeBundle(run: Run): Promise<Buffer> {
   return packArchive(new Map([[ENTRY.manifest, manifestOf(entries)], ...entries]));
 }
 
-/** The last weights as a safetensors file: a training checkpoint without what only going on needs. */
+/** The last weights as a safetensors file: those that were judged, which is their moving average where the run has one, and nothing else of a checkpoint. */
 export function lastWeights(run: Run): Buffer {
   const { tensors, metadata: { progress: _, ...metadata } } = readTensors(run.lastCheckpoint);
-  const kept = Object.entries(tensors).filter(([name]) => !name.startsWith('optimizer.'));
-  return Buffer.concat(encodeTensors({ tensors: Object.fromEntries(kept), metadata }));
+  const own = Object.entries(tensors).filter(([name]) => !/^(optimizer|ema)\./.test(name));
+  return Buffer.concat(encodeTensors({ tensors: Object.fromEntries(own.map(([name, value]) => [name, tensors[`ema.${name}`] ?? value])), metadata }));
 }
 
 function readInit({ path, sha256 }: { path: string; sha256: string }, refuse: (why: string) => never): Buffer {
@@ -118,7 +118,7 @@ ${environment.platform}, ${environment.cpu}, ${environment.threads} threads. Equ
   ${ENTRY.metrics}        the loss of every step, and of every epoch how well it did
   ${ENTRY.evaluation}      accuracy by class and confusion on the test pictures
   ${ENTRY.predictions}     the five likeliest classes of every test picture
-  ${ENTRY.weights}  the last weights, in PyTorch's names and layout
+  ${ENTRY.weights}  the last weights, ${recipe.ema > 0 ? 'as their moving average, ' : ''}in PyTorch's names and layout
 ${record.init ? `  ${ENTRY.init}     the weights that it began with\n` : ''}  ${ENTRY.report}          the same for people; it needs no network
   ${ENTRY.curve}
   ${SOURCE}              the sources that decide what was computed, as they were: to read and compare. Replaying runs the

@@ -18,7 +18,7 @@ export const ENTRY = {
   metrics: 'metrics.jsonl',
   evaluation: 'evaluation.json',
   predictions: 'predictions.json',
-  /** The last weights and running statistics, and their moving average where there is one, without the optimizer's state. */
+  /** The last weights and running statistics: those that were judged, so their moving average where there is one. */
   weights: 'weights.safetensors',
   /** The weights that the run began with, where they were not drawn by its seed. */
   init: 'init.safetensors',

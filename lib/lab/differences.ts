@@ -8,7 +8,10 @@ export interface Difference {
 }
 
 /** What two runs are compared by. */
-export type Outcome = Pick<Bundle, 'metrics' | 'evaluation' | 'predictions' | 'weights'>;
+export interface Outcome extends Pick<Bundle, 'metrics' | 'evaluation' | 'predictions' | 'weights'> {
+  /** sha256 of the weights that training would go on with. */
+  digest: string;
+}
 
 /** Where what came out first differs, at most one line for each of its parts; none for runs that are identical to the byte. */
 export function outcomeDifferences(there: Outcome, here: Outcome): Difference[] {
@@ -16,7 +19,7 @@ export function outcomeDifferences(there: Outcome, here: Outcome): Difference[] 
     'losses': metricsDifference(there.metrics, here.metrics),
     'evaluation': valueDifference(there.evaluation, here.evaluation),
     'predictions': predictionsDifference(there.predictions, here.predictions),
-    'weights': weightsDifference(there.weights, here.weights),
+    'weights': weightsDifference(there, here),
   };
   return Object.entries(parts).flatMap(([what, how]) => (how === undefined ? [] : [{ what, how }]));
 }
@@ -46,8 +49,13 @@ function predictionsDifference(there: Outcome['predictions'], here: Outcome['pre
     : `of ${differing.length} of ${count} pictures, first of number ${differing[0] + 1}: ${valueDifference(said(there, differing[0]), said(here, differing[0]))}`;
 }
 
-function weightsDifference(there: Buffer, here: Buffer): string | undefined {
-  if (there.equals(here)) return undefined;
+function weightsDifference(there: Outcome, here: Outcome): string | undefined {
+  const digests = there.digest === here.digest ? undefined : `sha256 ${there.digest.slice(0, 12)} there, ${here.digest.slice(0, 12)} here`;
+  const tensors = there.weights.equals(here.weights) ? undefined : tensorsDifference(there.weights, here.weights);
+  return digests && tensors ? `${digests}; ${tensors}` : digests ?? tensors;
+}
+
+function tensorsDifference(there: Buffer, here: Buffer): string {
   const before = decodeTensors('the weights in the bundle', there).tensors;
   const now = decodeTensors('the weights of the replay', here).tensors;
   const names = Object.keys(before);

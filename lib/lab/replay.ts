@@ -7,7 +7,7 @@ import { resolveRecipe, type Recipe, type RecipeOptions } from '../train/recipes
 import { lastWeights } from './bundle';
 import { PROJECT_FILES, type Bundle } from './bundleFile';
 import { codeFiles, ROOT } from './code';
-import { environmentDifferences, outcomeDifferences, type Difference } from './differences';
+import { environmentDifferences, outcomeDifferences, type Difference, type Outcome } from './differences';
 import type { KeptDataOptions, Run } from './runs';
 import { startTrial, type TrialOptions } from './trial';
 
@@ -42,7 +42,7 @@ export async function replay(bundle: Bundle, { dataset, runs, data, ...options }
   return {
     run,
     environment: environmentDifferences(bundle, { environment: run.record.environment, fingerprint: run.record.dataset.fingerprint, sources }),
-    outcome: run.record.status === 'done' ? outcomeDifferences(bundle, outcomeOf(run)) : undefined,
+    outcome: run.record.status === 'done' ? outcomeDifferences({ ...bundle, digest: bundle.run.result.weights }, outcomeOf(run)) : undefined,
   };
 }
 
@@ -70,6 +70,6 @@ function freeName(runs: string, base: string): string {
   }
 }
 
-function outcomeOf(run: Run) {
-  return { metrics: run.metrics(), evaluation: run.evaluation()!, predictions: run.predictions()!, weights: lastWeights(run) };
+function outcomeOf(run: Run): Outcome {
+  return { metrics: run.metrics(), evaluation: run.evaluation()!, predictions: run.predictions()!, weights: lastWeights(run), digest: run.record.result!.weights };
 }
