@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { ensureEngine } from '../lib/engine/install';
 import { Failure, UserError } from '../lib/errors';
+import { noRoom } from '../lib/files';
 
 /**
  * Every command of the lab: `tsx experiments/cli.ts COMMAND …`, called by the npm scripts.
@@ -53,7 +54,8 @@ main(process.argv.slice(2)).catch((error: unknown) => {
     console.error(error.message);
     process.exitCode = 2;
   } else {
-    console.error(error instanceof Failure ? error.message : error);
+    const full = noRoom(error);
+    console.error(error instanceof Failure ? error.message : full === undefined ? error : `${(error as Error).message}: ${full}.`);
     process.exitCode = 1;
   }
 });

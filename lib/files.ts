@@ -5,18 +5,39 @@ import { dirname } from 'node:path';
 export function writeFileAtomic(path: string, ...parts: (string | Uint8Array)[]): void {
   mkdirSync(dirname(path), { recursive: true });
   const temporary = `${path}.${process.pid}.tmp`;
-  const file = openSync(temporary, 'w');
+  try {
+    writeAll(temporary, parts);
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  }
+}
+
+function writeAll(path: string, parts: (string | Uint8Array)[]): void {
+  const file = openSync(path, 'w');
   try {
     for (const part of parts) {
       const bytes = typeof part === 'string' ? Buffer.from(part) : part;
       for (let at = 0; at < bytes.length;) at += writeSync(file, bytes, at, bytes.length - at);
     }
     fsyncSync(file);
-  } catch (error) {
-    rmSync(temporary, { force: true });
-    throw error;
   } finally {
     closeSync(file);
   }
-  renameSync(temporary, path);
+}
+
+/** Whether a file is one that `writeFileAtomic` did not come to rename, because its process was killed. */
+export function isTemporary(name: string): boolean {
+  return /\.\d+\.tmp$/.test(name);
+}
+
+/** Why nothing more could be written, in words; undefined for an error that is about something else. */
+export function noRoom(error: unknown): string | undefined {
+  switch ((error as NodeJS.ErrnoException | undefined)?.code) {
+    case 'ENOSPC': return 'the disk is full';
+    case 'EDQUOT': return 'the quota on this disk is used up';
+    case 'EFBIG': return 'a file may not become so large here';
+    default: return undefined;
+  }
 }

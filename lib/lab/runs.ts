@@ -4,7 +4,7 @@ import { hostname } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import type { DataOptions } from '../data/open';
 import { UserError } from '../errors';
-import { writeFileAtomic } from '../files';
+import { isTemporary, writeFileAtomic } from '../files';
 import type { DetailedEvaluation, Evaluation, Predictions } from '../train/metrics';
 import type { Recipe } from '../train/recipes';
 import { ROOT } from './code';
@@ -109,8 +109,9 @@ export class Run {
     return this.metrics().filter((row): row is EpochRow => row.kind === 'epoch');
   }
 
-  /** Forgets the rows after a checkpoint: the run goes on from there and writes them again. */
+  /** Forgets the rows after a checkpoint, which the run goes on from and writes again, and what a killed process left half-written. */
   rewind(step: number, epoch: number): void {
+    for (const name of readdirSync(this.folder).filter(isTemporary)) rmSync(join(this.folder, name), { force: true });
     const kept = this.metrics().filter(row => (row.kind === 'step' ? row.step <= step : row.epoch <= epoch));
     writeFileAtomic(join(this.folder, 'metrics.jsonl'), kept.map(row => `${JSON.stringify(row)}\n`).join(''));
   }
@@ -161,12 +162,24 @@ export class Run {
 /** Makes a run's folder, run.json in it from the first moment. A given name must be new; a suggested one gets a number where it is taken. */
 export function createRun(runs: string, name: { given: string } | { suggested: string }, record: Omit<RunRecord, 'name'>): Run {
   mkdirSync(runs, { recursive: true });
-  const temporary = mkdtempSync(join(runs, '.new-'));
+  removeUnfinished(runs);
+  const temporary = mkdtempSync(join(runs, `${UNFINISHED}${hostname()}-${process.pid}-`));
   try {
     const chosen = 'given' in name ? takeName(runs, name.given, temporary, record) : suggestName(runs, name.suggested, temporary, record);
     return new Run(join(runs, chosen), { name: chosen, ...record });
   } finally {
     rmSync(temporary, { recursive: true, force: true });
+  }
+}
+
+/** A run's folder before it bears the run's name. */
+const UNFINISHED = '.new-';
+
+/** Removes the folders of processes on this machine that were killed before they could name them. */
+function removeUnfinished(runs: string): void {
+  const ours = `${UNFINISHED}${hostname()}-`;
+  for (const name of readdirSync(runs).filter(entry => entry.startsWith(ours))) {
+    if (!exists(parseInt(name.slice(ours.length), 10))) rmSync(join(runs, name), { recursive: true, force: true });
   }
 }
 
@@ -218,7 +231,7 @@ export function openRun(runs: string, nameOrPath: string): Run {
 /** All runs, the latest first. */
 export function listRuns(runs: string): Run[] {
   if (!existsSync(runs)) return [];
-  const folders = readdirSync(runs).map(name => join(runs, name)).filter(folder => existsSync(join(folder, 'run.json')));
+  const folders = readdirSync(runs).filter(name => !name.startsWith(UNFINISHED)).map(name => join(runs, name)).filter(folder => existsSync(join(folder, 'run.json')));
   return folders.map(readRun).sort((a, b) => b.record.started.localeCompare(a.record.started));
 }
 
@@ -240,12 +253,17 @@ export function thisProcess(): Owner {
 }
 
 function isAlive({ pid, since }: Owner): boolean {
+  return exists(pid) && since === beginning(pid);
+}
+
+/** Whether there is a process of this number. */
+function exists(pid: number): boolean {
   try {
     process.kill(pid, 0);
+    return true;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EPERM') return false; // somebody else's process is one too
+    return (error as NodeJS.ErrnoException).code === 'EPERM'; // somebody else's process is one too
   }
-  return since === beginning(pid);
 }
 
 /** The start time in /proc/PID/stat, field 22; the second field is in brackets and may hold spaces. */
