@@ -1,60 +1,91 @@
+import { availableParallelism } from 'node:os';
 import { relative } from 'node:path';
 import { parseSettings } from '../lib/config';
 import { oneOf, UserError } from '../lib/errors';
-import { duration, percent } from '../lib/lab/console';
 import { textTable, thousands } from '../lib/lab/results';
+import { RUNS } from '../lib/lab/runs';
 import type { MeanInterval } from '../lib/lab/statistics';
-import { runSweep, type Sweep, type TrialOutcome } from '../lib/lab/sweep';
-import { byVariant, isClear, resultsFile, type TrialResult } from '../lib/lab/trialResults';
+import { planSweep, runSweep, type Sweep, type SweepPlan } from '../lib/lab/sweep';
+import { outcome, sweepDisplay } from '../lib/lab/sweepConsole';
+import { addResult, byVariant, isClear, readResults, resultsFile, type TrialResult } from '../lib/lab/trialResults';
 import { applySettings, type RecipeOptions } from '../lib/train/recipes';
-import type { Experiment } from './experiment';
+import type { Experiment, ExperimentFlags } from './experiment';
 import { interruption } from './train';
+import { startTrialProcess } from './trial';
 
-/**
- * What variants have in common unless they say otherwise: short, for networks of any kind and pictures of any kind. Without drop path,
- * which not all networks have. Fixed here, so that a better recipe elsewhere does not end the comparison with earlier rows.
- */
-export const SHORT = {
-  model: 'edgevit-xxs', data: 'petals', size: 64, epochs: 12, batch: 16,
-  dropPath: 0, lr: 1e-3, weightDecay: 0.05, warmupEpochs: 1, labelSmoothing: 0.1,
-  augment: { randomCrop: [0.6, 1], flip: 0.5, jitter: 0.2 },
-} satisfies RecipeOptions;
-
-interface Definition extends Omit<Sweep, 'seeds'> {
+interface Definition extends Omit<Experiment, 'takes' | 'run'>, Pick<Sweep, 'base' | 'variants'> {
   /** It begins the name of the file of results. */
   name: string;
-  about: string;
-  /** The variant that the others are compared with. */
-  baseline: string;
+  /** The variant that the others are compared with, or that of each. */
+  baseline: string | ((variant: string) => string);
+  seeds?: number;
+  /** Printed first. */
+  preface?(): string;
 }
 
-const SEEDS = 3;
-
 /** An experiment that trains variants of a recipe: a line for each trial, and a table at the end. */
-export function sweepExperiment({ name, about, base, baseline, variants }: Definition): Experiment {
+export function sweepExperiment({ name, base, baseline, variants, seeds: usual = 3, preface, ...about }: Definition): Experiment {
   return {
-    about,
-    async run({ seeds = SEEDS, only, data, size, epochs, ...dataOptions }) {
-      const settings = Object.entries({ data, size, epochs }).flatMap(([key, value]) => (value === undefined ? [] : [`${key}=${value}`]));
-      const sweep = { base: applySettings(base, parseSettings(settings)), variants: chosen(name, variants, only), seeds };
-      const rows = await runSweep(sweep, {
-        data: dataOptions,
-        signal: interruption(),
-        fileOf: dataset => resultsFile(name, dataset),
-        onStart(dataset, trials, file) {
-          console.log(`${dataset.name}: ${dataset.description}`);
-          console.log(`${trials} trials, ${Object.keys(sweep.variants).length} variants × ${seeds} seeds, of ${sweep.base.epochs} epochs at ${String(sweep.base.size)} px | results in ${relative(process.cwd(), file)}`);
-        },
-        onTrial: line(Object.keys(sweep.variants)),
-      });
-      if (rows) {
-        console.log(`\n${formatVariants(rows, baseline)}`);
+    ...about,
+    takes: ['data', 'seeds', 'epochs', 'size', 'only', 'set', 'jobs', 'threads', 'runs', 'save', 'dryRun'],
+    async run({ seeds = usual, only, data, size, epochs, set = [], jobs = 1, threads = sharedThreads(jobs), runs = RUNS, save = false, dryRun = false, ...dataOptions }) {
+      const settings = { ...parseSettings(set), ...given({ data, size, epochs }) };
+      checkSettings(name, variants, settings);
+      const sweep = { base: applySettings(base, settings), variants: chosen(name, variants, only), seeds, varied: variedKeys(variants) };
+      const plan = await planSweep(sweep, { runs, threads, data: dataOptions });
+      const { dataset, trials } = plan;
+      if (preface) console.log(`${preface()}\n`);
+      console.log(`${dataset.name}: ${dataset.description}`);
+      console.log(`${trials.length} trials, ${Object.keys(sweep.variants).length} variants × ${seeds} seeds | ${trials.filter(({ known }) => known).length} done before | ${jobs} at once, ${threads} threads each`);
+      if (dryRun) {
+        console.log(`\n${formatTrials(plan)}`);
         return;
       }
-      console.log('Interrupted. The same command goes on with the trial that was under way.');
-      process.exitCode = 130;
+      const published = readResults(resultsFile(name, dataset.name));
+      const file = resultsFile(name, dataset.name, save ? undefined : runs);
+      const signal = interruption();
+      const display = sweepDisplay(plan, jobs);
+      const tell = (trial: (typeof trials)[number]): void => {
+        if (trial.row) addResult(file, trial.row);
+        display.trial(trial);
+      };
+      trials.filter(({ known }) => known).forEach(tell);
+      await runSweep(plan, { jobs, signal, launch: path => startTrialProcess(path, runs), onChange: tell });
+      display.end();
+      if (signal.aborted) {
+        console.log('Interrupted. The same command goes on where it was.');
+        process.exitCode = 130;
+        return;
+      }
+      console.log(`\n${formatVariants(trials.flatMap(({ row }) => row ?? []), baseline, published)}`);
+      const failed = trials.filter(({ state }) => state === 'failed');
+      for (const trial of failed) console.log(`\n${trial.variant} seed ${trial.seed} ${outcome(trial)}`);
+      if (failed.length > 0) process.exitCode = 1;
+      console.log(`\nrows         ${here(file)}${save ? '' : ' (--save publishes them in experiments/results)'}\nrun folders  ${here(runs)}`);
     },
   };
+}
+
+/** The machine's threads, shared out. */
+const sharedThreads = (jobs: number): number => Math.max(1, Math.floor(availableParallelism() / jobs));
+
+const here = (path: string): string => relative(process.cwd(), path) || '.';
+
+/** As settings, without those that have no value. */
+function given(flags: Pick<ExperimentFlags, 'data' | 'size' | 'epochs'>): Record<string, string> {
+  return Object.fromEntries(Object.entries(flags).flatMap(([key, value]) => (value === undefined ? [] : [[key, String(value)]])));
+}
+
+/** Keys of the recipe that some variant changes. */
+function variedKeys(variants: Sweep['variants']): (keyof RecipeOptions)[] {
+  return [...new Set(Object.values(variants).flatMap(changes => Object.keys(changes) as (keyof RecipeOptions)[]))];
+}
+
+/** Throws UserError for settings that the experiment itself makes. */
+function checkSettings(name: string, variants: Sweep['variants'], settings: Record<string, string>): void {
+  const settingsOfModels = Object.values(variants).flatMap(({ modelSettings = {} }) => Object.keys(modelSettings));
+  const own = ['seed', ...variedKeys(variants), ...settingsOfModels].find(key => Object.hasOwn(settings, key));
+  if (own !== undefined) throw new UserError(`${name} sets ${own} itself, so that it cannot be '${settings[own]}' for all.`);
 }
 
 /** The variants that `--only` names, in the experiment's order. */
@@ -64,31 +95,33 @@ function chosen(name: string, variants: Sweep['variants'], only?: readonly strin
   return Object.fromEntries(Object.entries(variants).filter(([variant]) => only === undefined || only.includes(variant)));
 }
 
-/** One line for each trial; a failed one sets the exit status. */
-function line(variants: readonly string[]): (outcome: TrialOutcome) => void {
-  const width = Math.max(...variants.map(variant => variant.length));
-  return outcome => {
-    const begin = `${outcome.variant.padEnd(width)} seed ${outcome.seed} |`;
-    if ('error' in outcome) {
-      console.log(`${begin} failed: ${outcome.error}`);
-      process.exitCode = 1;
-      return;
-    }
-    const { row: { top1, loss, imagesPerSecond }, known, seconds } = outcome;
-    const pace = known ? 'known already' : `${imagesPerSecond === null ? '' : `${imagesPerSecond} img/s | `}${duration(seconds)}`;
-    console.log(`${begin} top-1 ${percent(top1)} | loss ${loss.toFixed(3)} | ${pace}`);
-  };
+function formatTrials({ trials }: SweepPlan): string {
+  const rows = trials.map(({ variant, seed, steps, work, known, name }) =>
+    ({ variant, seed: String(seed), steps: thousands(steps), work: `${(work / 1e12).toFixed(2)} T`, state: known ? 'done' : 'to do', name }));
+  return textTable({ variant: 'variant', seed: 'seed', steps: 'steps', work: 'MACs forward', state: 'state', name: 'run folder' }, rows);
 }
 
-function formatVariants(rows: readonly TrialResult[], baseline: string): string {
+function formatVariants(rows: readonly TrialResult[], baseline: Definition['baseline'], published: readonly TrialResult[]): string {
   if (rows.length === 0) return 'No trial came to its end.';
-  const table = byVariant(rows, baseline).map(({ variant, params, macs, top1, difference }) => ({
+  const table = byVariant(rows, baseline).map(({ variant, runs, params, macs, top1, difference }) => ({
     variant, params: thousands(params), macs: `${(macs / 1e6).toFixed(1)} M`, seeds: String(top1.count), top1: interval(top1),
-    difference: difference ? interval(difference, true) : '–', clear: difference ? (isClear(difference) ? 'yes' : 'no') : '–',
+    difference: difference ? interval(difference, true) : '–', clear: difference ? (isClear(difference) ? 'yes' : 'no') : '–', published: comparison(runs, published),
   }));
-  const columns = { variant: 'variant', params: 'params', macs: 'MACs', seeds: 'seeds', top1: 'top-1, %', difference: `less ${baseline}, points`, clear: 'clear' };
+  const columns = {
+    variant: 'variant', params: 'params', macs: 'MACs', seeds: 'seeds', top1: 'top-1, %',
+    difference: `less ${typeof baseline === 'string' ? baseline : 'its baseline'}, points`, clear: 'clear', published: 'weights as published',
+  };
   return `${textTable(columns, table)}\n\nMeans over seeds ± half of the 95 % interval, by Student's t distribution. Differences are taken seed by seed;\n`
     + 'clear are those whose interval leaves out zero. The intervals hold what seeds change, not the choice of test pictures.';
+}
+
+/** How many of the published rows of the same trials have the same weights, to the byte. */
+function comparison(rows: readonly TrialResult[], published: readonly TrialResult[]): string {
+  const pairs = rows.flatMap(row => published.filter(({ trial }) => trial === row.trial).map(other => [row, other] as const));
+  if (pairs.length === 0) return '–';
+  const same = pairs.filter(([row, other]) => row.weights === other.weights).length;
+  const causes = (['threads', 'code', 'engine', 'cpu'] as const).filter(key => pairs.some(([row, other]) => row.weights !== other.weights && row[key] !== other[key]));
+  return `${same} of ${pairs.length}${causes.length > 0 ? ` (other ${causes.join(', ')})` : ''}`;
 }
 
 /** In per cent. */

@@ -10,7 +10,7 @@ import type { Experiment } from './experiment';
 
 /**
  * What do the networks cost, and what is said of them? Parameters and MACs, counted; the time of one prediction, measured on this
- * machine, in turns; top-1 where the experiment `models` has been run; and beside them what was reported.
+ * machine, in turns; top-1 where the experiment `variants` has been published; and beside them what was reported.
  *
  * `npm run experiment -- tradeoffs [--size=224] [--data=…]`. About a minute on 2 cores, which should have nothing else to do.
  *
@@ -18,7 +18,10 @@ import type { Experiment } from './experiment';
  * this machine alone, and an interval says how far they spread while nothing but chance disturbed them.
  */
 export const tradeoffs: Experiment = {
-  about: 'parameters, MACs, latency and accuracy of the networks beside what was reported, about 1 min',
+  question: 'what do the networks cost, and what is said of them?',
+  cost: '1 min',
+  promise: 'parameters, MACs and latency, and top-1 where variants is published, beside what was reported',
+  takes: ['size', 'only', 'data'],
   async run({ size = '224', only, data = 'petals' }) {
     const unknown = only?.find(model => !Object.hasOwn(COMPARED, model));
     if (unknown !== undefined) throw new UserError(`tradeoffs has no model '${unknown}': allowed are ${oneOf(Object.keys(COMPARED))}.`);
@@ -34,7 +37,7 @@ export const tradeoffs: Experiment = {
 
 function formatTradeoffs({ models }: Tradeoffs, data: string): string {
   const dataset = data.startsWith('folder:') ? basename(data) : data.split(':')[0];
-  const trained = new Map(byVariant(largestBudget(readResults(resultsFile('models', dataset))), '').map(({ variant, top1 }) => [variant, top1.mean]));
+  const trained = new Map(byVariant(largestBudget(readResults(resultsFile('variants', dataset))), '').map(({ variant, top1 }) => [variant, top1.mean]));
   const table = models.map(({ model, params, macs, milliseconds: { value, low, high } }) => {
     const { top1, params: paramsReported, macs: macsReported } = REPORTED.find(({ ours }) => ours === model) ?? {};
     return {

@@ -98,11 +98,13 @@ export function finish(run: Run, runs: string): void {
 }
 
 /**
- * From now on Ctrl-C, SIGTERM and the end of the terminal set a signal instead of ending the process. npm and tsx pass on what the
- * terminal has sent already, so that one Ctrl-C may arrive more than once.
+ * From now on Ctrl-C, SIGTERM, the end of the terminal and that of a process which started this one as its own set a signal instead of
+ * ending the process. npm and tsx pass on what the terminal has sent already, so that one Ctrl-C may arrive more than once.
  */
 export function interruption(): AbortSignal {
   const controller = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => controller.abort());
+  process.on('disconnect', () => controller.abort());
+  process.channel?.unref();
   return controller.signal;
 }

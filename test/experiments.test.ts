@@ -4,10 +4,8 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { UserError } from '../lib/errors';
 import { meanInterval, studentT } from '../lib/lab/statistics';
-import { runSweep, type SweepOptions, type TrialOutcome } from '../lib/lab/sweep';
 import { COMPARED, measureTradeoffs } from '../lib/lab/tradeoffs';
 import { addResult, byVariant, isClear, largestBudget, readResults, type TrialResult } from '../lib/lab/trialResults';
-import { tinyRecipe } from './training';
 
 const folder = mkdtempSync(join(tmpdir(), 'experiments-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -28,7 +26,7 @@ describe('intervals', () => {
 
 const row = (variant: string, seed: number, top1: number, budget = 'a'): TrialResult => ({
   variant, seed, top1, budget, trial: `${variant}-${seed}-${budget}`, data: 'petals', train: 8, test: 4, classes: 2, model: 'edgevit-xxs', height: 32, width: 32, epochs: 1,
-  batch: 4, params: 1, macs: 1, top5: 1, loss: 1, curve: [top1], imagesPerSecond: null, weights: '', engine: '', cpu: '',
+  batch: 4, params: 1, macs: 1, top5: 1, loss: 1, curve: [top1], imagesPerSecond: null, weights: '', engine: '', cpu: '', threads: 1, code: '',
 });
 
 describe('a file of results', () => {
@@ -57,39 +55,7 @@ describe('a file of results', () => {
     expect(less.top1.count).toBe(3);
     expect(less.difference).toMatchObject({ count: 2, mean: expect.closeTo(-0.105, 6) });
     expect(isClear(less.difference!)).toBe(true); // though the two means' own intervals overlap widely
-  });
-});
-
-describe('a sweep', () => {
-  const file = join(folder, 'sweep.json');
-  const sweep = { base: tinyRecipe(), variants: { full: {}, nearest: { ablation: 'localPropNearest' } }, seeds: 2 };
-  const told: TrialOutcome[] = [];
-  const options = (signal = new AbortController().signal): SweepOptions => ({ signal, fileOf: () => file, onStart() {}, onTrial: outcome => void told.push(outcome) });
-
-  test('broken off goes on where it was, to the same weights', async () => {
-    const controller = new AbortController();
-    const stopped = await runSweep(sweep, { ...options(controller.signal), onTrial: () => controller.abort() });
-    expect(stopped).toBeUndefined();
-    const [first] = readResults(file);
-    expect(readResults(file)).toHaveLength(1);
-
-    const rows = (await runSweep(sweep, options()))!;
-    expect(rows.map(({ variant, seed }) => [variant, seed])).toEqual([['full', 0], ['nearest', 0], ['full', 1], ['nearest', 1]]);
-    expect(told.map(outcome => 'known' in outcome && outcome.known)).toEqual([true, false, false, false]);
-    expect(readResults(file)).toEqual(rows);
-    expect(new Set(rows.map(({ budget }) => budget)).size).toBe(1);
-    expect(new Set(rows.map(({ weights }) => weights)).size).toBe(4);
-
-    const again = join(folder, 'again.json');
-    const [repeated] = (await runSweep({ ...sweep, seeds: 1, variants: { full: {} } }, { ...options(), fileOf: () => again }))!;
-    expect({ ...repeated, imagesPerSecond: 0 }).toEqual({ ...first, imagesPerSecond: 0 });
-  });
-
-  test('goes on past a network that diverges', async () => {
-    told.length = 0;
-    const rows = await runSweep({ base: tinyRecipe(), variants: { bad: { maxLoss: 1e-6 }, full: {} }, seeds: 1 }, options());
-    expect(rows!.map(({ variant }) => variant)).toEqual(['full']);
-    expect(told[0]).toMatchObject({ variant: 'bad', error: expect.stringContaining('diverged') });
+    expect(byVariant(rows.slice(0, 4), variant => variant)[1].difference).toBeNull();
   });
 });
 

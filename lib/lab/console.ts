@@ -103,7 +103,8 @@ function speedometer(): Speedometer {
   };
 }
 
-function bar(share: number): string {
+/** `[=====     ]`. */
+export function bar(share: number): string {
   const filled = Math.round(BAR * share);
   return `[${'='.repeat(filled)}${' '.repeat(BAR - filled)}]`;
 }

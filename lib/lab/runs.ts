@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import type { DataOptions } from '../data/open';
@@ -163,7 +163,8 @@ export class Run {
 export function createRun(runs: string, name: { given: string } | { suggested: string }, record: Omit<RunRecord, 'name'>): Run {
   mkdirSync(runs, { recursive: true });
   removeUnfinished(runs);
-  const temporary = mkdtempSync(join(runs, `${UNFINISHED}${hostname()}-${process.pid}-`));
+  const temporary = join(runs, `${UNFINISHED}${hostname()}-${process.pid}-${created++}`);
+  mkdirSync(temporary);
   try {
     const chosen = 'given' in name ? takeName(runs, name.given, temporary, record) : suggestName(runs, name.suggested, temporary, record);
     return new Run(join(runs, chosen), { name: chosen, ...record });
@@ -171,6 +172,9 @@ export function createRun(runs: string, name: { given: string } | { suggested: s
     rmSync(temporary, { recursive: true, force: true });
   }
 }
+
+/** Of this process. */
+let created = 0;
 
 /** A run's folder before it bears the run's name. */
 const UNFINISHED = '.new-';

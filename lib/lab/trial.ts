@@ -4,16 +4,17 @@ import { relative } from 'node:path';
 import type { Dataset } from '../data/dataset';
 import { openDataset } from '../data/open';
 import { Failure, UserError } from '../errors';
+import { noRoom } from '../files';
 import { countConfig, totalCount } from '../measure/count';
 import type { Model } from '../module';
-import { loadWeights, NotFiniteError } from '../train/checkpoint';
+import { holdsTraining, loadWeights, NotFiniteError } from '../train/checkpoint';
 import { buildModel, type Recipe } from '../train/recipes';
 import { createTrainer, DivergenceError, type TrainEvent, type Trainer } from '../train/train';
 import type { Reporter } from './console';
 import { environment } from './environment';
 import { writeReport } from './report';
 import { thousands } from './results';
-import { createRun, RUNS, thisProcess, type KeptDataOptions, type MetricRow, type Run } from './runs';
+import { createRun, RUNS, thisProcess, type KeptDataOptions, type MetricRow, type Run, type RunRecord } from './runs';
 
 export interface TrialOptions {
   reporter: Reporter;
@@ -34,13 +35,15 @@ export interface NewTrial extends TrialOptions {
   name?: string;
   /** A file of weights to begin with. */
   init?: string;
+  /** Digest of a trial, whose name is made of it. */
+  trial?: string;
 }
 
 /**
  * Trains by a recipe into a new run folder. The run's status tells whether it was done or interrupted. Throws UserError for what
  * cannot begin, Failure for what ran off.
  */
-export async function startTrial({ recipe, recipeName, about, runs = RUNS, name, init, data = {}, ...options }: NewTrial): Promise<Run> {
+export async function startTrial({ recipe, recipeName, about, runs = RUNS, name, init, trial, data = {}, ...options }: NewTrial): Promise<Run> {
   const { reporter } = options;
   const dataset = await openDataset(recipe.data, data);
   const model = buildModel(recipe, dataset.classes.length);
@@ -49,6 +52,7 @@ export async function startTrial({ recipe, recipeName, about, runs = RUNS, name,
   const [height, width] = model.inputSize;
   const run = createRun(runs, name === undefined ? { suggested: `${model.name}-${dataset.name}-${height}-s${recipe.seed}`.replace(/[^\w.-]+/g, '-') } : { given: name }, {
     status: 'running',
+    trial: trial ?? null,
     recipeName,
     recipe,
     model: { name: model.name, config: model.config, outputs: model.numClasses, params, macs },
@@ -82,8 +86,10 @@ export async function resumeTrial(run: Run, options: TrialOptions): Promise<Run>
   if (run.status === 'running') throw new UserError(`The run '${record.name}' is still running, as process ${record.owner.pid} of ${record.owner.host}.`);
   const dataset = await openDataset(record.recipe.data, { ...record.dataOptions, ...options.data });
   checkData(run, dataset);
+  if (record.trial !== null) checkSetup(record);
   const model = buildModel(record.recipe, dataset.classes.length);
-  const resume = existsSync(run.lastCheckpoint) ? run.lastCheckpoint : undefined;
+  // A trial that was killed at its very end may have its last weights alone: it begins again.
+  const resume = existsSync(run.lastCheckpoint) && (record.trial === null || holdsTraining(run.lastCheckpoint)) ? run.lastCheckpoint : undefined;
   const init = resume === undefined && record.init !== null ? initOf(record.init, model) : undefined;
   const trainer = createTrainer({ model, dataset, recipe: record.recipe, init, resume });
   const { step, epoch } = trainer.progress;
@@ -103,6 +109,13 @@ function checkData(run: Run, dataset: Dataset): void {
   throw new UserError(`The run '${name}' cannot go on: its data was ${before.description} (fingerprint ${before.fingerprint.slice(0, 12)}), but '${recipe.data}' now is ${dataset.description} (${dataset.fingerprint.slice(0, 12)}).`);
 }
 
+/** A trial's name stands for one outcome, so that it goes on with what it began with. */
+function checkSetup({ name, environment: before }: RunRecord): void {
+  const here = environment();
+  if (here.code !== before.code) throw new UserError(`The trial '${name}' cannot go on: the code that it began with has changed.`);
+  if (here.threads !== before.threads) throw new UserError(`The trial '${name}' cannot go on: it began with ${before.threads} threads, and this process has ${here.threads} (TF_NUM_INTRAOP_THREADS).`);
+}
+
 function initOf({ path, sha256 }: { path: string; sha256: string }, model: Model): ReturnType<typeof loadWeights> {
   const weights = loadWeights(path, model);
   if (createHash('sha256').update(readFileSync(path)).digest('hex') !== sha256) throw new UserError(`The weights '${path}' are not those that the run began with.`);
@@ -112,7 +125,7 @@ function initOf({ path, sha256 }: { path: string; sha256: string }, model: Model
 /** Trains, and keeps the folder true to what happens. */
 async function drive(run: Run, trainer: Trainer, { reporter, interruption }: TrialOptions): Promise<Run> {
   const signal = interruption?.();
-  const { batch, epochs } = run.record.recipe;
+  const { trial, recipe: { batch, epochs } } = run.record;
   const totals = { batch, epochs, stepsPerEpoch: trainer.stepsPerEpoch, totalSteps: trainer.totalSteps };
   let savedAt = existsSync(run.lastCheckpoint) ? trainer.progress.step : undefined;
   const save = (): void => {
@@ -126,7 +139,7 @@ async function drive(run: Run, trainer: Trainer, { reporter, interruption }: Tri
       if (event.kind === 'step') reporter.step(event, totals);
       else {
         // The last checkpoint comes after all else that belongs to it: a run killed in between writes the rest again.
-        if (event.best) trainer.saveWeights(run.bestCheckpoint);
+        if (event.best && trial === null) trainer.saveWeights(run.bestCheckpoint);
         save();
         reporter.epoch(event, totals);
       }
@@ -142,6 +155,10 @@ async function drive(run: Run, trainer: Trainer, { reporter, interruption }: Tri
     run.saveEvaluation(evaluation);
     run.update({ ended: new Date().toISOString(), result: { top1, top5, loss, best: trainer.progress.best!, imagesPerSecond: median(rates), weights: trainer.digest() } });
     await writeReport(run);
+    if (trial !== null) {
+      trainer.saveWeights(run.lastCheckpoint); // a hundred trials fit on a disk, a hundred optimizers don't
+      run.recordFiles();
+    }
     run.update({ status: 'done' });
     return run;
   } catch (error) {
@@ -162,9 +179,8 @@ function explain(error: unknown, run: Run, trainer: Trainer, savedAt: number | u
   const checkpoint = savedAt === undefined ? 'There is no checkpoint yet.' : `The last good checkpoint is ${relative(process.cwd(), run.lastCheckpoint)}, after step ${savedAt}.`;
   if (error instanceof DivergenceError) return new Failure(`${error.message} ${checkpoint}`);
   if (error instanceof NotFiniteError) return new Failure(`Training diverged by step ${trainer.progress.step}: ${error.message}. ${checkpoint}`);
-  const { code } = error as NodeJS.ErrnoException;
-  if (code === 'ENOSPC' || code === 'EDQUOT') return new Failure(`The disk that holds ${run.folder} is full. ${checkpoint}`);
-  return error;
+  const full = noRoom(error);
+  return full === undefined ? error : new Failure(`${run.folder} takes nothing more: ${full}. ${checkpoint}`);
 }
 
 function toRow(event: TrainEvent): MetricRow {

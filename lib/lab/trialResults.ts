@@ -1,11 +1,12 @@
-import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import type { Dataset } from '../data/dataset';
 import { UserError } from '../errors';
 import { writeFileAtomic } from '../files';
-import type { Recipe } from '../train/recipes';
-import { ROOT } from './environment';
+import { ROOT } from './code';
+import { configurationDigest } from './identity';
+import type { Run } from './runs';
 import { meanInterval, type MeanInterval } from './statistics';
 
 /** Where the results of experiments are kept, in git: small files that notebooks and reports read. */
@@ -19,7 +20,7 @@ const schema = z.strictObject({
   /** What the experiment calls it: `full`, `noLocalAgg`, … */
   variant: z.string(),
   seed: count,
-  /** Digest of all that decides the outcome, the pictures included: equal digests are the same trial. */
+  /** Digest of what was asked, the pictures included: equal ones are the same trial, by the same code or another. */
   trial: z.string(),
   /** Digest of all that variants share: those of one budget can be compared. */
   budget: z.string(),
@@ -49,12 +50,17 @@ const schema = z.strictObject({
   weights: z.string(),
   engine: z.string(),
   cpu: z.string(),
+  /** Of TensorFlow inside an op. */
+  threads: count,
+  /** Digest of the code that trained it, its beginning. */
+  code: z.string(),
 });
 
 export type TrialResult = z.infer<typeof schema>;
 
-export function resultsFile(experiment: string, data: string): string {
-  return join(RESULTS, `${experiment}-${data.replace(/[^\w.-]+/g, '-')}.json`);
+/** The file of an experiment's rows on a dataset: of those that are published, unless another folder is given. */
+export function resultsFile(experiment: string, data: string, folder = RESULTS): string {
+  return join(folder, `${experiment}-${data.replace(/[^\w.-]+/g, '-')}.json`);
 }
 
 /** All rows of a file, none where there is no file. Throws UserError for a file of another kind. */
@@ -77,13 +83,22 @@ export function addResult(path: string, row: TrialResult): void {
   writeFileAtomic(path, `[\n${rows.map(entry => JSON.stringify(entry)).join(',\n')}\n]\n`);
 }
 
-/** The digests that a result is known by. `data` of a recipe may name a folder of this machine, so the pictures' fingerprint stands for it. */
-export function trialDigests(recipe: Recipe, fingerprint: string): Pick<TrialResult, 'trial' | 'budget'> {
-  const digest = (value: object): string => createHash('sha256').update(JSON.stringify(value)).digest('hex').slice(0, 16);
-  const own = { ...recipe, data: fingerprint };
-  const varied = { model: null, ablation: null, modelSettings: null, outputs: null, seed: null };
-  return { trial: digest(own), budget: digest({ ...own, ...varied }) };
+/** A done run as a row of an experiment. */
+export function trialRow(run: Run, pictures: Pick<Dataset, 'name' | 'fingerprint' | 'classes'>, { variant, budget }: Pick<TrialResult, 'variant' | 'budget'>): TrialResult {
+  const { recipe, model, dataset, environment: { engine, cpu, threads, code } } = run.record;
+  const { top1, top5, loss, imagesPerSecond, weights } = run.record.result!;
+  const { size, seed, epochs, batch } = recipe;
+  const [height, width] = typeof size === 'number' ? [size, size] : size;
+  return {
+    variant, seed, trial: configurationDigest(recipe, pictures), budget, data: dataset.name, train: dataset.train, test: dataset.test, classes: dataset.classes.length,
+    model: model.name, height, width, epochs, batch, params: model.params, macs: model.macs,
+    top1, top5, loss, curve: run.epochs().map(({ evalTop1 }) => round(evalTop1, 4)),
+    imagesPerSecond: imagesPerSecond === null ? null : round(imagesPerSecond, 1),
+    weights: weights.slice(0, 16), engine, cpu: cpu.trim(), threads, code: code.slice(0, 16),
+  };
 }
+
+const round = (value: number, digits: number): number => Number(value.toFixed(digits));
 
 /** The rows of the budget that has most of them: a quick look with other settings, kept in the same file, is left out. */
 export function largestBudget(rows: readonly TrialResult[]): TrialResult[] {
@@ -100,15 +115,17 @@ export interface VariantResult extends Pick<TrialResult, 'variant' | 'params' | 
   difference: MeanInterval | null;
 }
 
-/** Rows of one budget by variant, in the order of their first appearance, each beside `baseline`. */
-export function byVariant(rows: readonly TrialResult[], baseline: string): VariantResult[] {
-  const reference = new Map(rows.filter(({ variant }) => variant === baseline).map(({ seed, top1 }) => [seed, top1]));
-  return [...groupBy(rows, 'variant')].map(([variant, group]) => {
+/** Rows of one budget by variant, in the order of their first appearance, each beside `baseline`, or beside its own one. */
+export function byVariant(rows: readonly TrialResult[], baseline: string | ((variant: string) => string)): VariantResult[] {
+  const groups = groupBy(rows, 'variant');
+  return [...groups].map(([variant, group]) => {
+    const other = typeof baseline === 'string' ? baseline : baseline(variant);
+    const reference = new Map(groups.get(other)?.map(({ seed, top1 }) => [seed, top1]));
     const runs = group.sort((a, b) => a.seed - b.seed);
     const differences = runs.filter(({ seed }) => reference.has(seed)).map(({ seed, top1 }) => top1 - reference.get(seed)!);
     return {
       variant, runs, params: runs[0].params, macs: runs[0].macs, top1: meanInterval(runs.map(({ top1 }) => top1)),
-      difference: variant === baseline || differences.length === 0 ? null : meanInterval(differences),
+      difference: variant === other || differences.length === 0 ? null : meanInterval(differences),
     };
   });
 }

@@ -83,6 +83,11 @@ export function loadTraining(path: string, model: Model, { slots: slotNames, ema
   return { params, state: { buffers, slots, ema }, progress: JSON.parse(file.metadata.progress) as TrainProgress };
 }
 
+/** Whether a checkpoint holds what a run needs to go on, beside its weights. */
+export function holdsTraining(path: string): boolean {
+  return 'progress' in readTensors(path).metadata;
+}
+
 /** sha256 over all weights and running statistics, names included: equal digests are equal networks, to the bit. */
 export function weightsDigest(model: Model, params: Params, buffers: Buffers): string {
   const hash = createHash('sha256');

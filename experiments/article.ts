@@ -1,0 +1,24 @@
+import { formatSummary, summarise } from '../lib/measure/summary';
+import { createModel } from '../lib/models';
+import { RECIPES } from '../lib/train/recipes';
+import { sweepExperiment } from './sweepExperiment';
+
+/**
+ * Does the teaching article's model learn as the article has it? Its summary, layer by layer, and its recipe: Paddle's swapped split of Flowers-102,
+ * which trains on 6,149 pictures, one at a time, for 2 epochs.
+ *
+ * `npm run experiment -- article`. One seed: about 40 min on 2 cores, and a download of 345 MB the first time.
+ *
+ * Promises the article's table, and top-1 on the 1,020 pictures that it tests with.
+ */
+export const article = sweepExperiment({
+  name: 'article',
+  question: "does the teaching article's model learn as the article has it?",
+  cost: 'about 40 min, and a download of 345 MB',
+  promise: "the article's summary, and top-1 of its recipe",
+  base: RECIPES.article.options,
+  baseline: 'article',
+  variants: { article: {} },
+  seeds: 1,
+  preface: () => formatSummary(summarise(createModel('article', { numClasses: RECIPES.article.options.outputs, size: RECIPES.article.options.size }), 1)),
+});
