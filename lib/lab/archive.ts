@@ -38,9 +38,7 @@ export function packArchive(entries: Entries): Promise<Buffer> {
  * encryption, or more than the bounds once inflated.
  */
 export async function readArchive(file: string, bounds = BOUNDS): Promise<Entries> {
-  const refuse = (why: string): never => {
-    throw new UserError(`'${file}' is refused: ${why}.`);
-  };
+  const refuse = refuser(file);
   const entries = new Map<string, Buffer>();
   const known = new Set<string>();
   try {
@@ -66,8 +64,19 @@ export async function readArchive(file: string, bounds = BOUNDS): Promise<Entrie
     if (error instanceof UserError) throw error;
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT') throw new UserError(`There is no file '${file}'.`);
-    return refuse(`it is no archive that can be read (${message.replace(/\.$/, '')})`);
+    return refuse(`it is no archive that can be read (${message.split(/\.(?: |$)/)[0]})`);
   }
+}
+
+/** Characters by which text could write elsewhere on a terminal than where it is printed. */
+export const UNPRINTABLE = /[\p{Cc}\p{Cf}]/gu;
+
+/** Throws the UserError that refuses a file. What is quoted from the file is cut, and can't act on a terminal. */
+export function refuser(file: string): (why: string) => never {
+  return why => {
+    const said = why.replace(UNPRINTABLE, '\ufffd');
+    throw new UserError(`'${file}' is refused: ${said.length > 300 ? `${said.slice(0, 300)}…` : said}.`);
+  };
 }
 
 /** An entry's bytes. The stream ends with an error as soon as there are more or fewer than declared. */

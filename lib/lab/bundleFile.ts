@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import { UserError } from '../errors';
+import type { UserError } from '../errors';
 import { parseOptions } from '../options';
-import { readArchive, type Bounds, type Entries } from './archive';
+import { readArchive, refuser, UNPRINTABLE, type Bounds, type Entries } from './archive';
 import { digestSources } from './code';
 
 /*
@@ -34,8 +34,8 @@ export const PROJECT_FILES = ['package.json', 'package-lock.json', 'tsconfig.jso
 
 export const FORMAT = { format: 'edgevit-lab run', version: 1 } as const;
 
-/** Text that may be printed: without the control characters by which it could write elsewhere on a terminal. */
-const text = z.string().max(10_000).regex(/^\P{Cc}*$/u, 'control characters are not allowed');
+/** Text that may be printed. */
+const text = z.string().max(10_000).refine(value => isPrintable(value), 'control characters are not allowed');
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'a sha256 is expected');
 const whole = z.number().int().nonnegative();
 
@@ -50,7 +50,7 @@ const runSchema = z.object({
   name: z.string().regex(/^(?!\.+$)[\w.-]{1,200}$/, 'letters, digits, \'.\', \'_\' and \'-\' are expected'),
   status: z.literal('done'),
   recipeName: text,
-  recipe: z.record(z.string(), z.unknown()),
+  recipe: z.record(z.string(), z.unknown()).refine(value => isPrintable(value), 'control characters and values within values within values are not allowed'),
   model: z.object({ outputs: whole }),
   dataOptions: z.strictObject({ side: z.number().int().positive().optional(), strict: z.boolean().optional() }),
   dataset: z.object({ name: text, description: text, fingerprint: sha256 }),
@@ -99,9 +99,7 @@ const metricsSchema = z.array(z.discriminatedUnion('kind', [stepRow, epochRow]))
  */
 export async function readBundle(file: string, bounds?: Bounds): Promise<Bundle> {
   const entries = await readArchive(file, bounds);
-  const refuse = (why: string): never => {
-    throw new UserError(`'${file}' is refused: ${why}.`);
-  };
+  const refuse = refuser(file);
   const bytesOf = (name: string): Buffer => entries.get(name) ?? refuse(`it lacks ${name}`);
   const parse = <T extends z.ZodType>(schema: T, name: string, value = json(bytesOf(name)) ?? refuse(`${name} is not JSON`)): z.output<T> => {
     try {
@@ -143,6 +141,13 @@ function checkManifest(entries: Entries, manifest: z.output<typeof manifestSchem
   }
   const foreign = [...entries.keys()].find(name => name !== ENTRY.manifest && !files.has(name));
   if (foreign !== undefined) refuse(`its manifest does not list ${JSON.stringify(foreign)}`);
+}
+
+/** Of a recipe no more is known before the engine is loaded: its values lie two deep. */
+function isPrintable(value: unknown, depth = 4): boolean {
+  if (typeof value === 'string') return value.search(UNPRINTABLE) < 0;
+  if (typeof value !== 'object' || value === null) return true;
+  return depth > 0 && Object.entries(value).every(([key, inside]) => isPrintable(key) && isPrintable(inside, depth - 1));
 }
 
 function digest(bytes: Uint8Array): string {

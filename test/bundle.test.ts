@@ -1,0 +1,250 @@
+import { createHash } from 'node:crypto';
+import { appendFileSync, cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { hostname, tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import JSZip from 'jszip';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { UserError } from '../lib/errors';
+import { packArchive, readArchive } from '../lib/lab/archive';
+import { lastWeights, makeBundle } from '../lib/lab/bundle';
+import { ENTRY, manifestOf, readBundle, SOURCE } from '../lib/lab/bundleFile';
+import { codeFiles, ROOT } from '../lib/lab/code';
+import { consoleReporter } from '../lib/lab/console';
+import { openRun, type Run, type RunRecord } from '../lib/lab/runs';
+import { startTrial, type NewTrial } from '../lib/lab/trial';
+import { random } from '../lib/random';
+import { loadWeights, weightsDigest } from '../lib/train/checkpoint';
+import { buildModel } from '../lib/train/recipes';
+import { folderOfPictures } from './pictures';
+import { sha256, tinyRecipe } from './training';
+
+const runs = mkdtempSync(join(tmpdir(), 'bundles-'));
+afterAll(() => rmSync(runs, { recursive: true }));
+
+const reporter = consoleReporter({ write: () => true });
+const trial = (options: Partial<NewTrial>): Promise<Run> =>
+  startTrial({ recipe: tinyRecipe({ ema: 0 }), recipeName: 'petals', about: 'a test', runs, reporter, ...options });
+
+let run: Run;
+let bytes: Buffer;
+let entries: Map<string, Buffer>;
+const file = join(runs, 'plain.zip');
+
+beforeAll(async () => {
+  run = await trial({ name: 'plain' });
+  bytes = await makeBundle(run);
+  writeFileSync(file, bytes);
+  entries = new Map(await readArchive(file));
+});
+
+const json = <T>(name: string): T => JSON.parse(entries.get(name)!.toString()) as T;
+
+describe('a bundle', () => {
+  test('holds what is needed to run it again, and the sum of every entry', () => {
+    const { files } = json<{ files: Record<string, { bytes: number; sha256: string }> }>(ENTRY.manifest);
+    expect(Object.keys(files).sort()).toEqual([...entries.keys()].filter(name => name !== ENTRY.manifest).sort());
+    for (const [name, { bytes, sha256 }] of Object.entries(files)) {
+      expect(entries.get(name)).toHaveLength(bytes);
+      expect(createHash('sha256').update(entries.get(name)!).digest('hex')).toBe(sha256);
+    }
+    expect(codeFiles().filter(path => !entries.has(SOURCE + path))).toEqual([]);
+    for (const name of [ENTRY.metrics, ENTRY.evaluation, ENTRY.predictions]) expect(entries.get(name)).toEqual(readFileSync(join(run.folder, name)));
+    expect(json<RunRecord>(ENTRY.run)).toMatchObject({ recipe: run.record.recipe, environment: run.record.environment, result: run.record.result, init: null });
+  });
+
+  test('has the same bytes whenever and wherever it is made', async () => {
+    const elsewhere = mkdtempSync(join(tmpdir(), 'elsewhere-'));
+    cpSync(run.folder, join(elsewhere, 'plain'), { recursive: true });
+    expect(await makeBundle(openRun(elsewhere, 'plain'))).toEqual(bytes);
+    rmSync(elsewhere, { recursive: true });
+  });
+
+  test('is a run folder when it is unpacked, with weights that are those of the run', async () => {
+    for (const [name, content] of entries) {
+      const path = join(runs, 'unpacked', name);
+      mkdirSync(dirname(path), { recursive: true });
+      writeFileSync(path, content);
+    }
+    const unpacked = openRun(runs, 'unpacked');
+    expect(unpacked.alteredFiles()).toEqual([]);
+    expect(unpacked.predictions()).toEqual(run.predictions());
+    const model = buildModel(run.record.recipe, 3);
+    const { params, buffers } = loadWeights(join(unpacked.folder, ENTRY.weights), model);
+    expect(weightsDigest(model, params, buffers)).toBe(run.record.result!.weights);
+    rmSync(unpacked.folder, { recursive: true });
+  });
+
+  test('says nothing of the machine, and brings the weights that its run began with', async () => {
+    const folder = await folderOfPictures(join(runs, 'meadow'));
+    const begun = await trial({ name: 'begun', recipe: tinyRecipe({ data: `folder:${folder}`, epochs: 1 }), init: run.bestCheckpoint, data: { cacheDir: join(runs, 'cache') } });
+    const path = join(runs, 'begun.zip');
+    writeFileSync(path, await makeBundle(begun));
+    const packed = await readArchive(path);
+    for (const [name, content] of packed) {
+      for (const secret of [runs, ROOT, `"${hostname()}"`]) expect(content.includes(secret), `${secret} in ${name}`).toBe(false);
+    }
+    const bundle = await readBundle(path);
+    expect(bundle.run).toMatchObject({ recipe: { data: 'folder:meadow' }, dataOptions: {}, dataset: { fingerprint: begun.record.dataset.fingerprint } });
+    expect(bundle.run.dataset.description).toMatch(/meadow$/);
+    expect(bundle.init).toEqual(readFileSync(run.bestCheckpoint));
+    expect([...packed.keys()].filter(name => /\.(png|jpe?g|webp)$/.test(name))).toEqual([]);
+
+    const init = { ...begun.record.init!, sha256: '0'.repeat(64) };
+    await expect(makeBundle(withRecord(begun, { init }))).rejects.toThrow(UserError);
+    await expect(makeBundle(withRecord(begun, { init: { ...init, path: join(runs, 'gone') } }))).rejects.toThrow(UserError);
+  });
+
+  test('has the moving average of the weights, where it is what was judged', async () => {
+    const averaged = await trial({ name: 'averaged', recipe: tinyRecipe({ epochs: 1 }) });
+    const best = join(runs, 'of-one-epoch.safetensors'); // the only epoch is the best one
+    writeFileSync(best, lastWeights(averaged));
+    expect(sha256(best)).toBe(sha256(averaged.bestCheckpoint));
+  });
+
+  test('is not made of a run that is not done, was altered, or was made by other code', async () => {
+    const environment = run.record.environment;
+    const records: Partial<RunRecord>[] = [
+      { status: 'failed' }, { status: 'interrupted' }, { environment: { ...environment, code: '0'.repeat(64) } }, { environment: { ...environment, lockfile: '0'.repeat(64) } },
+    ];
+    for (const changes of records) await expect(makeBundle(withRecord(run, changes))).rejects.toThrow(UserError);
+    cpSync(run.folder, join(runs, 'altered'), { recursive: true });
+    const altered = openRun(runs, 'altered');
+    appendFileSync(altered.lastCheckpoint, ' ');
+    await expect(makeBundle(altered)).rejects.toThrow(UserError);
+    rmSync(join(altered.folder, ENTRY.predictions));
+    cpSync(run.lastCheckpoint, altered.lastCheckpoint);
+    await expect(makeBundle(altered)).rejects.toThrow(ENTRY.predictions);
+  });
+});
+
+function withRecord(original: Run, changes: Partial<RunRecord>): Run {
+  const copy = openRun(runs, original.record.name);
+  copy.record = { ...original.record, ...changes };
+  return copy;
+}
+
+/** The good bundle with entries changed, added or (undefined) left out, under a manifest that fits. */
+function repack(changes: Record<string, Buffer | string | undefined>): Promise<Buffer> {
+  const changed = new Map(entries);
+  changed.delete(ENTRY.manifest);
+  for (const [name, content] of Object.entries(changes)) {
+    if (content === undefined) changed.delete(name);
+    else changed.set(name, Buffer.from(content));
+  }
+  return packArchive(new Map([[ENTRY.manifest, manifestOf(changed)], ...changed]));
+}
+
+const editRun = (edit: (record: Record<string, any>) => void): Promise<Buffer> => {
+  const record = json<Record<string, unknown>>(ENTRY.run);
+  edit(record);
+  return repack({ [ENTRY.run]: JSON.stringify(record) });
+};
+
+/** Overwrites every occurrence, in headers and contents alike, with text of the same length. */
+function overwrite(archive: Buffer, from: string, to: string): Buffer {
+  return Buffer.from(archive.toString('latin1').replaceAll(from, to), 'latin1');
+}
+
+/** Sets the size that the last entry is declared to have, in the directory at the archive's end. */
+function declareSize(archive: Buffer, size: number): Buffer {
+  const changed = Buffer.from(archive);
+  changed.writeUInt32LE(size, archive.lastIndexOf(Buffer.from('PK\x01\x02', 'latin1')) + 24);
+  return changed;
+}
+
+async function zipOf(name: string, content: Buffer, options: JSZip.JSZipFileOptions = {}): Promise<Buffer> {
+  const zip = await JSZip.loadAsync(bytes);
+  zip.file(name, content, { createFolders: false, ...options });
+  return zip.generateAsync({ type: 'nodebuffer', platform: 'UNIX', compression: 'DEFLATE' });
+}
+
+const MEGABYTE = Buffer.alloc(1e6);
+
+/** Room for the good bundle, and half of a megabyte more. */
+const bounds = () => ({ entries: 200, bytes: [...entries.values()].reduce((sum, { length }) => sum + length, 500_000) });
+
+describe('an archive from anywhere', () => {
+  test.each<[string, () => Promise<Buffer> | Buffer]>([
+    ['is no zip', () => Buffer.from('no zip')],
+    ['is empty', () => Buffer.alloc(0)],
+    ['is cut short', () => bytes.subarray(0, bytes.length / 2)],
+    ['has lost its first half', () => bytes.subarray(bytes.length / 2)],
+    ['has something after its end', () => Buffer.concat([bytes, Buffer.from('more')])],
+    ['climbs out of its folder', () => repack({ '../escaped.txt': 'x' })],
+    ['climbs out from inside', () => repack({ 'source/../../escaped.txt': 'x' })],
+    ['climbs out by backslashes', () => repack({ '..\\escaped.txt': 'x' })],
+    ['has an absolute name', () => repack({ '/tmp/escaped.txt': 'x' })],
+    ['has a drive\'s name', () => repack({ 'C:/escaped.txt': 'x' })],
+    ['has a name that writes to the terminal', () => repack({ 'a\x1b[2Jb': 'x' })],
+    ['has an absolute name that writes to the terminal', () => repack({ '/a\x1b[2Jb': 'x' })],
+    ['has a link', () => zipOf('link', Buffer.from('/etc/passwd'), { unixPermissions: 0o120777 })],
+    ['has a device', () => zipOf('device', Buffer.alloc(0), { unixPermissions: 0o020666 })],
+    ['has a folder', () => zipOf('folder/', Buffer.alloc(0), { dir: true })],
+    ['has a name twice', async () => overwrite(await repack({ 'zwei.txt': 'x', 'zwie.txt': 'y' }), 'zwie.txt', 'zwei.txt')],
+    ['has a name twice where case does not matter', () => repack({ 'RUN.json': '{}' })],
+    ['has an entry that the manifest lacks', () => zipOf('more.txt', Buffer.from('x'))],
+    ['lacks an entry of the manifest', async () => packArchive(new Map([...entries].filter(([name]) => name !== ENTRY.readme)))],
+    ['has an entry that the manifest does not mean', () => packArchive(new Map([...entries, [ENTRY.readme, Buffer.from('x')]]))],
+    ['has no manifest', () => packArchive(new Map([...entries].filter(([name]) => name !== ENTRY.manifest)))],
+    ['has a manifest of another format', () => packArchive(new Map([...entries, [ENTRY.manifest, Buffer.from('{"format":"x","version":1,"files":{}}')]]))],
+    ['has more than is allowed', () => repack({ 'bomb': MEGABYTE })],
+    ['has more than it declares', async () => declareSize(await repack({ 'bomb': MEGABYTE }), 10)],
+    ['has less than it declares', async () => declareSize(await repack({ 'bomb': Buffer.from('x') }), 10)],
+    ['declares more than there is memory', async () => declareSize(await repack({ 'bomb': MEGABYTE }), 0xfffffffe)],
+    ['has more entries than is allowed', () => repack(Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`${i}`, ''])))],
+    ['has no run', () => repack({ [ENTRY.run]: undefined })],
+    ['has a run that is no JSON', () => repack({ [ENTRY.run]: '{' })],
+    ['has a run of nothing', () => repack({ [ENTRY.run]: 'null' })],
+    ['has a run that is not done', () => editRun(record => (record.status = 'running'))],
+    ['has a run with a path for a name', () => editRun(record => (record.name = '../x'))],
+    ['has a run with paths of its own', () => editRun(record => (record.dataOptions = { cacheDir: '/tmp' }))],
+    ['has a run with a terminal\'s commands', () => editRun(record => (record.environment.cpu = '\x1b[2J'))],
+    ['has a run with keys that write to the terminal', () => editRun(record => (record.dataOptions = { '\x1b[2J': 1 }))],
+    ['has a recipe that writes to the terminal', () => editRun(record => (record.recipe.model = '\x1b[2J'))],
+    ['has a recipe without a bottom', () => editRun(record => (record.recipe.augment = JSON.parse('['.repeat(5000) + ']'.repeat(5000))))],
+    ['has a run with a long tale', () => editRun(record => (record.environment = 'x'.repeat(1e5)))],
+    ['has a run without threads', () => editRun(record => delete record.environment.threads)],
+    ['has metrics that are no JSON', () => repack({ [ENTRY.metrics]: '{}\nx\n' })],
+    ['has metrics of another shape', () => repack({ [ENTRY.metrics]: '{"kind":"step","step":"1"}\n' })],
+    ['has predictions of another shape', () => repack({ [ENTRY.predictions]: '{"labels":[1.5],"top":[],"probabilities":[]}' })],
+    ['has an evaluation of another shape', () => repack({ [ENTRY.evaluation]: '[]' })],
+    ['lacks weights', () => repack({ [ENTRY.weights]: undefined })],
+    ['has sources that its run was not made by', () => repack({ [`${SOURCE}lib/errors.ts`]: 'x' })],
+    ['has more sources than its run', () => repack({ [`${SOURCE}lib/evil.ts`]: 'x' })],
+    ['lacks the weights that its run began with', () => editRun(record => (record.init = { path: 'init.safetensors', sha256: '0'.repeat(64) }))],
+  ])('is refused where it %s', async (_what, make) => {
+    const folder = mkdtempSync(join(runs, 'hostile-'));
+    const path = join(folder, 'deep', 'evil.zip');
+    mkdirSync(dirname(path));
+    writeFileSync(path, await make());
+    const before = readdirSync(runs, { recursive: true });
+    const error = await readBundle(path, bounds()).catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(UserError);
+    expect((error as UserError).message).toMatch(/^\P{Cc}{1,500}\.$/u);
+    expect(readdirSync(runs, { recursive: true })).toEqual(before);
+  });
+
+  test('is within the bounds that refuse the others, when it is good', async () => {
+    expect((await readBundle(file, bounds())).run.name).toBe('plain');
+    await expect(readBundle(join(runs, 'nowhere.zip'))).rejects.toThrow(UserError);
+  });
+
+  test('says after damage what it said before, or is refused', async () => {
+    const good = await readBundle(file);
+    const rng = random(0);
+    const path = join(runs, 'damaged.zip');
+    let refused = 0;
+    for (let i = 0; i < 100; i++) {
+      const damaged = Buffer.from(bytes);
+      damaged[Math.floor(rng.uniform() * damaged.length)] ^= 1 + Math.floor(rng.uniform() * 255);
+      writeFileSync(path, damaged);
+      try {
+        expect(await readBundle(path)).toEqual(good);
+      } catch (error) {
+        expect(error).toBeInstanceOf(UserError);
+        refused++;
+      }
+    }
+    expect(refused).toBeGreaterThan(50); // most bytes are contents
+  });
+});
