@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import type { UserError } from '../errors';
+import { UserError } from '../errors';
 import { parseOptions } from '../options';
 import { readArchive, refuser, UNPRINTABLE, type Bounds, type Entries } from './archive';
 import { digestSources } from './code';
@@ -105,7 +105,8 @@ export async function readBundle(file: string, bounds?: Bounds): Promise<Bundle>
     try {
       return parseOptions(schema, value, name);
     } catch (error) {
-      return refuse((error as UserError).message.replace(/\.$/, ''));
+      // What is so deep that it can't be printed is no UserError.
+      return refuse(error instanceof UserError ? error.message.replace(/\.$/, '') : `${name} can't be understood`);
     }
   };
 
