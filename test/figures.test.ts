@@ -35,3 +35,15 @@ test('one picture is normalised as for evaluation', () => {
   expect(networkInput(white, [2, 4], { mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.25] })).toBeAllclose(Array.from({ length: 24 }, (_, i) => (i % 3 === 2 ? 2 : 1)));
   expect(networkInput(white, 3).shape).toEqual([1, 3, 3, 3]);
 });
+
+test('a picture is a JPEG where that is much smaller, a heat map never', async () => {
+  const side = 96;
+  const photograph = { width: side, height: side, pixels: Uint8Array.from({ length: 3 * side * side }, (_, i) => 128 + 60 * Math.sin(i / 97) + 60 * Math.cos(i / (7 * side))) };
+  const { concat } = await panels('Pictures', [{ caption: 'smooth', picture: photograph }, heatPanel('heat', Array.from({ length: 49 }, (_, i) => i), 7, 7)]) as { concat: { layer: { data: { values: { url: string }[] } }[] }[] };
+  const [smooth, heat] = concat.map(view => view.layer[0].data.values[0].url);
+  expect(smooth).toMatch(/^data:image\/jpeg;base64,/);
+  expect(heat).toMatch(/^data:image\/png;base64,/);
+  const { data, info } = await sharp(Buffer.from(smooth.split(',')[1], 'base64')).raw().toBuffer({ resolveWithObject: true });
+  const scale = info.width / side;
+  expect(Math.abs(data[3 * (40 * scale * info.width + 40 * scale)] - photograph.pixels[3 * (40 * side + 40)])).toBeLessThan(12); // JPEG is lossy
+});

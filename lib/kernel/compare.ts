@@ -13,7 +13,7 @@ export interface Difference {
 /** Outputs of cells with this tag are not compared: they hold times, say. (nbval's tag.) */
 const IGNORE = 'nbval-ignore-output';
 const NUMBER = /[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[-+]?\d+)?/gi;
-const INLINE_PNG = /data:image\/png;base64,([A-Za-z0-9+/=]+)/g;
+const INLINE_PICTURE = /data:image\/(?:png|jpeg);base64,([A-Za-z0-9+/=]+)/g;
 const VEGA_LITE = /^application\/vnd\.vegalite/;
 
 /**
@@ -59,14 +59,14 @@ async function agree(before: unknown, after: unknown, form: string, tolerance: n
   if (isDeepStrictEqual(before, after)) return true;
   if (form === 'image/png') return samePicture(String(before), String(after), tolerance);
   if (typeof before !== 'string' || typeof after !== 'string') return sameJson(before, after, tolerance);
-  const pictures = [before, after].map(text => [...text.matchAll(INLINE_PNG)].map(([, base64]) => base64));
+  const pictures = [before, after].map(text => [...text.matchAll(INLINE_PICTURE)].map(([, base64]) => base64));
   if (pictures[0].length !== pictures[1].length) return false;
   for (const [i, picture] of pictures[0].entries()) if (!(await samePicture(picture, pictures[1][i], tolerance))) return false;
   return sameText(before, after, tolerance);
 }
 
 function sameText(before: string, after: string, tolerance: number): boolean {
-  const [was, is] = [before, after].map(text => text.replace(INLINE_PNG, 'png').replace(/chart-[0-9a-f]{8}-/g, 'chart-'));
+  const [was, is] = [before, after].map(text => text.replace(INLINE_PICTURE, 'picture').replace(/chart-[0-9a-f]{8}-/g, 'chart-'));
   const words = (text: string): string => text.replace(NUMBER, '#').replace(/[\s─#]+/g, ' ');
   if (words(was) !== words(is)) return false;
   const numbers = [was, is].map(text => (text.match(NUMBER) ?? []).map(number => Number(number.replaceAll(',', ''))));

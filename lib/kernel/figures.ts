@@ -7,10 +7,17 @@ import { heatMap, legible } from './pictures';
 /** Okabe and Ito's colours, in an order in which neighbours differ: told apart by colour-blind readers too. */
 export const PALETTE = ['#0072b2', '#d55e00', '#009e73', '#e69f00', '#cc79a7', '#56b4e9', '#000000'] as const;
 
+const INK = '#222';
+const FAINT = '#666';
+
+/** With a background and an ink of its own: a picture on a page of whatever colour is read alike. */
 const CONFIG = {
+  background: 'white',
   font: 'system-ui, sans-serif',
+  title: { color: INK, subtitleColor: FAINT },
+  style: { 'guide-label': { fill: INK }, 'guide-title': { fill: INK } },
   view: { stroke: null },
-  axis: { gridOpacity: 0.4, labelFontSize: 11, titleFontSize: 12, titleFontWeight: 'normal' },
+  axis: { domainColor: '#888', tickColor: '#888', gridColor: '#ddd', gridOpacity: 0.6, labelFontSize: 11, titleFontSize: 12, titleFontWeight: 'normal' },
   legend: { labelFontSize: 11, titleFontSize: 12, titleFontWeight: 'normal', labelLimit: 0 },
   mark: { color: PALETTE[0], aria: false }, // a label for every mark would double the picture
   header: { labelFontSize: 12, titleFontSize: 12, titleFontWeight: 'normal' },
@@ -19,7 +26,7 @@ const CONFIG = {
 
 /** A specification under a title that states the claim, and a line on what is seen. */
 export function figure(claim: string, spec: object, seen?: string): object {
-  return { title: { text: claim, ...(seen ? { subtitle: seen, subtitleColor: '#666' } : {}), anchor: 'start', offset: 12 }, config: CONFIG, ...spec };
+  return { title: { text: claim, ...(seen ? { subtitle: seen } : {}), anchor: 'start', offset: 12 }, config: CONFIG, ...spec };
 }
 
 /** A picture of a figure. */
@@ -64,14 +71,14 @@ export function spotlight({ width, height, pixels }: Picture, powers: ArrayLike<
 }
 
 async function view({ caption, picture, places = [] }: Panel, side: number, legend: PanelOptions['legend']): Promise<object> {
-  const png = await toSmallPng(legible(picture, side));
+  const url = await toDataUrl(legible(picture, side));
   const longer = Math.max(picture.width, picture.height);
   const [width, height] = [picture.width, picture.height].map(length => Math.round((side * length) / longer));
   const scale = { domain: [0, 1] };
   const x = { field: 'x', type: 'quantitative', scale, axis: null };
   const y = { field: 'y', type: 'quantitative', scale: { ...scale, reverse: true }, axis: null };
   const layer: object[] = [
-    { data: { values: [{ url: `data:image/png;base64,${png}` }] }, mark: { type: 'image', width, height }, encoding: { url: { field: 'url' }, x: { value: width! / 2 }, y: { value: height! / 2 } } },
+    { data: { values: [{ url }] }, mark: { type: 'image', width, height }, encoding: { url: { field: 'url' }, x: { value: width! / 2 }, y: { value: height! / 2 } } },
   ];
   if (places.length > 0) {
     layer.push({ data: { values: places }, mark: { type: 'circle', color: PALETTE[1], stroke: 'white', strokeWidth: 1, opacity: 1, size: 90, clip: true }, encoding: { x, y } });
@@ -88,8 +95,12 @@ async function view({ caption, picture, places = [] }: Panel, side: number, lege
   return { title: { text: caption, fontSize: 12, fontWeight: 'normal', offset: 4 }, width, height, view: { stroke: '#ddd' }, layer };
 }
 
-/** Of 256 colours: a quarter of the bytes, and no eye sees it at this size. */
-async function toSmallPng({ width, height, pixels }: Picture): Promise<string> {
-  const png = await sharp(pixels, { raw: { width, height, channels: 3 } }).png({ palette: true, colours: 256, dither: 0, effort: 10, compressionLevel: 9 }).toBuffer();
-  return png.toString('base64');
+/** Of 256 colours, a quarter of the bytes, and no eye sees it at this size; as a JPEG where that is clearly smaller still, as it is for what looks like a photograph. */
+async function toDataUrl({ width, height, pixels }: Picture): Promise<string> {
+  const picture = sharp(pixels, { raw: { width, height, channels: 3 } });
+  const [png, jpeg] = await Promise.all([
+    picture.clone().png({ palette: true, colours: 256, dither: 0, effort: 10, compressionLevel: 9 }).toBuffer(),
+    picture.clone().jpeg({ quality: 85, chromaSubsampling: '4:4:4', mozjpeg: true }).toBuffer(),
+  ]);
+  return jpeg.length < 0.8 * png.length ? `data:image/jpeg;base64,${jpeg.toString('base64')}` : `data:image/png;base64,${png.toString('base64')}`;
 }
