@@ -106,5 +106,6 @@ export function interruption(): AbortSignal {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => controller.abort());
   process.on('disconnect', () => controller.abort());
   process.channel?.unref();
+  if (process.connected === false) controller.abort(); // it ended while this one was still loading
   return controller.signal;
 }
