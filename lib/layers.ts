@@ -49,14 +49,26 @@ export function conv2d(scope: Scope, inDim: number, outDim: number, kernel: numb
   const weight = scope.param('weight', [kernel, kernel, inDim, outDim], 'conv', weightInit);
   const shift = bias ? scope.param('bias', [outDim], 'plain', biasInit) : undefined;
   return scope.layer('Conv2D', (x, ctx) => {
-    if (kernel === 1 && stride === 1) return product(x, tf.reshape(weight(ctx), [inDim, outDim]), shift?.(ctx), activation);
+    if (kernel === stride && padding === 0 && divides(kernel, x)) {
+      return product(patches(x, kernel), tf.reshape(weight(ctx), [fanIn, outDim]), shift?.(ctx), activation);
+    }
     return finish(tf.conv2d(pad(x, padding), weight(ctx) as Tensor4D, stride, 'valid'), shift?.(ctx), activation);
   });
 }
 
+const divides = (size: number, { shape }: Tensor): boolean => shape[1]! % size === 0 && shape[2]! % size === 0;
+
+/** [b, h, w, c] → [b, h/size, w/size, size · size · c]: the windows that a convolution of this kernel and stride sees. */
+function patches(x: Tensor, size: number): Tensor {
+  if (size === 1) return x;
+  const [b, h, w, c] = x.shape as [number, number, number, number];
+  const rows = tf.transpose(tf.reshape(x, [b, h / size, size, w / size, size * c]), [0, 1, 3, 2, 4]);
+  return tf.reshape(rows, [b, h / size, w / size, size * size * c]);
+}
+
 /**
- * x [b, …, in] times weight [in, out], bias and activation. A 1×1 convolution goes this way too: with its gradients that is
- * 10–25 % faster than TensorFlow's convolution. The bias is added to the rows, where TensorFlow fuses it into the product.
+ * x [b, …, in] times weight [in, out], bias and activation. A convolution whose kernel is its stride goes this way too: with
+ * its gradients that is 10–25 % faster than TensorFlow's convolution. The bias is added to the rows, where it is fused into the product.
  */
 function product(x: Tensor, weight: Tensor, bias: Tensor | undefined, activation?: 'gelu'): Tensor {
   const [inDim, outDim] = weight.shape;
@@ -78,10 +90,8 @@ export function depthwiseConv(scope: Scope, dim: number, kernel: number, options
   const shift = bias ? scope.param('bias', [dim], 'plain', biasInit) : undefined;
   const same = stride === 1 && padding === (kernel - 1) / 2;
   return scope.layer('Conv2D', (x, ctx) => {
-    const y = same
-      ? fused.depthwiseConv(x, weight(ctx))
-      : tf.depthwiseConv2d(pad(x, padding), weight(ctx) as Tensor4D, stride, 'valid');
-    return finish(y, shift?.(ctx));
+    if (same) return fused.depthwiseConv(x, weight(ctx), shift?.(ctx) ?? tf.zeros([dim]));
+    return finish(tf.depthwiseConv2d(pad(x, padding), weight(ctx) as Tensor4D, stride, 'valid'), shift?.(ctx));
   });
 }
 

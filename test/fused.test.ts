@@ -58,8 +58,8 @@ describe.skipIf(!hasGraphs())('fused kernels equal the stock ops they replace, w
     agree((x, branch) => fused.addScaled(x, branch, scale), [normal([3, 4, 4, 5]), normal([3, 4, 4, 5])]);
   });
 
-  it.each([[3, [2, 6, 9, 36]], [5, [20, 7, 4, 17]], [5, [1, 1, 1, 48]], [7, [1, 8, 8, 4]]] as const)('depthwiseConv %i×: %j', (k, shape) => {
-    agree(fused.depthwiseConv, [normal([...shape]), normal([k, k, shape[3], 1])]);
+  it.each([[3, [2, 6, 9, 36]], [5, [20, 7, 4, 17]], [5, [1, 1, 1, 48]], [5, [1, 3, 2, 16]], [3, [1, 4, 4, 8]], [7, [1, 8, 8, 4]]] as const)('depthwiseConv %i×: %j', (k, shape) => {
+    agree(fused.depthwiseConv, [normal([...shape]), normal([k, k, shape[3], 1]), normal([shape[3]])]);
   });
 
   it.each([[2, [2, 3, 4, 36]], [4, [3, 2, 2, 5]]] as const)('localProp ×%i: %j', (r, shape) => {

@@ -28,9 +28,27 @@ describe.skipIf(!hasGraphs())('simplifying a traced graph', () => {
   const weight = normal([6, 8]);
   const bias = normal([8]);
 
-  it('fuses a product with its bias, and with bias and GELU', () => {
-    expect(simplified(x => fused.addBias(tf.matMul(x, weight), bias), normal([4, 6]))).toEqual(['_FusedMatMul']);
-    expect(simplified(x => fused.biasGelu(tf.matMul(x, weight), bias), normal([4, 6]))).toEqual(['_FusedMatMul']);
+  it('fuses a product with its bias, with bias and GELU, and with bias and residual', () => {
+    const x = normal([4, 6]);
+    expect(simplified(x => fused.addBias(tf.matMul(x, weight), bias), x)).toEqual(['LabProduct']);
+    expect(simplified(x => fused.biasGelu(tf.matMul(x, weight), bias), x)).toEqual(['LabProduct']);
+    const [square, shift] = [normal([6, 6]), normal([6])];
+    expect(simplified(x => tf.add(x, tf.reshape(fused.addBias(tf.matMul(tf.reshape(x, [4, 6]), square), shift), [2, 2, 6])), normal([2, 2, 6])).filter(op => op !== 'Reshape')).toEqual(['LabProduct']);
+  });
+
+  it('leaves to TensorFlow a product whose weights are no constants', () => {
+    const shift = normal([4]);
+    expect(simplified(x => fused.biasGelu(tf.matMul(x, tf.reshape(x, [6, 4])), shift), normal([4, 6]))).toEqual(['Reshape', '_FusedMatMul']);
+  });
+
+  // Rows and columns around the sizes of tiles, panels and chunks, on one vector and on several.
+  it.each([[1, 5, 1], [2, 7, 16], [3, 1, 17], [8, 36, 36], [9, 3, 48], [49, 12, 49], [130, 8, 100], [257, 20, 144]])('multiplies %d×%d by %d columns as stock ops do', (m, k, n) => {
+    const [w, b, r] = [normal([k, n]), normal([n]), normal([m, n])];
+    const ops = (fn: (x: Tensor) => Tensor) => simplified(fn, normal([m, k])).filter(op => op === 'LabProduct');
+    expect(ops(x => fused.addBias(tf.matMul(x, w), b))).toHaveLength(1);
+    expect(ops(x => fused.biasGelu(tf.matMul(x, w), b))).toHaveLength(1);
+    expect(ops(x => tf.add(r, tf.reshape(tf.reshape(fused.addBias(tf.matMul(x, w), b), [1, m, n]), [m, n])))).toHaveLength(1);
+    expect(ops(x => tf.add(tf.reshape(r, [1, m, n]), tf.reshape(fused.addBias(tf.matMul(x, w), b), [1, m, n])))).toHaveLength(1);
   });
 
   it('leaves a product alone that is read twice', () => {
@@ -39,14 +57,14 @@ describe.skipIf(!hasGraphs())('simplifying a traced graph', () => {
       return tf.mul(fused.addBias(product, bias), product);
     }, normal([4, 6]));
     expect(ops).toContain('MatMul');
-    expect(ops).not.toContain('_FusedMatMul');
+    expect(ops).not.toContain('LabProduct');
   });
 
   it('folds batch norm into the product behind it', () => {
     const [scale, shift] = [normal([6]), normal([6])];
     const fn = (x: Tensor) => fused.addBias(tf.matMul(tf.reshape(tf.add(tf.mul(x, scale), shift), [-1, 6]), weight), bias);
     const x = normal([2, 2, 6]);
-    expect(simplified(fn, x).filter(op => op === '_FusedMatMul')).toHaveLength(1);
+    expect(simplified(fn, x).filter(op => op === 'LabProduct')).toHaveLength(1);
     // Nothing but a reshape is left between input and product: the rest depends on constants alone.
     const product = simplifiedGraph(fn, x).outputs[0]!.node;
     expect(product.inputs[0]!.node.op).toBe('Reshape');
@@ -56,6 +74,14 @@ describe.skipIf(!hasGraphs())('simplifying a traced graph', () => {
   it('keeps a batch norm whose statistics are inputs', () => {
     const ops = simplified(x => fused.addBias(tf.matMul(tf.reshape(tf.add(tf.mul(x, tf.mean(x, [0, 1])), 1), [-1, 6]), weight), bias), normal([2, 2, 6]));
     expect(ops).toContain('Mul');
+  });
+
+  it('takes a skip around a depthwise convolution into its kernel', () => {
+    const [kernel, shift] = [normal([3, 3, 20, 1]), normal([20])];
+    const x = normal([2, 5, 6, 20]);
+    expect(simplified(x => tf.add(x, fused.depthwiseConv(x, kernel, shift)), x).filter(op => op !== 'AddV2')).toEqual(['LabDepthwiseConv']);
+    const elsewhere = simplifiedGraph(x => tf.add(tf.square(x), fused.depthwiseConv(x, kernel, shift)), x).outputs[0]!.node;
+    expect(elsewhere.op).toBe('AddV2');
   });
 
   it('merges reshapes, and drops those that change nothing', () => {

@@ -64,7 +64,7 @@ export interface Binding {
   graphConst(graph: NativeGraph, name: string, dtype: number, shape: readonly number[], values: Values): NativeOutput[];
   graphDef(graph: NativeGraph): Buffer;
   graphDelete(graph: NativeGraph): void;
-  sessionNew(graphDef: Buffer, feeds: string[], fetches: string[], threads: { intraOpThreads: number; interOpThreads: number }): NativeSession;
+  sessionNew(graphDef: Buffer, feeds: string[], fetches: string[], threads: number): NativeSession;
   sessionRun(session: NativeSession, tensors: number[]): TensorHandle[];
   sessionProfile(session: NativeSession, tensors: number[]): KernelTiming[];
   sessionDelete(session: NativeSession): void;

@@ -109,16 +109,22 @@ export function addScaled(x: Tensor, branch: Tensor, scale: Tensor): Tensor {
     (dy, [scale]) => [dy, scaled(dy, scale!)]);
 }
 
-/** Depthwise convolution at stride 1, `same` padding: x [b, h, w, c], kernel [k, k, c, 1] → [b, h, w, c]. */
-export function depthwiseConv(x: Tensor, kernel: Tensor): Tensor {
-  const conv = (x: Tensor, kernel: Tensor) => tf.depthwiseConv2d(x as Tensor4D, kernel as Tensor4D, 1, 'same');
-  const size = kernel.shape[0]!;
-  if (!fused() || (size !== 3 && size !== 5) || kernel.shape[1] !== size) return conv(x, kernel);
-  return differentiable([x, kernel],
-    ([x, kernel]) => ({ value: conv(x!, kernel!), saved: [x!, kernel!] }),
+/** Channels that a vector of the widest processors holds: the depthwise kernels work by whole vectors. */
+const LANES = 16;
+
+/** Depthwise convolution at stride 1, `same` padding: x [b, h, w, c], kernel [k, k, c, 1], bias [c] → [b, h, w, c]. */
+export function depthwiseConv(x: Tensor, kernel: Tensor, bias: Tensor): Tensor {
+  const [height, width, channels] = kernel.shape as [number, number, number];
+  if (!fused() || (height !== 3 && height !== 5) || height !== width || channels < LANES) {
+    return tf.add(tf.depthwiseConv2d(x as Tensor4D, kernel as Tensor4D, 1, 'same'), bias);
+  }
+  const conv = (x: Tensor, kernel: Tensor, bias: Tensor) => run('LabDepthwiseConv', [x, kernel, bias], 1)[0]!;
+  return differentiable([x, kernel, bias],
+    ([x, kernel, bias]) => ({ value: conv(x!, kernel!, bias!), saved: [x!, kernel!] }),
     (dy, [x, kernel]) => [
-      tf.engine().runKernel('DepthwiseConv2dNativeBackpropInput', { dy, filter: kernel! }, { inputShape: x!.shape, strides: 1, pad: 'same', dilations: [1, 1] }) as Tensor,
-      run('LabDepthwiseFilterGrad', [x!, dy], 1, ints({ kernel: size }))[0]!,
+      conv(dy, tf.reverse(kernel!, [0, 1]), tf.zeros([channels])),
+      run('LabDepthwiseFilterGrad', [x!, dy], 1, ints({ kernel: height }))[0]!,
+      run('LabChannelSum', [dy], 1)[0]!,
     ]);
 }
 

@@ -100,8 +100,7 @@ export function load(binding: Binding, graph: Graph): NativeSession {
   return binding.sessionNew(graphDef, feeds, fetches, threads());
 }
 
-/** Threads of a session: TF_NUM_INTRAOP_THREADS and TF_NUM_INTEROP_THREADS where set, else the cores. */
-function threads(): { intraOpThreads: number; interOpThreads: number } {
-  const cores = availableParallelism();
-  return { intraOpThreads: Number(process.env.TF_NUM_INTRAOP_THREADS ?? cores), interOpThreads: Number(process.env.TF_NUM_INTEROP_THREADS ?? cores) };
+/** Threads that each operation of a graph may be divided among: TF_NUM_INTRAOP_THREADS where set, else the cores. */
+function threads(): number {
+  return Number(process.env.TF_NUM_INTRAOP_THREADS ?? availableParallelism());
 }

@@ -58,18 +58,38 @@ const HAS_ONEDNN = process.arch === 'x64' && process.env.TF_ENABLE_ONEDNN_OPTS !
 
 const addsBias = (node: Node) => node.op === 'BiasAdd' || node.op === 'LabBiasGelu';
 
-/** A product of matrices, its bias and its activation in one kernel of oneDNN: TensorFlow has it, but finds only the bias. */
+/** A product of matrices, its bias and its activation in one kernel: with constant weights the lab's, else oneDNN's, of which TensorFlow finds only the bias. */
 const fuseProduct: Rule = (node, graph) => {
-  if (!addsBias(node) || (node.op === 'LabBiasGelu' && !HAS_ONEDNN)) return undefined;
+  if (!addsBias(node)) return undefined;
   const [x, bias] = node.inputs as [Output, Output];
   const product = graph.onlyUse(x);
   if (product?.op !== 'MatMul') return undefined;
-  const { TF_ATTR_STRING, TF_ATTR_INT } = graph.binding;
+  const { TF_ATTR_STRING, TF_ATTR_INT, TF_ATTR_BOOL } = graph.binding;
+  const gelu = node.op === 'LabBiasGelu';
+  if (graph.isConstant(product.inputs[1]!) && graph.isConstant(bias) && !isTransposed(product)) {
+    return graph.node('LabProduct', [...product.inputs, bias], shapeOf(x), [{ name: 'residuals', type: TF_ATTR_INT, value: 0 }, { name: 'gelu', type: TF_ATTR_BOOL, value: gelu }]);
+  }
+  if (gelu && !HAS_ONEDNN) return undefined;
   return graph.node('_FusedMatMul', [...product.inputs, bias], shapeOf(x), [
     ...product.attrs,
     { name: 'num_args', type: TF_ATTR_INT, value: 1 },
-    { name: 'fused_ops', type: TF_ATTR_STRING, value: node.op === 'BiasAdd' ? ['BiasAdd'] : ['BiasAdd', 'GeluExact'] },
+    { name: 'fused_ops', type: TF_ATTR_STRING, value: gelu ? ['BiasAdd', 'GeluExact'] : ['BiasAdd'] },
   ]);
+};
+
+const isTransposed = (product: Node) => product.attrs.some(({ name, value }) => name.startsWith('transpose') && value);
+
+/** A residual that a product is added to, in the kernel of the product. */
+const fuseResidual: Rule = (node, graph) => {
+  if (node.op !== 'AddV2') return undefined;
+  const { shape } = node.outputs[0]!;
+  const [x, branch] = node.inputs as [Output, Output];
+  const reshape = graph.onlyUse(branch);
+  const product = reshape?.op === 'Reshape' ? graph.onlyUse(reshape.inputs[0]!) : undefined;
+  if (product?.op !== 'LabProduct' || product.inputs.length > 3 || shapeOf(x).join() !== shape.join() || shapeOf(branch).join() !== shape.join()) return undefined;
+  const rows = product.outputs[0]!.shape;
+  const attrs = product.attrs.map(attr => (attr.name === 'residuals' ? { ...attr, value: 1 } : attr));
+  return graph.reshape(graph.node('LabProduct', [...product.inputs, graph.reshape(x, rows)], rows, attrs), shape);
 };
 
 /**
@@ -80,7 +100,7 @@ const foldBatchNorm: Rule = (node, graph) => {
   if (!addsBias(node)) return undefined;
   const [x, bias] = node.inputs as [Output, Output];
   const product = graph.onlyUse(x);
-  if (product?.op !== 'MatMul' || product.attrs.some(({ name, value }) => name.startsWith('transpose') && value)) return undefined;
+  if (product?.op !== 'MatMul' || isTransposed(product)) return undefined;
   const [rows, weight] = product.inputs as [Output, Output];
   const reshape = graph.onlyUse(rows);
   const sum = reshape?.op === 'Reshape' ? graph.onlyUse(reshape.inputs[0]!) : undefined;
@@ -98,6 +118,21 @@ const foldBatchNorm: Rule = (node, graph) => {
   ], shape, node.attrs);
 };
 
+/** x + depthwiseConv(x): one more in the middle of the kernel. */
+const foldSkip: Rule = (node, graph) => {
+  if (node.op !== 'AddV2') return undefined;
+  const [x, branch] = node.inputs as [Output, Output];
+  const conv = graph.onlyUse(branch);
+  if (conv?.op !== 'LabDepthwiseConv') return undefined;
+  const [from, kernel, bias] = conv.inputs as [Output, Output, Output];
+  if (from.node !== x.node || from.index !== x.index || !graph.isConstant(kernel)) return undefined;
+  const shape = shapeOf(kernel);
+  const channels = shape[2]!;
+  const middle = new Float32Array(shape[0]! * shape[1]! * channels).fill(1, channels * (shape[0]! * shape[1]! - 1) / 2, channels * (shape[0]! * shape[1]! + 1) / 2);
+  const identity: Node = { op: 'Const', attrs: [], inputs: [], outputs: [{ dtype: dtypeOf(kernel), shape }], values: middle };
+  return graph.node('LabDepthwiseConv', [x, graph.node('AddV2', [kernel, { node: identity, index: 0 }], shape), bias], shapeOf(x));
+};
+
 /** A reshape of a reshape is one reshape; one that changes nothing is none. */
 const mergeReshapes: Rule = (node, graph) => {
   if (node.op !== 'Reshape') return undefined;
@@ -107,7 +142,7 @@ const mergeReshapes: Rule = (node, graph) => {
   return input.node.op === 'Reshape' ? graph.reshape(input.node.inputs[0]!, shape) : undefined;
 };
 
-const RULES: readonly Rule[] = [mergeReshapes, foldBatchNorm, fuseProduct];
+const RULES: readonly Rule[] = [mergeReshapes, foldBatchNorm, fuseProduct, fuseResidual, foldSkip];
 
 /** The graph with the rules applied from its inputs to its outputs, to each node until none applies. */
 export function simplify(binding: Binding, graph: Graph): Graph {

@@ -1,5 +1,5 @@
-// Depthwise convolutions: the gradient of the kernel (stride 1, "same" padding), for which TensorFlow takes four times as
-// long as for the convolution itself; and LocalProp, the transposed convolution whose kernel is its stride.
+// Depthwise convolutions (stride 1, "same" padding) with bias, and the gradient of their kernel, for which TensorFlow takes
+// four times as long as for the convolution itself; and LocalProp, the transposed convolution whose kernel is its stride.
 #include <cstring>
 
 #include "kernels.h"
@@ -14,6 +14,60 @@ using tensorflow::TensorShape;
 
 constexpr int64_t kLanes = 16;
 typedef float Lanes __attribute__((vector_size(kLanes * sizeof(float)), aligned(4)));
+
+// One row of the convolution's result, for channels [c, c + kLanes). `rows` are the K rows of x around it, zeros outside.
+template <int K>
+void ConvolveRow(const float* const* rows, const float* kernel, const float* bias, int64_t width, int64_t channels, int64_t c, float* y) {
+  Lanes weights[K][K];
+  for (int i = 0; i < K; i++) {
+    for (int j = 0; j < K; j++) weights[i][j] = *reinterpret_cast<const Lanes*>(kernel + (i * K + j) * channels + c);
+  }
+  const Lanes shift = *reinterpret_cast<const Lanes*>(bias + c);
+  constexpr int64_t pad = K / 2;
+  for (int64_t column = 0; column < width; column++) {
+    Lanes sum = shift;
+    if (column >= pad && column < width - pad) {
+      for (int i = 0; i < K; i++) {
+        for (int j = 0; j < K; j++) sum += weights[i][j] * *reinterpret_cast<const Lanes*>(rows[i] + (column + j - pad) * channels + c);
+      }
+    } else {
+      for (int i = 0; i < K; i++) {
+        for (int j = 0; j < K; j++) {
+          const int64_t at = column + j - pad;
+          if (at >= 0 && at < width) sum += weights[i][j] * *reinterpret_cast<const Lanes*>(rows[i] + at * channels + c);
+        }
+      }
+    }
+    *reinterpret_cast<Lanes*>(y + column * channels + c) = sum;
+  }
+}
+
+struct DepthwiseConv : OpKernel {
+  using OpKernel::OpKernel;
+  void Compute(OpKernelContext* context) override { context->input(1).dim_size(0) == 3 ? Run<3>(context) : Run<5>(context); }
+
+  template <int K>
+  void Run(OpKernelContext* context) {
+    const Tensor& input = context->input(0);
+    const int64_t height = input.dim_size(1), width = input.dim_size(2), channels = input.dim_size(3), row = width * channels;
+    const float *x = Data(context, 0), *kernel = Data(context, 1), *bias = Data(context, 2);
+    float* y = Output(context, 0, input.shape());
+    const std::vector<float> zeros(row, 0.0f);
+    ForBlocks(context, input.dim_size(0) * height, K * K * row / 4, [&](int64_t, int64_t begin, int64_t end) {
+      for (int64_t at = begin; at < end; at++) {
+        const int64_t line = at % height;
+        const float* rows[K];
+        for (int i = 0; i < K; i++) {
+          const int64_t from = line + i - K / 2;
+          rows[i] = from < 0 || from >= height ? zeros.data() : x + (at + i - K / 2) * row;
+        }
+        for (int64_t c = 0; c + kLanes <= channels; c += kLanes) ConvolveRow<K>(rows, kernel, bias, width, channels, c, y + at * row);
+        // The last vector begins early enough to end with the last channel; some channels are computed twice, alike.
+        if (channels % kLanes) ConvolveRow<K>(rows, kernel, bias, width, channels, channels - kLanes, y + at * row);
+      }
+    });
+  }
+};
 
 // Sum over pixels of x[y + i, x + j] · dy[y, x] for all taps (i, j) of one group of channels: the K·K sums stay in registers.
 // `x` is padded; `stride` is the number of channels. Lanes past the last channel hold garbage that nobody reads.
@@ -142,6 +196,7 @@ absl::Status FilterGradShape(tensorflow::shape_inference::InferenceContext* c) {
 
 }  // namespace
 
+REGISTER_OP("LabDepthwiseConv").Input("x: float").Input("kernel: float").Input("bias: float").Output("y: float").SetShapeFn(SameShapeAs<0>);
 REGISTER_OP("LabDepthwiseFilterGrad").Input("x: float").Input("dy: float").Attr("kernel: int").Output("dkernel: float").SetShapeFn(FilterGradShape);
 REGISTER_OP("LabLocalProp").Input("x: float").Input("kernel: float").Input("bias: float").Output("y: float").SetShapeFn(LocalPropShape);
 REGISTER_OP("LabLocalPropGrad").Input("dy: float").Input("x: float").Input("kernel: float").Output("dx: float").Output("dkernel: float").Output("dbias: float").SetShapeFn([](tensorflow::shape_inference::InferenceContext* c) {
@@ -151,6 +206,7 @@ REGISTER_OP("LabLocalPropGrad").Input("dy: float").Input("x: float").Input("kern
   return absl::OkStatus();
 });
 
+LAB_REGISTER_KERNEL("LabDepthwiseConv", DepthwiseConv);
 LAB_REGISTER_KERNEL("LabDepthwiseFilterGrad", DepthwiseFilterGrad);
 LAB_REGISTER_KERNEL("LabLocalProp", LocalProp);
 LAB_REGISTER_KERNEL("LabLocalPropGrad", LocalPropGrad);

@@ -8,7 +8,6 @@ namespace {
 using tensorflow::OpKernel;
 using tensorflow::OpKernelContext;
 
-constexpr float kSqrtHalf = 0.70710678118654752f;    // Φ(x) = (1 + erf(x/√2)) / 2
 constexpr float kInvSqrt2Pi = 0.39894228040143268f;  // φ(x) = exp(−x²/2) / √(2π)
 
 struct BiasGelu : OpKernel {

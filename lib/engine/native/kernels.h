@@ -10,7 +10,11 @@
 #include "tensorflow/core/framework/shape_inference.h"
 #include "unsupported/Eigen/SpecialFunctions"
 
+#include "pool.h"
+
 namespace lab {
+
+constexpr float kSqrtHalf = 0.70710678118654752f;  // GELU is x · Φ(x), and Φ(x) = (1 + erf(x/√2)) / 2
 
 using Vector = Eigen::Map<Eigen::ArrayXf>;
 using ConstVector = Eigen::Map<const Eigen::ArrayXf>;
@@ -36,8 +40,11 @@ void ForEach(tensorflow::OpKernelContext* context, int64_t tasks, int64_t cost, 
     for (int64_t task = first; task < last; task++) f(task);
   };
   if (tasks < 2 || tasks * cost < 16384) return run(0, tasks);
+  const auto& threads = *context->device()->tensorflow_cpu_worker_threads();
+  if (threads.num_threads == 1) return run(0, tasks);
+  if (RunOnSpinningThreads(threads.num_threads, tasks, [&](int64_t task) { f(task); })) return;
   using Scheduling = tsl::thread::ThreadPool::SchedulingParams;
-  context->device()->tensorflow_cpu_worker_threads()->workers->ParallelFor(
+  threads.workers->ParallelFor(
       tasks, Scheduling(tsl::thread::ThreadPool::SchedulingStrategy::kFixedBlockSize, std::nullopt, 1), run);
 }
 
