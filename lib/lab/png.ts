@@ -1,3 +1,4 @@
+import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 
 /**
@@ -13,7 +14,7 @@ export const PNG_SCALE = 2;
 /** Draws an SVG as a PNG of `PNG_SCALE` times its size: equal drawings give equal bytes, on every machine. */
 export async function toPng(svg: string): Promise<Buffer> {
   const { Resvg } = await import('@resvg/resvg-js'); // only where pictures are asked for
-  const folder = dirname(require.resolve('@expo-google-fonts/inter/package.json'));
+  const folder = dirname(createRequire(__filename).resolve('@expo-google-fonts/inter/package.json'));
   const fontFiles = FONTS.map(file => join(folder, file));
   const font = { loadSystemFonts: false, fontFiles, defaultFontFamily: FONT, sansSerifFamily: FONT };
   return new Resvg(svg, { font, fitTo: { mode: 'zoom', value: PNG_SCALE } }).render().asPng();

@@ -41,9 +41,9 @@ export interface Table<K extends string = string> {
   rows: readonly Record<K, string>[];
 }
 
-/** Columns of which all cells are numbers, or a dash for none. */
+/** Columns of which all cells are numbers, or a dash for none; the first has the rows' names, whatever they look like. */
 function numericColumns<K extends string>({ columns, rows }: Table<K>): boolean[] {
-  return (Object.keys(columns) as K[]).map(key => rows.every(row => /^[-+−]?[\d–]/.test(row[key])));
+  return (Object.keys(columns) as K[]).map((key, i) => i > 0 && rows.every(row => /^[-+−]?[\d–]/.test(row[key])));
 }
 
 function cells<K extends string>({ columns, rows }: Table<K>): string[][] {

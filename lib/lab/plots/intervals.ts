@@ -75,7 +75,7 @@ export function differences(all: readonly Difference[], baseline: string, title:
       {
         mark: { type: 'bar', height: 14 },
         encoding: {
-          x: { field: 'mean', type: 'quantitative', title: `top-1 less that of ${baseline}, same seed (points)`, axis: { format: '+' } },
+          x: { field: 'mean', type: 'quantitative', title: `top-1 less that of ${baseline}, same seed (points)`, axis: { format: '+~f' } },
           color: { field: 'verdict', type: 'nominal', title: null, scale: { domain: [CLEAR, NOISE], range: [OTHER, OWN] }, legend: { orient: 'top' } },
         },
       },

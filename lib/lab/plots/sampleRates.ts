@@ -8,7 +8,7 @@ function byCost(variants: readonly VariantResult[], baseline: string) {
   const ordered = [...variants].sort((a, b) => a.macs - b.macs);
   return {
     data: { values: ordered.map(({ variant, macs, top1 }) => ({ variant, macs: million(macs), ...shareRow(top1) })) },
-    x: { field: 'variant', type: 'nominal', sort: null, title: 'sample rates by stage, from the fewest MACs to the most', axis: { labelAngle: -45 } },
+    x: { field: 'variant', type: 'nominal', sort: null, title: 'sample rates by stage, ordered by MACs', axis: { labelAngle: -45 } },
     color: { condition: { test: `datum.variant === ${JSON.stringify(baseline)}`, value: OTHER }, value: OWN },
     tooltip: [{ field: 'variant', title: 'sample rates' }, ...SHARE_TOOLTIP, { field: 'macs', title: MACS, format: ',.1f' }],
   } as const;

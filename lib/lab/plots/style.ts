@@ -20,7 +20,7 @@ export const INK = 'currentColor';
 /** Neither ours nor noteworthy: visible on white and on black. */
 export const QUIET = PALETTE[6];
 
-export const WIDTH = 460;
+export const WIDTH = 400;
 
 /** One of the layers of a chart. */
 export type Layer = Extract<TopLevelSpec, { layer: unknown }>['layer'][number];
@@ -30,7 +30,7 @@ const CONFIG: TopLevelSpec['config'] = {
   view: { stroke: null },
   axis: {
     domainColor: INK, tickColor: INK, gridColor: INK, labelColor: INK, titleColor: INK, domainOpacity: 0.5, tickOpacity: 0.5, gridOpacity: 0.12,
-    labelFontSize: 11, titleFontSize: 12, titleFontWeight: 'normal',
+    labelFontSize: 11, titleFontSize: 12, titleFontWeight: 'normal', labelFlush: false,
   },
   legend: { labelColor: INK, titleColor: INK, labelFontSize: 11, titleFontSize: 12, titleFontWeight: 'normal', labelLimit: 0, symbolOpacity: 1 },
   title: { color: INK, subtitleColor: INK, fontSize: 14, subtitleFontSize: 11, subtitleFontWeight: 'normal', anchor: 'start', offset: 10 },

@@ -36,13 +36,13 @@ export function paretoFront<T>(all: readonly T[], cost: (entry: T) => number, ga
   return all.filter(entry => !all.some(other => beats(other, entry))).sort((a, b) => cost(a) - cost(b));
 }
 
-/** Names beside marks, on the side where there is room: to the left of those in the right half. */
+/** Names beside marks, where there is room: more accuracy mostly costs more, so below marks to their right, and above those of the right half to their left. */
 function labels(values: readonly object[], x: string, filter = 'true'): Layer[] {
   const xs = values.map(row => (row as Record<string, number>)[x]);
   const middle = (Math.min(...xs) + Math.max(...xs)) / 2;
   return (['left', 'right'] as const).map(align => ({
     transform: [{ filter: `${filter} && datum.${x} ${align === 'left' ? '<=' : '>'} ${middle}` }],
-    mark: { type: 'text', align, dx: align === 'left' ? 8 : -8, dy: -8 },
+    mark: { type: 'text', align, dx: align === 'left' ? 8 : -8, dy: align === 'left' ? 9 : -8 },
     encoding: { x: { field: x, type: 'quantitative' }, y: { field: 'top1', type: 'quantitative' }, text: { field: 'model' }, tooltip: { value: null } },
   }));
 }
@@ -93,7 +93,7 @@ export function reportedTradeoff(reported: readonly Reported[], cost: 'macs' | '
     width: WIDTH,
     height: 280,
     encoding: {
-      x: { field: 'cost', type: 'quantitative', title: COSTS[cost], scale: { padding: 12 } },
+      x: { field: 'cost', type: 'quantitative', title: COSTS[cost], scale: { zero: false, padding: 12 } },
       y: { field: 'top1', type: 'quantitative', title: 'top-1 on ImageNet, reported', scale: { zero: false, padding: 12 }, axis: { format: '.0%' } },
       tooltip: [{ field: 'model' }, { field: 'top1', title: 'top-1', format: '.1%' }, { field: 'cost', title: COSTS[cost], format: ',.1f' }, { field: 'source', title: 'reported by' }],
     },

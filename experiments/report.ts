@@ -1,0 +1,27 @@
+import { join, relative, resolve } from 'node:path';
+import type { Command } from 'commander';
+import { labReportFiles, readFindings, writeLabReport } from '../lib/lab/labReport';
+import { listRuns, openRun, RUNS } from '../lib/lab/runs';
+
+interface Flags {
+  data: string;
+  out: string;
+  runs: string;
+}
+
+/** `npm run report [-- RUNS…]`: all that was found, as a page that opens from disk, and its charts as files. About 10 s. */
+export function register(program: Command): void {
+  program
+    .command('report')
+    .description('write what was found as a page that needs nothing but itself, its charts as SVG, PNG and Vega-Lite, and its tables as Markdown')
+    .argument('[runs...]', 'runs to show, by name or folder (default: the latest that is done)')
+    .option('--data <name>', 'the dataset whose results are shown', 'flowers12')
+    .option('--out <folder>', 'where the report goes', join(__dirname, 'report'))
+    .option('--runs <folder>', 'where runs are kept', RUNS)
+    .action(async (names: string[], { data, out, runs: folder }: Flags) => {
+      const runs = names.length > 0 ? names.map(name => openRun(folder, name)) : listRuns(folder).filter(run => run.status === 'done').slice(0, 1);
+      await writeLabReport(readFindings(data, runs), resolve(out));
+      const files = labReportFiles(resolve(out));
+      for (const [what, path] of Object.entries(files)) console.log(`${what.padEnd(6)}  ${relative(process.cwd(), path) || '.'}`);
+    });
+}
