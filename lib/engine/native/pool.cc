@@ -2,6 +2,7 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -108,6 +109,11 @@ Pool& PoolOf(int threads) {
 
 }  // namespace
 
-bool RunOnSpinningThreads(int threads, int64_t tasks, const std::function<void(int64_t)>& f) { return PoolOf(threads).Run(tasks, f); }
+// Work is divided into a dozen parts or so: more threads would spin for nothing.
+constexpr int kMostThreads = 16;
+
+bool RunOnSpinningThreads(int threads, int64_t tasks, const std::function<void(int64_t)>& f) {
+  return PoolOf(std::min(threads, kMostThreads)).Run(tasks, f);
+}
 
 }  // namespace lab

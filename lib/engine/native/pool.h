@@ -7,7 +7,7 @@
 
 namespace lab {
 
-// f(task) for each task of [0, tasks), on the calling thread and on up to `threads` − 1 others; returns when all are done.
+// f(task) for each task of [0, tasks), on the calling thread and on `threads` − 1 others (at most 15); returns when all are done.
 // False, with nothing done, while somebody else uses those threads.
 bool RunOnSpinningThreads(int threads, int64_t tasks, const std::function<void(int64_t)>& f);
 
