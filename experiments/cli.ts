@@ -17,6 +17,7 @@ const COMMANDS: Record<string, () => Promise<{ register(program: Command): void 
   data: () => import('./data'),
   bench: () => import('./bench'),
   profile: () => import('./profile'),
+  latency: () => import('./latency'),
   report: () => import('./report'),
   experiment: () => import('./experiment'),
   experiments: () => import('./experiments'),

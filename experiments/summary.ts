@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { positiveInteger } from '../lib/config';
 import { UserError } from '../lib/errors';
+import { publishedClasses } from '../lib/measure/prediction';
 import { formatSummary, summarise } from '../lib/measure/summary';
 import { createModel, parseSize } from '../lib/models';
 
@@ -29,15 +30,13 @@ export function register(program: Command): void {
 }
 
 function run(name: string, options: Options): void {
-  const numClasses = options.classes === undefined ? defaultClasses(name) : count('--classes', options.classes);
+  const numClasses = options.classes === undefined ? publishedClasses(name) : count('--classes', options.classes);
   const batch = count('--batch', options.batch);
   const model = createModel(name, { numClasses, size: parseSize(options.size), ablation: options.ablation, set: options.set });
   const summary = summarise(model, batch);
   const { inputSize, config } = model;
   console.log(options.json ? JSON.stringify({ model: name, numClasses, inputSize, batch, config, ...summary }) : formatSummary(summary));
 }
-
-const defaultClasses = (name: string): number => (name.startsWith('article') ? 103 : 1000);
 
 function count(option: string, text: string): number {
   const value = positiveInteger.parse(text);

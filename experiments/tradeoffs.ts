@@ -23,9 +23,9 @@ export const tradeoffs: Experiment = {
   promise: 'parameters, MACs and latency, and top-1 where variants is published, beside what was reported',
   takes: ['size', 'only', 'data'],
   async run({ size = '224', only, data = 'petals' }) {
-    const unknown = only?.find(model => !Object.hasOwn(COMPARED, model));
-    if (unknown !== undefined) throw new UserError(`tradeoffs has no model '${unknown}': allowed are ${oneOf(Object.keys(COMPARED))}.`);
-    const models = Object.fromEntries(Object.entries(COMPARED).filter(([model]) => only === undefined || only.includes(model)));
+    const unknown = only?.find(model => !COMPARED.includes(model));
+    if (unknown !== undefined) throw new UserError(`tradeoffs has no model '${unknown}': allowed are ${oneOf(COMPARED)}.`);
+    const models = COMPARED.filter(model => only === undefined || only.includes(model));
     const measured = await measureTradeoffs(models, parseSize(size));
     writeTradeoffs(measured);
     const { cpu, cores, engine, node } = measured.machine;

@@ -1,5 +1,12 @@
-import { describe, expect, it } from 'vitest';
-import { bootstrap, interleave, median, quantile, speedUp, stopwatch, type Contender } from '../lib/measure/latency';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Command, CommanderError } from 'commander';
+import { describe, expect, it, vi } from 'vitest';
+import { register } from '../experiments/latency';
+import { UserError } from '../lib/errors';
+import { measureLatency } from '../lib/lab/latency';
+import { bootstrap, interleave, median, quantile, speedUp, stopwatch, timeQuantile, type Contender } from '../lib/measure/latency';
 import { chromeTrace, totalsByOp, wallTime } from '../lib/measure/timeline';
 import { random } from '../lib/random';
 
@@ -58,6 +65,70 @@ describe('statistics', () => {
     const [seconds] = stopwatch('wait', () => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20)).run(1) as number[];
     expect(seconds).toBeGreaterThanOrEqual(0.019);
     expect(seconds).toBeLessThan(20); // not milliseconds
+  });
+});
+
+describe('a time quantile', () => {
+  it('is one of all timings, with an interval by rounds', () => {
+    const rounds = Array.from({ length: 20 }, (_, round) => Array.from({ length: 10 }, (_, i) => round + i / 100));
+    const { value, low, high } = timeQuantile(rounds, 0.9)!;
+    expect(value).toBe(quantile(rounds.flat(), 0.9));
+    expect(low).toBeLessThan(value);
+    expect(high).toBeGreaterThan(value);
+    // Timings of a round are alike here: twenty rounds tell about as much as twenty timings, not as two hundred.
+    expect(high - low).toBeGreaterThan(2);
+  });
+
+  it('is unknown where nothing lies beyond it', () => {
+    const timings = (count: number): number[][] => [Array.from({ length: count }, (_, i) => i)];
+    expect([5, 10].map(count => timeQuantile(timings(count), 0.9) !== null)).toEqual([false, true]);
+    expect([99, 100].map(count => timeQuantile(timings(count), 0.99) !== null)).toEqual([false, true]);
+  });
+});
+
+describe('latency', () => {
+  const plan = { rounds: 2, perRound: 5, warmUp: 1, settle: 1 };
+
+  it('is measured of each model by each engine, pure JavaScript in a process of its own', async () => {
+    const { machine, rows } = await measureLatency({ models: ['edgevit-xxs', 'mobilenet-v2'], engines: ['eager', 'compiled', 'js'], size: [32, 32], batch: 2, plan, jsPlan: { rounds: 2, perRound: 1, warmUp: 0, settle: 0 } });
+    expect(machine).toMatchObject({ cpu: expect.stringMatching(/./), engine: expect.stringMatching(/TensorFlow \d/), node: process.version });
+    expect(rows.map(({ model, engine, timings }) => [model, engine, timings])).toEqual([
+      ['edgevit-xxs', 'eager', 10], ['edgevit-xxs', 'compiled', 10], ['mobilenet-v2', 'eager', 10], ['mobilenet-v2', 'compiled', 10], ['edgevit-xxs', 'js', 2], ['mobilenet-v2', 'js', 2],
+    ]);
+    for (const { milliseconds: { value, low, high }, p90, p99, timings } of rows) {
+      expect(low <= value && value <= high).toBe(true);
+      expect(p99).toBeNull();
+      if (timings === 10) expect(p90!.value).toBeGreaterThanOrEqual(value);
+    }
+  });
+
+  const command = (...args: string[]): Promise<unknown> => {
+    const program = new Command().exitOverride().configureOutput({ writeErr: () => {} });
+    register(program);
+    for (const each of program.commands) each.exitOverride().configureOutput({ writeErr: () => {} });
+    return program.parseAsync(['latency', ...args], { from: 'user' });
+  };
+
+  it.each([
+    ['no model', []], ['an unknown model', ['resnet']], ['an unknown engine', ['edgevit-xxs', '--engines=gpu']], ['no engine', ['edgevit-xxs', '--engines=']], ['a size', ['edgevit-xxs', '--size=big']],
+    ['a size that does not fit', ['edgevit-xxs', '--size=50']], ['a batch', ['edgevit-xxs', '--batch=0']], ['rounds', ['edgevit-xxs', '--rounds=-1']], ['a folder for a file', ['edgevit-xxs', `--json=${tmpdir()}`]],
+  ])('refuses %s in a sentence', async (_, args) => {
+    const error = await command(...args).catch((thrown: unknown) => thrown);
+    expect(error instanceof UserError || error instanceof CommanderError, String(error)).toBe(true);
+    expect((error as Error).message.trim()).not.toContain('\n');
+  });
+
+  it('is written as JSON too', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'latency-'));
+    try {
+      const path = join(folder, 'times.json');
+      const print = vi.spyOn(console, 'log').mockImplementation(() => {});
+      await command('mobilenet-v2', '--size=32', '--rounds=1', '--engines=compiled', `--json=${path}`);
+      print.mockRestore();
+      expect(JSON.parse(readFileSync(path, 'utf8'))).toMatchObject({ size: [32, 32], batch: 1, rows: [{ model: 'mobilenet-v2', engine: 'compiled', timings: 10, params: 3_504_872 }] });
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 });
 

@@ -22,7 +22,7 @@ export function experimentSection(experiment: ExperimentName, data: string, allR
   const { title, baseline } = EXPERIMENTS[experiment];
   const rows = largestBudget(allRows);
   if (rows.length === 0) {
-    return section(experiment, title, { text: [`There are no results of the experiment on ${data} yet: \`npm run experiment -- ${experiment} --data=${dataSpec(data)}\` makes them.`] });
+    return section(experiment, title, { text: [`There are no results of the experiment on ${data} yet: \`npm run experiment -- ${experiment} --data=${dataSpec(data)} --save\` makes them.`] });
   }
   const own = experiment === 'attention' ? attention(rows) : compared(experiment, rows, baseline);
   return section(experiment, title, { ...own, text: [`${setting(rows)}. ${trainedOn(rows)}`, `${own.verdict}. ${own.chance}`], rerun: rerunCommands(experiment, rows) });
@@ -54,7 +54,7 @@ function differencesOf(variants: readonly VariantResult[]): Difference[] {
 /** Variants are `sparse-96`, `full-96`, …: each full one is compared with the sparse one of its own resolution. */
 function attention(rows: readonly TrialResult[]): Told {
   const sizes = [...new Set(rows.map(({ height }) => height))].sort((a, b) => a - b);
-  const variants = sizes.flatMap(size => byVariant(rows.filter(({ height }) => height === size), `sparse-${size}`));
+  const variants = byVariant(rows, variant => variant.replace('full', 'sparse')).sort((a, b) => a.runs[0].height - b.runs[0].height);
   const results = variants.map(({ runs, macs, top1, variant }): AttentionResult => ({ attention: variant.startsWith('sparse') ? 'sparse' : 'full', size: runs[0].height, macs, top1 }));
   const others = variants.flatMap(({ variant, difference }) => (difference ? [{ variant, difference }] : []));
   const largest = sizes[sizes.length - 1];

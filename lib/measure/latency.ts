@@ -65,11 +65,20 @@ export interface Estimate {
 }
 
 /** Percentile bootstrap (Efron 1979) of a statistic; seeded, so that equal samples give equal intervals. */
-export function bootstrap(samples: readonly number[], statistic: (samples: readonly number[]) => number, { confidence = 0.95, resamples = 2000, seed = 0 } = {}): Estimate {
+export function bootstrap<T>(samples: readonly T[], statistic: (samples: readonly T[]) => number, { confidence = 0.95, resamples = 2000, seed = 0 } = {}): Estimate {
   const rng = random(seed);
   const draws = Array.from({ length: resamples }, () => statistic(samples.map(() => samples[rng.int(samples.length)])));
   const tail = (1 - confidence) / 2;
   return { value: statistic(samples), low: quantile(draws, tail), high: quantile(draws, 1 - tail) };
+}
+
+/**
+ * A quantile of all timings, from timings by round. The bootstrap draws whole rounds, for what disturbs one timing disturbs its
+ * neighbours too. Null where less than one timing lies beyond it: the slowest of twenty is no 99th percentile.
+ */
+export function timeQuantile(rounds: readonly (readonly number[])[], q: number): Estimate | null {
+  if (rounds.flat().length * (1 - q) < 1 - 1e-9) return null;
+  return bootstrap(rounds, drawn => quantile(drawn.flat(), q));
 }
 
 /**

@@ -1,0 +1,34 @@
+import { compile } from '../engine/graph';
+import { tf, type Tensor } from '../engine/tf';
+import type { Model } from '../module';
+import { random } from '../random';
+import { evalStep } from '../train/step';
+import { stopwatch, type Contender } from './latency';
+
+/** Outputs that a network is published with: ImageNet's classes, and the article's, whose labels of 102 begin at 1. */
+export const publishedClasses = (model: string): number => (model.startsWith('article') ? 103 : 1000);
+
+/**
+ * The prediction of `batch` pictures, from host memory to logits in host memory, as something to be timed: compiled with constant
+ * weights, or op by op. Weights and pictures are random, on which no time depends.
+ */
+export function prediction(model: Model, batch: number, compiled: boolean): Contender & { dispose(): void } {
+  const [height, width] = model.inputSize;
+  const rng = random('pictures');
+  const pixels = Float32Array.from({ length: batch * height * width * 3 }, () => 4 * rng.uniform() - 2);
+  const { params, buffers } = model.init(0);
+  const logits = evalStep(model);
+  const predict = (images: Tensor): Tensor => logits(params, buffers, images);
+  const graph = compiled ? compile(predict, { capture: 'constant', name: model.name }) : undefined;
+  const work = (): void => {
+    const images = tf.tensor4d(pixels, [batch, height, width, 3]);
+    const output = (graph ?? predict)(images);
+    output.dataSync();
+    tf.dispose([images, output]);
+  };
+  const dispose = (): void => {
+    graph?.dispose();
+    tf.dispose([params, buffers]);
+  };
+  return { ...stopwatch(model.name, work), dispose };
+}
