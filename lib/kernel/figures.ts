@@ -40,16 +40,23 @@ export interface Panel {
 export interface PanelOptions {
   /** In a row (default: all). */
   columns?: number;
-  /** Of each panel on the page, in pixels (default 168). */
+  /** Of each panel on the page, in pixels, where a row of them is no wider than a notebook (default 168). */
   side?: number;
   /** What the colours of heat maps mean, from `low` to `high`. */
   legend?: { title: string; low: number | string; high: number | string };
 }
 
+/** Of a notebook's outputs beside JupyterLab's side bar on a small screen, in pixels. */
+const WIDTH = 780;
+const LEGEND_WIDTH = 90;
+const GAP = 14;
+const LETTER_WIDTH = 6.5; // of captions, on average
+
 /** Pictures side by side as a figure. */
 export async function panels(claim: string, all: readonly Panel[], { columns = all.length, side = 168, legend }: PanelOptions = {}, seen?: string): Promise<object> {
-  const views = await Promise.all(all.map(panel => view(panel, side, legend)));
-  return figure(claim, { concat: views, columns, spacing: { column: 14, row: 36 }, bounds: 'flush' }, seen);
+  const fitting = Math.floor((WIDTH - (legend ? LEGEND_WIDTH : 0)) / columns) - GAP;
+  const views = await Promise.all(all.map(panel => view(panel, Math.min(side, fitting), legend)));
+  return figure(claim, { concat: views, columns, spacing: { column: GAP, row: 36 }, bounds: 'flush' }, seen);
 }
 
 /** Values row by row as a panel's picture: see `heatMap`. */
@@ -92,7 +99,9 @@ async function view({ caption, picture, places = [] }: Panel, side: number, lege
       encoding: { color: { field: 'share', type: 'quantitative', scale: { scheme: 'viridis', domain: [0, 1] }, legend: { title, values: [0, 1], labelExpr: `datum.value === 0 ? ${lowest} : ${highest}`, gradientLength: side - 30 } } },
     });
   }
-  return { title: { text: caption, fontSize: 12, fontWeight: 'normal', offset: 4 }, width, height, view: { stroke: '#ddd' }, layer };
+  layer.push({ data: { values: [{}] }, mark: { type: 'rect', filled: false, stroke: '#ccc', strokeWidth: 1 }, encoding: { x: { value: 0 }, x2: { value: width }, y: { value: 0 }, y2: { value: height } } });
+  const text = LETTER_WIDTH * caption.length > width ? caption.split(': ') : caption;
+  return { title: { text, fontSize: 12, fontWeight: 'normal', offset: 4 }, width, height, layer };
 }
 
 /** Of 256 colours, a quarter of the bytes, and no eye sees it at this size; as a JPEG where that is clearly smaller still, as it is for what looks like a photograph. */
