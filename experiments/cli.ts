@@ -12,6 +12,7 @@ const COMMANDS: Record<string, () => Promise<{ register(program: Command): void 
   summary: () => import('./summary'),
   start: () => import('./start'),
   train: () => import('./train'),
+  runs: () => import('./runs'),
   bundle: () => import('./bundle'),
   replay: () => import('./replay'),
   data: () => import('./data'),
@@ -30,7 +31,7 @@ const COMMANDS: Record<string, () => Promise<{ register(program: Command): void 
 };
 
 /** Commands that work before there is an engine; the others load one as soon as they are imported. */
-const WITHOUT_ENGINE = ['data', 'setup', 'doctor', 'kernel', 'trial'];
+const WITHOUT_ENGINE = ['data', 'setup', 'doctor', 'kernel', 'trial', 'runs'];
 
 async function main(argv: string[]): Promise<void> {
   const program = new Command('edgevit').exitOverride().showSuggestionAfterError(false).configureOutput({ outputError: () => {} });

@@ -51,13 +51,15 @@ function cells<K extends string>({ columns, rows }: Table<K>): string[][] {
   return [keys.map(key => columns[key]), ...rows.map(row => keys.map(key => row[key]))];
 }
 
-/** Rows under their column names, aligned; words to the left, the rest to the right. */
-export function textTable<K extends string>(columns: Record<K, string>, rows: readonly Record<K, string>[]): string {
+/** Rows under their column names, aligned; words to the left, the rest to the right. `paint` changes how a cell looks, not its width. */
+export function textTable<K extends string>(columns: Record<K, string>, rows: readonly Record<K, string>[], paint = (text: string, _row: number, _column: number): string => text): string {
   const [head, ...body] = cells({ columns, rows });
   const widths = head.map((title, i) => Math.max(title.length, ...body.map(row => row[i].length)));
   const numeric = numericColumns({ columns, rows });
-  const line = (row: string[]) => row.map((cell, i) => (numeric[i] ? cell.padStart(widths[i]) : cell.padEnd(widths[i]))).join('  ').trimEnd();
-  return [line(head), line(widths.map(width => '─'.repeat(width))), ...body.map(line)].join('\n');
+  const align = (cell: string, i: number): string => (numeric[i] ? cell.padStart(widths[i]) : cell.padEnd(widths[i]));
+  const line = (row: string[]) => row.map(align).join('  ').trimEnd();
+  const painted = (row: string[], r: number) => row.map((cell, i) => align(cell, i).replace(cell, () => paint(cell, r, i))).join('  ').trimEnd();
+  return [line(head), line(widths.map(width => '─'.repeat(width))), ...body.map(painted)].join('\n');
 }
 
 /** The same for Markdown. */

@@ -222,12 +222,16 @@ function moveFolder(from: string, to: string): boolean {
   }
 }
 
+/** A sentence that names all of a sweep's trials helps nobody. */
+const NAMES_TOLD = 5;
+
 /** A run by name or by its folder's path. Throws UserError where there is none. */
 export function openRun(runs: string, nameOrPath: string): Run {
   const folder = [join(runs, nameOrPath), resolve(nameOrPath)].find(path => existsSync(join(path, 'run.json')));
   if (!folder) {
     const names = listRuns(runs).map(run => run.record.name);
-    throw new UserError(`There is no run '${nameOrPath}' in ${runs}: ${names.length > 0 ? `there are ${names.join(', ')}` : 'it holds none'}.`);
+    const some = [...names.slice(0, NAMES_TOLD), ...(names.length > NAMES_TOLD ? [`${names.length - NAMES_TOLD} more`] : [])].join(', ');
+    throw new UserError(`There is no run '${nameOrPath}' in ${runs}: ${names.length > 0 ? `there are ${some}` : 'it holds none'}.`);
   }
   return readRun(folder);
 }
