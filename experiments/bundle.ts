@@ -1,4 +1,5 @@
-import { relative } from 'node:path';
+import { statSync } from 'node:fs';
+import { join, relative } from 'node:path';
 import type { Command } from 'commander';
 import { writeFileAtomic } from '../lib/files';
 import { makeBundle } from '../lib/lab/bundle';
@@ -14,11 +15,12 @@ interface Flags {
 export function register(program: Command): void {
   program.command('bundle').description('pack a run into one file, to hand on')
     .argument('<run>', 'name or folder of a run that is done')
-    .option('--out <file>', 'the zip file (default: beside the run\'s folder)')
+    .option('--out <path>', 'the zip file, or a folder for it (default: beside the run\'s folder)')
     .option('--runs <folder>', 'where runs are kept', RUNS)
     .action(async (name: string, { out, runs }: Flags) => {
       const run = openRun(runs, name);
-      const file = out ?? `${run.folder}.zip`;
+      const isFolder = out !== undefined && statSync(out, { throwIfNoEntry: false })?.isDirectory();
+      const file = isFolder ? join(out, `${run.record.name}.zip`) : out ?? `${run.folder}.zip`;
       const bytes = await makeBundle(run);
       writeFileAtomic(file, bytes);
       console.log(`${relative(process.cwd(), file)} | ${thousands(bytes.length)} bytes | run it again with: npm run replay -- ${relative(process.cwd(), file)}`);

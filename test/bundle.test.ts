@@ -234,7 +234,7 @@ describe('an archive from anywhere', () => {
     const rng = random(0);
     const path = join(runs, 'damaged.zip');
     let refused = 0;
-    for (let i = 0; i < 100; i++) {
+    for (let i = 0; i < 40; i++) {
       const damaged = Buffer.from(bytes);
       damaged[Math.floor(rng.uniform() * damaged.length)] ^= 1 + Math.floor(rng.uniform() * 255);
       writeFileSync(path, damaged);
@@ -245,6 +245,6 @@ describe('an archive from anywhere', () => {
         refused++;
       }
     }
-    expect(refused).toBeGreaterThan(50); // most bytes are contents
+    expect(refused).toBeGreaterThan(20); // most bytes are contents
   });
 });

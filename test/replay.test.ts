@@ -43,6 +43,11 @@ describe('a replay', () => {
     expect(run.record).toMatchObject({ name: 'petals-replay', recipe: tinyRecipe(), result: { weights: petals.run.result.weights } });
   });
 
+  test('is identical too where a sweep kept of its trial the weights alone', async () => {
+    const bundle = await bundled({ name: 'trial', recipe: tinyRecipe({ epochs: 1 }), trial: '0'.repeat(64) });
+    expect(await again(bundle)).toMatchObject({ outcome: [], environment: [], run: { record: { trial: null } } });
+  });
+
   test('finds pictures that lie elsewhere, begins with the same weights, and knows other pictures', async () => {
     const meadow = await folderOfPictures(join(folder, 'meadow'));
     const init = openRun(join(folder, 'here'), 'petals').bestCheckpoint;
@@ -139,4 +144,4 @@ test('the commands: one thread there is one thread here, and the exit status tel
   const refused = command(['replay', file]);
   expect(refused).toMatchObject({ status: 2, stdout: '' });
   expect(refused.stderr).not.toMatch(/^\s+at /m);
-});
+}, 300_000);
