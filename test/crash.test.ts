@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -115,6 +115,13 @@ test(`killed ${CRASHES} times at random moments, runs that go on end with the by
     }
     expect(outcome(openRun(runs, name))).toEqual(undisturbed);
   }
+}, TIMEOUT);
+
+test('killed between its last checkpoint and its record of it, a run ends with a record that is true', async () => {
+  cpSync(join(runs, 'undisturbed'), join(runs, 'late'), { recursive: true });
+  openRun(runs, 'late').update({ name: 'late', status: 'interrupted', result: null, files: { 'checkpoint-last.safetensors': '0'.repeat(64) } });
+  expect((await session('late')).code).toBe(0);
+  expect(outcome(openRun(runs, 'late'))).toEqual(undisturbed);
 }, TIMEOUT);
 
 test('killed before it has a name, a run is none, and the next one cleans up', async () => {

@@ -96,6 +96,7 @@ export async function resumeTrial(run: Run, options: TrialOptions): Promise<Run>
   for (const name of run.alteredFiles()) options.reporter.say(`${name} is not the file that run.json names: the run was killed after writing it, or it was altered.`);
   run.rewind(step, epoch);
   run.update({ status: 'running', owner: thisProcess(), ended: null, error: null, resumedAt: [...record.resumedAt, step] });
+  run.recordFiles(); // after the last epoch nothing else would
   const here = environment();
   const { engine } = record.environment;
   if (here.engine !== engine) options.reporter.say(`The run began on ${engine} and goes on with ${here.engine}: its last bits will differ.`);
