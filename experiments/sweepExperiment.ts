@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
-import { relative } from 'node:path';
 import { parseSettings } from '../lib/config';
 import { oneOf, UserError } from '../lib/errors';
+import { here } from '../lib/lab/console';
 import { textTable, thousands } from '../lib/lab/results';
 import { RUNS } from '../lib/lab/runs';
 import type { MeanInterval } from '../lib/lab/statistics';
@@ -36,7 +36,7 @@ export function sweepExperiment({ name, base, baseline, variants, seeds: usual =
       const { dataset, trials } = plan;
       if (preface) console.log(`${preface()}\n`);
       console.log(`${dataset.name}: ${dataset.description}`);
-      console.log(`${trials.length} trials, ${Object.keys(sweep.variants).length} variants × ${seeds} seeds | ${trials.filter(({ known }) => known).length} done before | ${jobs} at once, ${threads} threads each`);
+      console.log(`${counted(trials.length, 'trial')}, ${counted(Object.keys(sweep.variants).length, 'variant')} × ${counted(seeds, 'seed')} | ${trials.filter(({ known }) => known).length} done before | ${jobs} at once, ${counted(threads, 'thread')} each`);
       if (dryRun) {
         console.log(`\n${formatTrials(plan)}`);
         return;
@@ -66,10 +66,10 @@ export function sweepExperiment({ name, base, baseline, variants, seeds: usual =
   };
 }
 
+const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;
+
 /** The machine's threads, shared out. */
 const sharedThreads = (jobs: number): number => Math.max(1, Math.floor(availableParallelism() / jobs));
-
-const here = (path: string): string => relative(process.cwd(), path) || '.';
 
 /** As settings, without those that have no value. */
 function given(flags: Pick<ExperimentFlags, 'data' | 'size' | 'epochs'>): Record<string, string> {
@@ -109,9 +109,10 @@ function formatVariants(rows: readonly TrialResult[], baseline: Definition['base
   }));
   const columns = {
     variant: 'variant', params: 'params', macs: 'MACs', seeds: 'seeds', top1: 'top-1, %',
-    difference: `less ${typeof baseline === 'string' ? baseline : 'its baseline'}, points`, clear: 'clear', published: 'weights as published',
+    difference: `less ${typeof baseline === 'string' ? baseline : 'its baseline'}, points`, clear: 'clear',
+    ...(published.some(({ trial }) => rows.some(row => row.trial === trial)) && { published: 'weights as published' }),
   };
-  return `${textTable(columns, table)}\n\nMeans over seeds ± half of the 95 % interval, by Student's t distribution. Differences are taken seed by seed;\n`
+  return `${textTable<string>(columns, table)}\n\nMeans over seeds ± half of the 95 % interval, by Student's t distribution. Differences are taken seed by seed;\n`
     + 'clear are those whose interval leaves out zero. The intervals hold what seeds change, not the choice of test pictures.';
 }
 

@@ -1,8 +1,7 @@
-import { relative } from 'node:path';
 import type { Command } from 'commander';
 import { parseSettings } from '../lib/config';
 import { UserError } from '../lib/errors';
-import { consoleReporter } from '../lib/lab/console';
+import { consoleReporter, here } from '../lib/lab/console';
 import { reportFiles } from '../lib/lab/report';
 import { RESULT_COLUMNS, resultRow, textTable } from '../lib/lab/results';
 import { openRun, RUNS, type KeptDataOptions, type Run } from '../lib/lab/runs';
@@ -82,13 +81,10 @@ function checkUnchanged({ record }: Run, settings: Record<string, string>, { rec
   if (init !== undefined && init !== record.init?.path) refuse('init', record.init?.path ?? null, init);
 }
 
-/** Says what a run came to, and sets the exit status: 130 for one that was interrupted. */
-export function finish(run: Run, runs: string): void {
-  const { record } = run;
-  const here = (path: string): string => relative(process.cwd(), path) || '.';
-  if (record.status === 'interrupted') {
-    const flag = runs === RUNS ? '' : ` --runs=${runs}`;
-    console.log(`Interrupted. A checkpoint is in ${here(run.folder)}; go on with: npm run train -- --resume=${record.name}${flag}`);
+/** Says what a run came to, and sets the exit status: 130 for one that was interrupted, which `command` goes on with. */
+export function finish(run: Run, runs: string, command = `npm run train -- --resume=${run.record.name}`): void {
+  if (run.record.status !== 'done') {
+    console.log(`Interrupted. ${here(run.folder)} holds what there is; go on with: ${command}${runs === RUNS ? '' : ` --runs=${runs}`}`);
     process.exitCode = 130;
     return;
   }

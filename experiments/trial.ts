@@ -24,7 +24,7 @@ async function train(path: string, flags: { runs?: string }): Promise<void> {
   const [{ consoleReporter }, { RUNS }, { readTrialFile, runTrial }, { finish, interruption }] =
     await Promise.all([import('../lib/lab/console'), import('../lib/lab/runs'), import('../lib/lab/trialFile'), import('./train')]);
   const { runs = RUNS } = flags;
-  finish(await runTrial(readTrialFile(path), runs, { reporter: consoleReporter(), interruption }), runs);
+  finish(await runTrial(readTrialFile(path), runs, { reporter: consoleReporter(), interruption }), runs, `npm run trial -- ${path}`);
 }
 
 /** TensorFlow makes its threads as it is loaded, which is before the rest of the file can be understood. */

@@ -1,13 +1,14 @@
-import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { appendFileSync, cpSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Failure, UserError } from '../lib/errors';
 import { codeDigest, codeFiles } from '../lib/lab/code';
 import { consoleReporter, duration } from '../lib/lab/console';
+import { thisProcess } from '../lib/lab/owner';
 import { reportFiles, rerunCommand } from '../lib/lab/report';
 import { textTable } from '../lib/lab/results';
-import { listRuns, openRun, thisProcess, type Run, type RunRecord } from '../lib/lab/runs';
+import { listRuns, openRun, type Run, type RunRecord } from '../lib/lab/runs';
 import { resumeTrial, startTrial, type NewTrial } from '../lib/lab/trial';
 import type { Recipe } from '../lib/train/recipes';
 import { sha256, tinyRecipe } from './training';
@@ -83,9 +84,10 @@ describe('a run', () => {
   });
 
   test('is not resumed when it is done, when it runs, or when its data changed', async () => {
+    cpSync(whole.folder, join(runs, 'refused'), { recursive: true });
     const resume = (changes: Partial<RunRecord>) => {
-      const run = openRun(runs, 'whole');
-      run.record = { ...run.record, ...changes };
+      const run = openRun(runs, 'refused');
+      run.update({ ...whole.record, ...changes });
       return resumeTrial(run, { reporter: consoleReporter(silent) });
     };
     await expect(resume({})).rejects.toThrow(UserError);

@@ -1,11 +1,14 @@
-import { spawnSync } from 'node:child_process';
-import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { cpSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { claimRun } from '../lib/lab/claim';
 import { ROOT } from '../lib/lab/code';
 import { consoleReporter } from '../lib/lab/console';
-import { listRuns, openRun, thisProcess, type Run, type RunRecord } from '../lib/lab/runs';
+import { thisProcess } from '../lib/lab/owner';
+import { listRuns, openRun, type Run, type RunRecord } from '../lib/lab/runs';
 import { comparison, listTable } from '../lib/lab/runTables';
 import { startTrial } from '../lib/lab/trial';
 import { tinyRecipe } from './training';
@@ -71,4 +74,45 @@ test('the command loads no engine, and says in a sentence that there is no such 
   const missing = command('plain', 'none');
   expect(missing).toMatchObject({ status: 2, stdout: '' });
   expect(missing.stderr).toMatch(/^There is no run 'none'[^\n]*\n$/);
+});
+
+describe('a run that was broken off', () => {
+  const gone = JSON.stringify({ ...thisProcess(), pid: NO_PROCESS });
+  const broken = (name: string): Run => alter(plain, name, { status: 'interrupted' });
+
+  test('is claimed by one, until that one gives it back or a session began', () => {
+    const run = broken('claimed');
+    const end = claimRun(run)!;
+    expect(claimRun(openRun(runs, 'claimed'))).toBeUndefined();
+    end();
+    const stale = openRun(runs, 'claimed');
+    const endAgain = claimRun(run)!;
+    run.update({ resumedAt: [3] });
+    endAgain();
+    expect(claimRun(stale)).toBeUndefined();
+    expect(readdirSync(run.folder).filter(name => name.startsWith('.'))).toEqual([]);
+  });
+
+  test('is claimed by one of several processes at once, past those that were killed', async () => {
+    const names = Array.from({ length: 30 }, (_, i) => `contested-${i}`);
+    for (const name of names) symlinkSync(gone, join(broken(name).folder, '.claim-0-1'));
+    // Each tells which it got, and lives on until its input ends, so that the others find it alive.
+    const script = join(runs, 'contender.ts');
+    writeFileSync(script, `
+      import { claimRun } from '${ROOT}/lib/lab/claim';
+      import { openRun } from '${ROOT}/lib/lab/runs';
+      process.stdout.write('ready\\n');
+      process.stdin.once('data', () => process.stdout.write(JSON.stringify(${JSON.stringify(names)}.filter(name => claimRun(openRun('${runs}', name)))) + '\\n'));
+    `);
+    const contenders = Array.from({ length: 3 }, () => spawn(process.execPath, ['--import', 'tsx', script], { cwd: ROOT, stdio: ['pipe', 'pipe', 'inherit'] }));
+    try {
+      const answers = contenders.map(({ stdout }) => createInterface(stdout)[Symbol.asyncIterator]());
+      await Promise.all(answers.map(answer => answer.next()));
+      for (const { stdin } of contenders) stdin.write('go\n');
+      const got = await Promise.all(answers.map(async answer => JSON.parse((await answer.next()).value as string) as string[]));
+      expect(got.flat().sort()).toEqual([...names].sort());
+    } finally {
+      for (const { stdin } of contenders) stdin.end();
+    }
+  });
 });

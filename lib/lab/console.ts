@@ -1,3 +1,4 @@
+import { relative } from 'node:path';
 import type { EpochEvent, StepEvent } from '../train/train';
 
 /** Hears how a run goes. */
@@ -121,4 +122,10 @@ export function duration(seconds: number | null): string {
   if (s >= 3600) return `${Math.floor(s / 3600)}h${String(Math.floor((s % 3600) / 60)).padStart(2, '0')}m`;
   if (s >= 600) return `${Math.round(s / 60)}m`;
   return s >= 60 ? `${Math.floor(s / 60)}m${String(s % 60).padStart(2, '0')}s` : `${s}s`;
+}
+
+/** A path as a person here would type it: from the current folder, unless it lies outside. */
+export function here(path: string): string {
+  const inside = relative(process.cwd(), path) || '.';
+  return inside.startsWith('..') ? path : inside;
 }

@@ -9,6 +9,7 @@ import type { DetailedEvaluation, Evaluation, Predictions } from '../train/metri
 import type { Recipe } from '../train/recipes';
 import { ROOT } from './code';
 import type { Environment } from './environment';
+import { exists, isGone, type Owner } from './owner';
 
 /** Where runs are kept unless told otherwise. */
 export const RUNS = join(ROOT, 'experiments/runs');
@@ -44,13 +45,6 @@ export interface RunRecord {
   files: Record<string, string>;
   /** Why it failed. */
   error: string | null;
-}
-
-export interface Owner {
-  host: string;
-  pid: number;
-  /** When the process began, as the system counts: numbers of processes come again. Null where the system doesn't say. */
-  since: string | null;
 }
 
 export interface RunResult {
@@ -91,6 +85,11 @@ export class Run {
   update(changes: Partial<RunRecord>): void {
     this.record = { ...this.record, ...changes };
     writeFileAtomic(join(this.folder, 'run.json'), `${JSON.stringify(this.record, null, 2)}\n`);
+  }
+
+  /** Reads what other processes changed. */
+  reload(): void {
+    this.record = readRecord(this.folder);
   }
 
   append(row: MetricRow): void {
@@ -155,7 +154,7 @@ export class Run {
   /** What run.json says, or `interrupted` where it says `running` and the process is gone. */
   get status(): RunStatus {
     const { status, owner } = this.record;
-    return status === 'running' && owner.host === hostname() && !isAlive(owner) ? 'interrupted' : status;
+    return status === 'running' && isGone(owner) ? 'interrupted' : status;
   }
 }
 
@@ -244,8 +243,12 @@ export function listRuns(runs: string): Run[] {
 }
 
 function readRun(folder: string): Run {
+  return new Run(folder, readRecord(folder));
+}
+
+function readRecord(folder: string): RunRecord {
   try {
-    return new Run(folder, JSON.parse(readFileSync(join(folder, 'run.json'), 'utf8')) as RunRecord);
+    return JSON.parse(readFileSync(join(folder, 'run.json'), 'utf8')) as RunRecord;
   } catch (error) {
     throw new UserError(`'${join(folder, 'run.json')}' cannot be read: ${(error as Error).message}.`);
   }
@@ -253,33 +256,4 @@ function readRun(folder: string): Run {
 
 function sha256(path: string): string {
   return createHash('sha256').update(readFileSync(path)).digest('hex');
-}
-
-/** This process, as owner of a run. */
-export function thisProcess(): Owner {
-  return { host: hostname(), pid: process.pid, since: beginning(process.pid) };
-}
-
-function isAlive({ pid, since }: Owner): boolean {
-  return exists(pid) && since === beginning(pid);
-}
-
-/** Whether there is a process of this number. */
-function exists(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'; // somebody else's process is one too
-  }
-}
-
-/** The start time in /proc/PID/stat, field 22; the second field is in brackets and may hold spaces. */
-function beginning(pid: number): string | null {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
-  } catch {
-    return null;
-  }
 }

@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
-import { relative } from 'node:path';
 import type { Dataset } from '../data/dataset';
 import { openDataset } from '../data/open';
 import { Failure, UserError } from '../errors';
@@ -10,11 +9,13 @@ import type { Model } from '../module';
 import { holdsTraining, loadWeights, NotFiniteError } from '../train/checkpoint';
 import { buildModel, type Recipe } from '../train/recipes';
 import { createTrainer, DivergenceError, type TrainEvent, type Trainer } from '../train/train';
-import type { Reporter } from './console';
+import { claimRun } from './claim';
+import { here, type Reporter } from './console';
 import { environment } from './environment';
+import { thisProcess } from './owner';
 import { writeReport } from './report';
 import { thousands } from './results';
-import { createRun, RUNS, thisProcess, type KeptDataOptions, type MetricRow, type Run, type RunRecord } from './runs';
+import { createRun, RUNS, type KeptDataOptions, type MetricRow, type Run, type RunRecord } from './runs';
 
 export interface TrialOptions {
   reporter: Reporter;
@@ -75,16 +76,34 @@ export async function startTrial({ recipe, recipeName, about, runs = RUNS, name,
   reporter.say(`model ${model.name}${recipe.ablation === null ? '' : ` (${recipe.ablation})`} at ${height}×${width} | ${thousands(params)} params | ${(macs / 1e6).toFixed(1)} M MACs | ${init === undefined ? `seed ${recipe.seed}` : `weights of ${init}`}`);
   reporter.say(`data ${dataset.name}: ${dataset.description}`);
   reporter.say(`steps ${trainer.totalSteps} = ${recipe.epochs} epochs × ${trainer.stepsPerEpoch}, batch ${recipe.batch} | ${recipe.optimizer}, lr ${recipe.lr}, ${recipe.schedule}${recipe.warmupEpochs > 0 ? ` after ${recipe.warmupEpochs} epochs of warm-up` : ''}`);
-  reporter.say(`run ${relative(process.cwd(), run.folder)}`);
+  reporter.say(`run ${here(run.folder)}`);
   return drive(run, trainer, options);
 }
 
-/** Goes on with a run as if nothing had been. Throws UserError where it is done, still runs, or its data changed. */
+/** A run that another process works on. */
+export class BusyError extends UserError {}
+
+/** Goes on with a run as if nothing had been. Throws UserError where it is done or its data changed, BusyError where it runs. */
 export async function resumeTrial(run: Run, options: TrialOptions): Promise<Run> {
+  run.reload();
+  const { name, owner } = run.record;
+  if (run.status === 'done') throw new UserError(`The run '${name}' is done: there is nothing to go on with.`);
+  if (run.status === 'running') throw new BusyError(`The run '${name}' is still running, as process ${owner.pid} of ${owner.host}.`);
+  const endClaim = claimRun(run);
+  if (!endClaim) throw new BusyError(`Another process goes on with the run '${name}' at this moment.`);
+  let trainer: Trainer;
+  try {
+    trainer = await takeUp(run, options);
+  } finally {
+    endClaim();
+  }
+  return drive(run, trainer, options);
+}
+
+/** Makes this process a run's owner, and prepares it to go on from its last checkpoint, or from the beginning where there is none. */
+async function takeUp(run: Run, { reporter, data }: TrialOptions): Promise<Trainer> {
   const { record } = run;
-  if (run.status === 'done') throw new UserError(`The run '${record.name}' is done: there is nothing to go on with.`);
-  if (run.status === 'running') throw new UserError(`The run '${record.name}' is still running, as process ${record.owner.pid} of ${record.owner.host}.`);
-  const dataset = await openDataset(record.recipe.data, { ...record.dataOptions, ...options.data });
+  const dataset = await openDataset(record.recipe.data, { ...record.dataOptions, ...data });
   checkData(run, dataset);
   if (record.trial !== null) checkSetup(record);
   const model = buildModel(record.recipe, dataset.classes.length);
@@ -93,15 +112,15 @@ export async function resumeTrial(run: Run, options: TrialOptions): Promise<Run>
   const init = resume === undefined && record.init !== null ? initOf(record.init, model) : undefined;
   const trainer = createTrainer({ model, dataset, recipe: record.recipe, init, resume });
   const { step, epoch } = trainer.progress;
-  for (const name of run.alteredFiles()) options.reporter.say(`${name} is not the file that run.json names: the run was killed after writing it, or it was altered.`);
+  for (const name of run.alteredFiles()) reporter.say(`${name} is not the file that run.json names: the run was killed after writing it, or it was altered.`);
   run.rewind(step, epoch);
   run.update({ status: 'running', owner: thisProcess(), ended: null, error: null, resumedAt: [...record.resumedAt, step] });
   run.recordFiles(); // after the last epoch nothing else would
-  const here = environment();
+  const now = environment();
   const { engine } = record.environment;
-  if (here.engine !== engine) options.reporter.say(`The run began on ${engine} and goes on with ${here.engine}: its last bits will differ.`);
-  options.reporter.say(`run ${relative(process.cwd(), run.folder)} goes on after step ${step} of ${trainer.totalSteps}`);
-  return drive(run, trainer, options);
+  if (now.engine !== engine) reporter.say(`The run began on ${engine} and goes on with ${now.engine}: its last bits will differ.`);
+  reporter.say(`run ${here(run.folder)} goes on after step ${step} of ${trainer.totalSteps}`);
+  return trainer;
 }
 
 function checkData(run: Run, dataset: Dataset): void {
@@ -112,9 +131,9 @@ function checkData(run: Run, dataset: Dataset): void {
 
 /** A trial's name stands for one outcome, so that it goes on with what it began with. */
 function checkSetup({ name, environment: before }: RunRecord): void {
-  const here = environment();
-  if (here.code !== before.code) throw new UserError(`The trial '${name}' cannot go on: the code that it began with has changed.`);
-  if (here.threads !== before.threads) throw new UserError(`The trial '${name}' cannot go on: it began with ${before.threads} threads, and this process has ${here.threads} (TF_NUM_INTRAOP_THREADS).`);
+  const now = environment();
+  if (now.code !== before.code) throw new UserError(`The trial '${name}' cannot go on: the code that it began with has changed.`);
+  if (now.threads !== before.threads) throw new UserError(`The trial '${name}' cannot go on: it began with ${before.threads} threads, and this process has ${now.threads} (TF_NUM_INTRAOP_THREADS).`);
 }
 
 function initOf({ path, sha256 }: { path: string; sha256: string }, model: Model): ReturnType<typeof loadWeights> {
@@ -123,25 +142,34 @@ function initOf({ path, sha256 }: { path: string; sha256: string }, model: Model
   return weights;
 }
 
-/** Trains, and keeps the folder true to what happens. */
+/** A checkpoint that took longer than the one isn't written again before the other has passed, but for better weights: a large network's takes seconds. */
+const CHEAP_CHECKPOINT_MS = 200;
+const CHECKPOINT_SPACING_MS = 60_000;
+
+/** Trains, and keeps the folder true to what happens. A killed run loses what it did since its last checkpoint; an interrupted one nothing. */
 async function drive(run: Run, trainer: Trainer, { reporter, interruption }: TrialOptions): Promise<Run> {
   const signal = interruption?.();
   const { trial, recipe: { batch, epochs } } = run.record;
   const totals = { batch, epochs, stepsPerEpoch: trainer.stepsPerEpoch, totalSteps: trainer.totalSteps };
   let savedAt = existsSync(run.lastCheckpoint) ? trainer.progress.step : undefined;
+  let due = 0;
   const save = (): void => {
+    const began = performance.now();
     trainer.save(run.lastCheckpoint);
     run.recordFiles();
     savedAt = trainer.progress.step;
+    const now = performance.now();
+    due = now - began > CHEAP_CHECKPOINT_MS ? now + CHECKPOINT_SPACING_MS : 0;
   };
   try {
     for await (const event of trainer.events(signal)) {
       run.append(toRow(event));
       if (event.kind === 'step') reporter.step(event, totals);
       else {
-        // The last checkpoint comes after all else that belongs to it: a run killed in between writes the rest again.
-        if (event.best && trial === null) trainer.saveWeights(run.bestCheckpoint);
-        save();
+        const best = event.best && trial === null;
+        // The last checkpoint comes after all else that belongs to it, and always after the best weights: a run killed in between writes the rest again.
+        if (best) trainer.saveWeights(run.bestCheckpoint);
+        if (best || event.epoch === epochs || performance.now() >= due) save();
         reporter.epoch(event, totals);
       }
     }
@@ -177,7 +205,7 @@ async function drive(run: Run, trainer: Trainer, { reporter, interruption }: Tri
 }
 
 function explain(error: unknown, run: Run, trainer: Trainer, savedAt: number | undefined): unknown {
-  const checkpoint = savedAt === undefined ? 'There is no checkpoint yet.' : `The last good checkpoint is ${relative(process.cwd(), run.lastCheckpoint)}, after step ${savedAt}.`;
+  const checkpoint = savedAt === undefined ? 'There is no checkpoint yet.' : `The last good checkpoint is ${here(run.lastCheckpoint)}, after step ${savedAt}.`;
   if (error instanceof DivergenceError) return new Failure(`${error.message} ${checkpoint}`);
   if (error instanceof NotFiniteError) return new Failure(`Training diverged by step ${trainer.progress.step}: ${error.message}. ${checkpoint}`);
   const full = noRoom(error);

@@ -10,7 +10,7 @@ import { codeDigest } from './code';
 import { threads } from './environment';
 import { trialIdentity } from './identity';
 import { openRun, TakenError, type KeptDataOptions, type Run } from './runs';
-import { resumeTrial, startTrial, type TrialOptions } from './trial';
+import { BusyError, resumeTrial, startTrial, type TrialOptions } from './trial';
 
 const schema = z.strictObject({
   /** What whoever wrote the file computed: where code, pictures or threads here make it another trial, it is refused. */
@@ -62,24 +62,24 @@ export async function runTrial({ name, recipe, dataOptions, threads: wanted = th
   const signal = options.interruption?.();
   const training = { ...options, interruption: signal && (() => signal) };
   const { reporter } = options;
-  for (let waits = 0; ; waits++) {
+  let told = false;
+  while (true) {
     const run = findTrial(runs, identity.name);
-    if (!run) {
-      try {
-        return await startTrial({ ...training, recipe, recipeName: DEFAULT_RECIPE, about: 'with the settings of a trial', runs, name: identity.name, trial: identity.digest, data: dataOptions });
-      } catch (error) {
-        if (error instanceof TakenError) continue; // another process was faster
-        throw error;
-      }
-    }
-    const { status } = run;
-    if (status === 'done') {
+    if (run?.status === 'done') {
       reporter.say(`${run.record.name} is done already`);
       return run;
     }
-    if (status !== 'running') return resumeTrial(run, training);
-    if (signal?.aborted) return run;
-    if (waits === 0) reporter.say(`process ${run.record.owner.pid} of ${run.record.owner.host} works on ${run.record.name}: waiting for it`);
+    try {
+      return await (run ? resumeTrial(run, training) : startTrial({
+        ...training, recipe, recipeName: DEFAULT_RECIPE, about: 'with the settings of a trial', runs, name: identity.name, trial: identity.digest, data: dataOptions,
+      }));
+    } catch (error) {
+      if (error instanceof TakenError) continue; // another process was faster
+      if (!(error instanceof BusyError)) throw error;
+      if (signal?.aborted) return run!;
+      if (!told) reporter.say(`${error.message} Waiting for it.`);
+      told = true;
+    }
     await sleep(WAIT_MS);
   }
 }
