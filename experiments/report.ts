@@ -1,6 +1,7 @@
 import { join, relative, resolve } from 'node:path';
 import type { Command } from 'commander';
-import { labReportFiles, readFindings, writeLabReport } from '../lib/lab/labReport';
+import { UserError } from '../lib/errors';
+import { labReportFiles, readFindings, writeLabReport, type Findings } from '../lib/lab/labReport';
 import { listRuns, openRun, RUNS } from '../lib/lab/runs';
 
 interface Flags {
@@ -20,8 +21,21 @@ export function register(program: Command): void {
     .option('--runs <folder>', 'where runs are kept', RUNS)
     .action(async (names: string[], { data, out, runs: folder }: Flags) => {
       const runs = names.length > 0 ? names.map(name => openRun(folder, name)) : listRuns(folder).filter(run => run.status === 'done').slice(0, 1);
-      await writeLabReport(readFindings(data, runs), resolve(out));
-      const files = labReportFiles(resolve(out));
-      for (const [what, path] of Object.entries(files)) console.log(`${what.padEnd(6)}  ${relative(process.cwd(), path) || '.'}`);
+      const findings = readFindings(data, runs);
+      const missing = Object.entries(findings.results).flatMap(([experiment, rows]) => (rows.length === 0 ? [experiment] : []));
+      await write(findings, resolve(out), out);
+      if (missing.length > 0) console.log(`On ${data} there are no results yet of ${missing.join(', ')}: the page says how to get them.`);
+      for (const [what, path] of Object.entries(labReportFiles(resolve(out)))) console.log(`${what.padEnd(6)}  ${relative(process.cwd(), path) || '.'}`);
     });
+}
+
+/** Throws UserError for a folder that cannot be one. */
+async function write(findings: Findings, folder: string, given: string): Promise<void> {
+  try {
+    await writeLabReport(findings, folder);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== undefined && ['EEXIST', 'ENOTDIR', 'EACCES', 'ENOENT', 'EROFS', 'EISDIR'].includes(code)) throw new UserError(`--out is '${given}', where no report can be written: ${(error as Error).message}.`);
+    throw error;
+  }
 }

@@ -94,6 +94,7 @@ describe('the page in Chromium', () => {
   async function open(options: { width: number; colorScheme?: 'light' | 'dark'; javaScriptEnabled?: boolean }) {
     const { width, ...rest } = options;
     const page = await browser!.newPage({ viewport: { width, height: 900 }, ...rest });
+    page.setDefaultTimeout(100_000); // a machine may be busy
     const url = pathToFileURL(files.page).href;
     const complaints: string[] = [];
     page.on('console', message => ['error', 'warning'].includes(message.type()) && complaints.push(message.text()));

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import type { TopLevelSpec } from 'vega-lite';
+import type { Chart } from './plots/style';
 
 /** Libraries that draw charts in a page, in the order in which they need each other. */
 const LIBRARIES = ['vega', 'vega-lite', 'vega-embed'];
@@ -19,7 +19,7 @@ function withoutMap(source: string): string {
 }
 
 /** What a page takes of a chart: without its title, which the page has as text, and as wide as there is room. */
-function fitted({ $schema: _, title: __, ...spec }: TopLevelSpec): object {
+function fitted({ $schema: _, title: __, ...spec }: Chart): object {
   return { ...spec, ...('width' in spec && { width: 'container', autosize: { type: 'fit-x', contains: 'padding' } }), background: 'transparent' };
 }
 
@@ -27,7 +27,7 @@ function fitted({ $schema: _, title: __, ...spec }: TopLevelSpec): object {
  * HTML: draws each chart by its name in place of the SVG that stands in the element of that id, which stays where scripts don't run.
  * Expressions are interpreted, so that the page's policy need not allow evaluation.
  */
-export function drawing(charts: Record<string, TopLevelSpec>): string {
+export function drawing(charts: Record<string, Chart>): string {
   const specs = JSON.stringify(Object.fromEntries(Object.entries(charts).map(([name, spec]) => [name, fitted(spec)]))).replaceAll('<', '\\u003c');
   return `<script type="application/json" id="specs">${specs}</script>\n<script>${DRAW}</script>`;
 }

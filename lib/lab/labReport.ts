@@ -1,10 +1,10 @@
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import type { TopLevelSpec } from 'vega-lite';
 import { writeFileAtomic } from '../files';
 import { drawing, libraries } from './embed';
 import { EXPERIMENTS, experimentSection, type ExperimentName } from './experimentSections';
 import { escape, page, prose } from './page';
+import type { Chart } from './plots/style';
 import { toPng } from './png';
 import { htmlTable, markdownTable } from './results';
 import type { Run } from './runs';
@@ -41,7 +41,7 @@ export const labReportFiles = (folder: string) => ({ page: join(folder, 'report.
 export async function writeLabReport(findings: Findings, folder: string): Promise<void> {
   const files = labReportFiles(folder);
   const sections = await labSections(findings);
-  const charts = Object.assign({}, ...sections.map(section => section.charts)) as Record<string, TopLevelSpec>;
+  const charts = Object.assign({}, ...sections.map(section => section.charts)) as Record<string, Chart>;
   mkdirSync(files.charts, { recursive: true });
   const stills: Record<string, string> = {};
   for (const [name, spec] of Object.entries(charts)) {
@@ -66,7 +66,7 @@ function markdown({ title, text, tables, rerun }: Section): string {
   return [`## ${title}`, ...text, ...tables.map(markdownTable), ...(commands ? [commands] : [])].join('\n\n') + '\n';
 }
 
-function body({ data }: Findings, sections: readonly Section[], charts: Record<string, TopLevelSpec>, stills: Record<string, string>): string {
+function body({ data }: Findings, sections: readonly Section[], charts: Record<string, Chart>, stills: Record<string, string>): string {
   const drawn = data === 'petals' ? ' Petals are drawn flowers: they show that networks learn, and prove nothing about photographs.' : '';
   return `<h1>EdgeViT Lab: what was found on ${escape(data)}</h1>
 <p>Filled marks are ours, hollow ones were reported by others. Point at a mark to read it; click on a name in a legend to follow a curve.${drawn}</p>
@@ -91,8 +91,8 @@ function html({ id, title, text, charts, tables, rerun, pictures }: Section, sti
 }
 
 /** A chart under its title; what the section's text says already is not repeated. */
-function figure(name: string, spec: TopLevelSpec, svg: string, text: string): string {
-  const { text: title, subtitle } = spec.title as { text: string; subtitle?: string };
+function figure(name: string, spec: Chart, svg: string, text: string): string {
+  const [title, subtitle] = [spec.title.text, spec.title.subtitle ?? []].map(lines => lines.join(' '));
   const crowded = 'width' in spec && typeof spec.width === 'object' && 'step' in spec.width && spec.width.step < LEGIBLE_STEP;
   return `<figure id="${escape(name)}"${crowded ? ' class="crowded"' : ''}><figcaption><b>${escape(title)}</b>${subtitle && !text.includes(subtitle) ? `<br>${escape(subtitle)}` : ''}</figcaption><div class="chart">${svg}</div></figure>`;
 }

@@ -1,3 +1,5 @@
+import { INK } from './plots/style';
+
 /** Pages that need nothing but themselves: no network, no file beside them, light or dark as the reader has it. */
 
 /** Text for HTML. */
@@ -46,6 +48,7 @@ h1 { font-size: 1.5rem; overflow-wrap: anywhere; } h2 { font-size: 1.2rem; margi
 table { border-collapse: collapse; font-size: .9rem; white-space: nowrap; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .25rem 1rem .25rem 0; border-bottom: 1px solid var(--line); }
 th.number, td.number { text-align: right; }
+svg [fill="${INK}"] { fill: currentColor; } svg [stroke="${INK}"] { stroke: currentColor; }
 pre, code { font: .85rem ui-monospace, monospace; overflow-wrap: anywhere; white-space: pre-wrap; }
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(16rem, 100%), 1fr)); gap: 0 2rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; font-size: .85rem; } dd { margin: 0; overflow-wrap: anywhere; }

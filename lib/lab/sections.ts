@@ -1,6 +1,6 @@
-import type { TopLevelSpec } from 'vega-lite';
 import { percent } from './console';
 import type { Difference } from './plots/intervals';
+import type { Chart } from './plots/style';
 import { thousands, type Table } from './results';
 import type { MeanInterval } from './statistics';
 import { isClear, type TrialResult, type VariantResult } from './trialResults';
@@ -13,7 +13,7 @@ export interface Section {
   /** Paragraphs, in which `backticks` stand for code. */
   text: string[];
   /** By the names of their files. */
-  charts: Record<string, TopLevelSpec>;
+  charts: Record<string, Chart>;
   tables: Table[];
   /** The command that makes each point again, by what it is called. */
   rerun: Record<string, string>;

@@ -1,7 +1,6 @@
-import type { TopLevelSpec } from 'vega-lite';
 import type { VariantResult } from '../trialResults';
 import { shareRow, SHARE_TOOLTIP } from './intervals';
-import { frame, MACS, million, OTHER, OWN, WIDTH } from './style';
+import { frame, MACS, million, OTHER, OWN, WIDTH, type Chart } from './style';
 
 /** What one kind of attention comes to at one resolution. */
 export interface AttentionResult extends Pick<VariantResult, 'macs' | 'top1'> {
@@ -17,7 +16,7 @@ const valuesOf = (results: readonly AttentionResult[]) => results.map(({ attenti
 const TOOLTIP = [{ field: 'attention' }, { field: 'size', title: 'pixels' }, ...SHARE_TOOLTIP, { field: 'macs', title: MACS, format: ',.1f' }] as const;
 
 /** Top-1 with its 95 % interval by resolution, full attention beside sparse. */
-export function attentionAccuracy(results: readonly AttentionResult[], title: string, seen?: string): TopLevelSpec {
+export function attentionAccuracy(results: readonly AttentionResult[], title: string, seen?: string): Chart {
   return {
     ...frame(title, seen),
     data: { values: valuesOf(results) },
@@ -32,7 +31,7 @@ export function attentionAccuracy(results: readonly AttentionResult[], title: st
 }
 
 /** MACs by resolution: those of full attention grow with the square of the tokens. */
-export function attentionCost(results: readonly AttentionResult[], title: string, seen?: string): TopLevelSpec {
+export function attentionCost(results: readonly AttentionResult[], title: string, seen?: string): Chart {
   return {
     ...frame(title, seen),
     data: { values: valuesOf(results) },

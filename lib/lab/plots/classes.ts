@@ -1,9 +1,8 @@
-import type { TopLevelSpec } from 'vega-lite';
 import type { Evaluation } from '../../train/metrics';
-import { frame, OWN, rounded, WIDTH } from './style';
+import { frame, OWN, rounded, WIDTH, type Chart } from './style';
 
 /** Accuracy of each class, the worst last. */
-export function perClassAccuracy({ perClass }: Evaluation, title = 'Accuracy by class'): TopLevelSpec {
+export function perClassAccuracy({ perClass }: Evaluation, title = 'Accuracy by class'): Chart {
   const values = perClass.filter(({ count }) => count > 0)
     .map(({ name, count, correct }) => ({ class: name, accuracy: rounded(correct / count), label: `${correct} of ${count}`, inside: correct / count > 0.5 }))
     .sort((a, b) => b.accuracy - a.accuracy);
@@ -30,7 +29,7 @@ export function perClassAccuracy({ perClass }: Evaluation, title = 'Accuracy by 
 const NUMBERED_CLASSES = 20;
 
 /** Which classes are taken for which. Empty cells are left out: a hundred classes have ten thousand. */
-export function confusionMatrix({ confusion, perClass }: Evaluation, title = 'Confusion matrix'): TopLevelSpec {
+export function confusionMatrix({ confusion, perClass }: Evaluation, title = 'Confusion matrix'): Chart {
   const classes = perClass.map(entry => entry.name);
   const nameOf = (output: number): string => classes[output] ?? `output ${output}`;
   const values = confusion.flatMap((row, label) => row.map((count, predicted) => ({ label: classes[label], predicted: nameOf(predicted), count, share: rounded(count / Math.max(1, perClass[label].count)) })))

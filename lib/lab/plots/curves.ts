@@ -1,8 +1,7 @@
-import type { TopLevelSpec } from 'vega-lite';
 import type { EpochRow } from '../runs';
 import { meanInterval } from '../statistics';
 import type { VariantResult } from '../trialResults';
-import { frame, OTHER, OWN, rounded, WIDTH } from './style';
+import { frame, OTHER, OWN, rounded, WIDTH, type Chart } from './style';
 
 const EPOCH = { field: 'epoch', type: 'quantitative', title: 'epoch', axis: { tickMinStep: 1, format: 'd' } } as const;
 /** A name in the legend, when clicked, stands out. */
@@ -13,7 +12,7 @@ const FAINT = { condition: { param: 'picked', value: 1 }, value: 0.15 };
 const DOTTED_EPOCHS = 20;
 
 /** Loss and top-1 by epoch, of training batches and of the pictures that each epoch ends with, side by side. */
-export function learningCurve(rows: readonly EpochRow[], title: string): TopLevelSpec {
+export function learningCurve(rows: readonly EpochRow[], title: string): Chart {
   const values = rows.flatMap(row => [
     { epoch: row.epoch, pictures: 'train', loss: row.trainLoss, top1: row.trainTop1 },
     { epoch: row.epoch, pictures: row.on, loss: row.evalLoss, top1: row.evalTop1 },
@@ -38,7 +37,7 @@ const MEASURES = {
 } as const;
 
 /** Runs by epoch, one colour each: evaluation solid, training dashed. */
-export function runCurves(runs: readonly { name: string; epochs: readonly EpochRow[] }[], measure: keyof typeof MEASURES, title: string): TopLevelSpec {
+export function runCurves(runs: readonly { name: string; epochs: readonly EpochRow[] }[], measure: keyof typeof MEASURES, title: string): Chart {
   const { label, format, of } = MEASURES[measure];
   const values = runs.flatMap(({ name, epochs }) => epochs.flatMap(row => ['training', 'evaluation'].map((pictures, i) => ({ run: name, epoch: row.epoch, pictures, value: rounded(of(row)[i]) }))));
   return {
@@ -60,7 +59,7 @@ export function runCurves(runs: readonly { name: string; epochs: readonly EpochR
 }
 
 /** Top-1 after each epoch, the mean over each variant's seeds: where curves still rise, a longer run may order them otherwise. */
-export function variantCurves(variants: readonly VariantResult[], title: string, seen?: string): TopLevelSpec {
+export function variantCurves(variants: readonly VariantResult[], title: string, seen?: string): Chart {
   const values = variants.flatMap(({ variant, runs }) =>
     runs[0].curve.map((_, epoch) => ({ variant, epoch: epoch + 1, top1: rounded(meanInterval(runs.map(({ curve }) => curve[epoch])).mean), seeds: runs.length })));
   return {

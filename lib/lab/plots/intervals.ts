@@ -1,7 +1,6 @@
-import type { TopLevelSpec } from 'vega-lite';
 import type { MeanInterval } from '../statistics';
 import { isClear, type VariantResult } from '../trialResults';
-import { frame, INK, OTHER, OWN, points, rounded, WIDTH } from './style';
+import { frame, INK, OTHER, OWN, points, rounded, WIDTH, type Chart } from './style';
 
 /** The ends of an interval; those of a single run are where it is. */
 export function ends({ mean, half }: MeanInterval): { low: number; high: number } {
@@ -21,7 +20,7 @@ export const SHARE_TOOLTIP = [
 const name = { type: 'nominal', title: null, axis: { ticks: false, domain: false, labelLimit: 240 } } as const;
 
 /** Top-1 of each variant: a line for the mean's 95 % interval, a dot for the mean, a tick for each run. */
-export function accuracies(variants: readonly VariantResult[], baseline: string, title: string, seen?: string): TopLevelSpec {
+export function accuracies(variants: readonly VariantResult[], baseline: string, title: string, seen?: string): Chart {
   const order = [...variants].sort((a, b) => b.top1.mean - a.top1.mean).map(({ variant }) => variant);
   const color = { condition: { test: `datum.variant === ${JSON.stringify(baseline)}`, value: OTHER }, value: OWN };
   return {
@@ -55,7 +54,7 @@ export interface Difference {
 }
 
 /** Mean differences, seed by seed, from a baseline as bars, with their 95 % intervals: those that leave out zero stand out. */
-export function differences(all: readonly Difference[], baseline: string, title: string, seen?: string): TopLevelSpec {
+export function differences(all: readonly Difference[], baseline: string, title: string, seen?: string): Chart {
   const [CLEAR, NOISE] = ['clear', 'within noise'];
   const values = all.map(({ variant, difference }) => {
     const { low, high } = ends(difference);
@@ -75,12 +74,12 @@ export function differences(all: readonly Difference[], baseline: string, title:
       {
         mark: { type: 'bar', height: 14 },
         encoding: {
-          x: { field: 'mean', type: 'quantitative', title: `top-1 less that of ${baseline}, same seed (points)`, axis: { format: '+~f' } },
+          x: { field: 'mean', type: 'quantitative', title: `top-1 less that of ${baseline}, same seed (points)`, axis: { labelExpr: "datum.value > 0 ? '+' + datum.label : datum.label" } },
           color: { field: 'verdict', type: 'nominal', title: null, scale: { domain: [CLEAR, NOISE], range: [OTHER, OWN] }, legend: { orient: 'top' } },
         },
       },
       { mark: { type: 'rule', strokeWidth: 2, color: INK }, encoding: { x: { field: 'low', type: 'quantitative' }, x2: { field: 'high' } } },
-      ...(['low', 'high'] as const).map(field => ({ mark: { type: 'tick' as const, thickness: 2, size: 8, color: INK }, encoding: { x: { field, type: 'quantitative' as const } } })),
+      ...(['low', 'high'] as const).map(field => ({ mark: { type: 'tick' as const, thickness: 2, size: 8, color: INK, opacity: 1 }, encoding: { x: { field, type: 'quantitative' as const } } })),
       { data: { values: [{ zero: 0 }] }, mark: { type: 'rule', color: INK }, encoding: { x: { field: 'zero', type: 'quantitative' }, y: { value: 0 }, y2: { value: 'height' }, tooltip: { value: null } } },
     ],
   };

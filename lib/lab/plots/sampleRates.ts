@@ -1,7 +1,6 @@
-import type { TopLevelSpec } from 'vega-lite';
 import type { VariantResult } from '../trialResults';
 import { shareRow, SHARE_TOOLTIP } from './intervals';
-import { frame, MACS, million, OTHER, OWN, WIDTH } from './style';
+import { frame, MACS, million, OTHER, OWN, WIDTH, type Chart } from './style';
 
 /** One value for each choice of sample rates, the cheapest first; `baseline` in another colour. */
 function byCost(variants: readonly VariantResult[], baseline: string) {
@@ -15,7 +14,7 @@ function byCost(variants: readonly VariantResult[], baseline: string) {
 }
 
 /** Top-1 with its 95 % interval, by sample rates. */
-export function sampleRateAccuracy(variants: readonly VariantResult[], baseline: string, title: string, seen?: string): TopLevelSpec {
+export function sampleRateAccuracy(variants: readonly VariantResult[], baseline: string, title: string, seen?: string): Chart {
   const { data, x, color, tooltip } = byCost(variants, baseline);
   return {
     ...frame(title, seen),
@@ -32,7 +31,7 @@ export function sampleRateAccuracy(variants: readonly VariantResult[], baseline:
 }
 
 /** MACs, by sample rates. */
-export function sampleRateCost(variants: readonly VariantResult[], baseline: string, title: string, seen?: string): TopLevelSpec {
+export function sampleRateCost(variants: readonly VariantResult[], baseline: string, title: string, seen?: string): Chart {
   const { data, x, color, tooltip } = byCost(variants, baseline);
   return {
     ...frame(title, seen),

@@ -14,8 +14,8 @@ export const PALETTE = ['#0072b2', '#d55e00', '#009e73', '#e69f00', '#cc79a7', '
 /** Our own numbers are filled marks of the first colour, what is told apart from them has the second. */
 export const [OWN, OTHER] = PALETTE;
 
-/** What is no data: the page's own text colour, light or dark; black in a file. */
-export const INK = 'currentColor';
+/** What is no data, on the charts' own white; a page that lets its own background through makes this the colour of its text (page.ts). */
+export const INK = '#222';
 
 /** Neither ours nor noteworthy: visible on white and on black. */
 export const QUIET = PALETTE[6];
@@ -26,6 +26,7 @@ export const WIDTH = 400;
 export type Layer = Extract<TopLevelSpec, { layer: unknown }>['layer'][number];
 
 const CONFIG: TopLevelSpec['config'] = {
+  background: 'white',
   font: 'system-ui, sans-serif',
   view: { stroke: null },
   axis: {
@@ -33,15 +34,35 @@ const CONFIG: TopLevelSpec['config'] = {
     labelFontSize: 11, titleFontSize: 12, titleFontWeight: 'normal', labelFlush: false,
   },
   legend: { labelColor: INK, titleColor: INK, labelFontSize: 11, titleFontSize: 12, titleFontWeight: 'normal', labelLimit: 0, symbolOpacity: 1 },
-  title: { color: INK, subtitleColor: INK, fontSize: 14, subtitleFontSize: 11, subtitleFontWeight: 'normal', anchor: 'start', offset: 10 },
+  title: { color: INK, subtitleColor: INK, fontSize: 13, subtitleFontSize: 11, subtitleFontWeight: 'normal', anchor: 'start', offset: 10 },
   text: { fill: INK, fontSize: 11 },
   mark: { aria: false }, // a label for every mark would double the picture
   range: { category: [...PALETTE] },
 };
 
-/** What all charts have in common: a title, and a line on what is seen. */
-export function frame(title: string, seen?: string): Pick<TopLevelSpec, '$schema' | 'config'> & { title: { text: string; subtitle?: string } } {
-  return { $schema: SCHEMA, title: { text: title, ...(seen !== undefined && { subtitle: seen }) }, config: CONFIG };
+/** Characters of a line that is no wider than a chart, as Vega reckons without a browser: 0.8 of the font's size for each. */
+const TITLE_LINE = 44;
+const SUBTITLE_LINE = 52;
+
+/** A title and a line on what is seen, broken to the width of a chart. */
+export interface Heading {
+  text: string[];
+  subtitle?: string[];
+}
+
+/** A specification of the lab's look. */
+export type Chart = TopLevelSpec & { title: Heading };
+
+/** What all charts have in common. */
+export function frame(title: string, seen?: string): Pick<Chart, '$schema' | 'config' | 'title'> {
+  return { $schema: SCHEMA, title: { text: lines(title, TITLE_LINE), ...(seen !== undefined && { subtitle: lines(seen, SUBTITLE_LINE) }) }, config: CONFIG };
+}
+
+function lines(text: string, length: number): string[] {
+  return text.split(' ').reduce<string[]>((all, word) => {
+    const last = all[all.length - 1];
+    return last !== undefined && last.length + 1 + word.length <= length ? [...all.slice(0, -1), `${last} ${word}`] : [...all, word];
+  }, []);
 }
 
 /** A number as charts carry it: what nobody can see would only make files differ. */

@@ -1,9 +1,8 @@
-import type { TopLevelSpec } from 'vega-lite';
 import type { Estimate } from '../../measure/latency';
 import type { Reported } from '../reported';
 import type { MeanInterval } from '../statistics';
 import { shareRow, SHARE_TOOLTIP } from './intervals';
-import { frame, MACS, million, OTHER, OWN, QUIET, WIDTH, type Layer } from './style';
+import { frame, MACS, million, OTHER, OWN, QUIET, WIDTH, type Chart, type Layer } from './style';
 
 /** A network of ours: what it reached and what it costs. */
 export interface Point {
@@ -51,7 +50,7 @@ function labels(values: readonly object[], x: string, filter = 'true'): Layer[] 
  * Accuracy against one cost, with 95 % intervals. The line is the Pareto front: what it passes below is beaten by one of its
  * networks. Points without the cost are left out.
  */
-export function tradeoff(all: readonly Point[], cost: 'macs' | 'params' | 'milliseconds', title: string, seen?: string): TopLevelSpec {
+export function tradeoff(all: readonly Point[], cost: 'macs' | 'params' | 'milliseconds', title: string, seen?: string): Chart {
   const values = all.filter(({ milliseconds }) => cost !== 'milliseconds' || milliseconds).map(({ model, top1, params, macs, milliseconds }) => ({
     model, ...shareRow(top1), params: million(params), macs: million(macs),
     ...(milliseconds && { milliseconds: milliseconds.value, fastest: milliseconds.low, slowest: milliseconds.high }),
@@ -81,7 +80,7 @@ export function tradeoff(all: readonly Point[], cost: 'macs' | 'params' | 'milli
 }
 
 /** What others reported, all of it on ImageNet: hollow marks, for none of it was measured here. */
-export function reportedTradeoff(reported: readonly Reported[], cost: 'macs' | 'params' | 'phoneMs', title: string, seen?: string): TopLevelSpec {
+export function reportedTradeoff(reported: readonly Reported[], cost: 'macs' | 'params' | 'phoneMs', title: string, seen?: string): Chart {
   const known = reported.filter(row => row.top1 !== undefined && row[cost] !== undefined);
   const values = known.map(({ model, top1, source, [cost]: price }) => ({
     model, top1, source, cost: cost === 'phoneMs' ? price! : million(price!), who: model.startsWith('EdgeViT') ? EDGEVIT : OTHERS,
@@ -111,7 +110,7 @@ export function reportedTradeoff(reported: readonly Reported[], cost: 'macs' | '
 }
 
 /** What was counted here, filled, beside what was reported of the same network, hollow. */
-export function countedAndReported(counted: readonly { model: string; params: number; macs: number }[], reported: readonly Reported[], cost: 'macs' | 'params', title: string, seen?: string): TopLevelSpec {
+export function countedAndReported(counted: readonly { model: string; params: number; macs: number }[], reported: readonly Reported[], cost: 'macs' | 'params', title: string, seen?: string): Chart {
   const values = counted.flatMap(({ model, [cost]: own }) => {
     const theirs = reported.filter(({ ours, [cost]: said }) => ours === model && said !== undefined);
     return theirs.length === 0 ? [] : [{ model, who: COUNTED, value: million(own), source: 'this lab' }, ...theirs.map(({ source, [cost]: said }) => ({ model, who: REPORTED, value: million(said!), source }))];
