@@ -8,6 +8,8 @@ import { readNotebook, writeNotebook, type Notebook } from '../lib/kernel/notebo
 import { withoutParameters, withParameters } from '../lib/kernel/parameters';
 
 const FOLDER = resolve(__dirname, '../notebooks');
+/** Where the command was typed: npm runs it in the project's folder. */
+const HERE = process.env.INIT_CWD ?? process.cwd();
 const BAR = 20;
 
 interface Options {
@@ -34,11 +36,11 @@ export function register(program: Command): void {
 
 async function run(names: string[], options: Options): Promise<void> {
   const paths = names.length > 0 ? names.map(find) : all();
-  const target = (path: string): string => (options.out === undefined ? path : join(options.out, basename(path)));
+  const target = (path: string): string => (options.out === undefined ? path : join(resolve(HERE, options.out), basename(path)));
   const twice = paths.find((path, i) => paths.findIndex(other => target(other) === target(path)) < i);
   if (twice) throw new UserError(`${target(twice)} would be written twice: give each notebook once, and --out different names.`);
   const notebooks = paths.map(path => {
-    const near = relative(process.cwd(), path);
+    const near = relative(HERE, path);
     const name = near.startsWith('..') ? path : near;
     const saved = readNotebook(path);
     return { path, name, saved, notebook: withParameters(structuredClone(saved), options.param ?? new Map(), name) };
@@ -89,7 +91,7 @@ function all(): string[] {
 
 /** `03-global-sparse-attention`, or as much of it as tells it from the others, or a path. */
 function find(name: string): string {
-  if (name.endsWith('.ipynb')) return resolve(name);
+  if (name.endsWith('.ipynb')) return resolve(HERE, name);
   const known = readdirSync(FOLDER).filter(file => file.endsWith('.ipynb')).sort();
   const found = known.includes(`${name}.ipynb`) ? [`${name}.ipynb`] : known.filter(file => file.startsWith(name));
   if (found.length !== 1) {

@@ -40,7 +40,12 @@ function outputs(of: Notebook | string): Output[][] {
 }
 
 function npmRun(...args: string[]): { status: number | null; stdout: string; stderr: string } {
-  return spawnSync(process.execPath, [join(ROOT, 'node_modules/tsx/dist/cli.mjs'), 'experiments/cli.ts', 'notebooks', ...args], { cwd: ROOT, encoding: 'utf8' });
+  return npmRunIn(ROOT, ...args);
+}
+
+/** As npm does: in the project's folder, with the one where it was called in INIT_CWD. */
+function npmRunIn(here: string, ...args: string[]): { status: number | null; stdout: string; stderr: string } {
+  return spawnSync(process.execPath, [join(ROOT, 'node_modules/tsx/dist/cli.mjs'), 'experiments/cli.ts', 'notebooks', ...args], { cwd: ROOT, encoding: 'utf8', env: { ...process.env, INIT_CWD: here } });
 }
 
 const options = { timeoutMs: 60_000 };
@@ -258,6 +263,13 @@ describe('npm run notebooks', () => {
     expect(checked.status).toBe(1);
     expect(checked.stderr).toMatch(/cell \[4\], text\/plain differs\n {2}- 2\n {2}\+ 3/);
     expect(readFileSync(good).equals(first)).toBe(true);
+  });
+
+  test('finds notebooks from where npm was called, and saves there', () => {
+    const { status, stdout } = npmRunIn(folder, 'good.ipynb', '--out', 'here');
+    expect(stdout).toContain('good.ipynb: 3 cells ran');
+    expect(status).toBe(0);
+    expect(existsSync(join(folder, 'here', 'good.ipynb'))).toBe(true);
   });
 
   test('names the cell and the error of a failure, and saves the outputs', () => {

@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, test, type TestContext } from 'vitest';
@@ -8,6 +8,7 @@ import { executeNotebook } from '../lib/kernel/execute';
 import { readNotebook, writeNotebook, type Notebook } from '../lib/kernel/notebook';
 import { pythonEnvironment } from '../lib/kernel/python';
 import { KERNEL_NAME, register, unregister, userJupyter } from '../lib/kernel/register';
+import { resultsFile } from '../lib/lab/trialResults';
 
 // Jupyter's own tools with our kernel, and our files in Jupyter's own checks.
 
@@ -52,7 +53,7 @@ const EXECUTE = `
 import sys, nbformat
 from nbclient import NotebookClient
 nb = nbformat.read(sys.argv[1], as_version=4)
-NotebookClient(nb, timeout=120, coalesce_streams=True).execute()
+NotebookClient(nb, timeout=300, coalesce_streams=True).execute()
 for cell in nb.cells: cell.metadata.pop('execution', None)  # when it ran
 nbformat.validate(nb)
 nbformat.write(nb, sys.argv[2])`;
@@ -76,9 +77,9 @@ test('nbclient stops at a failing cell with its error', async context => {
   failing.cells.push({ cell_type: 'code', id: 'c', metadata: {}, source: 'throw new RangeError("out of range")', outputs: [], execution_count: null });
   const path = join(folder, 'failing.ipynb');
   writeNotebook(path, failing);
-  const output = await jupyter(context, `${EXECUTE.replace('NotebookClient(nb, timeout=120, coalesce_streams=True).execute()', `
+  const output = await jupyter(context, `${EXECUTE.replace('NotebookClient(nb, timeout=300, coalesce_streams=True).execute()', `
 from nbclient.exceptions import CellExecutionError
-try: NotebookClient(nb, timeout=120, coalesce_streams=True).execute()
+try: NotebookClient(nb, timeout=300, coalesce_streams=True).execute()
 except CellExecutionError as error: print(error.ename, '|', error.evalue)`)}`, path, path);
   expect(output.trim()).toBe('RangeError | out of range');
 });
@@ -99,8 +100,22 @@ print(nb.cells[1].outputs[0].ename, nb.cells[2].outputs[0].data['text/plain'])`,
   expect(output.trim().split('\n').at(-1)).toBe('Interrupted 1');
 });
 
+const PROJECT = readdirSync(join(ROOT, 'notebooks')).filter(name => name.endsWith('.ipynb'));
+/** Whose rows a notebook reads. */
+const EXPERIMENTS: Record<string, readonly string[]> = { '08-ablations.ipynb': ['lgl', 'attention', 'sample-rates', 'delegates'], '09-trade-offs.ipynb': ['variants'] };
+
+test.for(PROJECT)('nbclient executes %s', { timeout: 600_000 }, async (name, context) => {
+  const missing = (EXPERIMENTS[name] ?? []).filter(experiment => !existsSync(resultsFile(experiment, 'flowers12')));
+  if (missing.length > 0) context.skip(`there are no results of ${missing.join(', ')}: npm run experiment -- ${missing[0]} makes them`);
+  register(folder);
+  const path = join(folder, name);
+  await jupyter(context, EXECUTE, join(ROOT, 'notebooks', name), path);
+  const kinds = (file: string) => readNotebook(file).cells.map(cell => (cell.cell_type === 'code' ? cell.outputs.map(output => output.output_type) : []));
+  expect(kinds(path)).toEqual(kinds(join(ROOT, 'notebooks', name)));
+});
+
 test('nbformat finds every notebook of the project valid', async context => {
-  const notebooks = readdirSync(join(ROOT, 'notebooks')).filter(name => name.endsWith('.ipynb')).map(name => join(ROOT, 'notebooks', name));
+  const notebooks = PROJECT.map(name => join(ROOT, 'notebooks', name));
   await jupyter(context, `
 import sys, nbformat
 for path in sys.argv[1:]: nbformat.validate(nbformat.read(path, as_version=nbformat.NO_CONVERT))`, ...notebooks);
