@@ -31,7 +31,7 @@ export function experimentSection(experiment: ExperimentName, data: string, allR
 type Told = Pick<Section, 'charts' | 'tables'> & { verdict: string; chance: string };
 
 function compared(experiment: ExperimentName, rows: readonly TrialResult[], baseline: string): Told {
-  const variants = byVariant(rows, baseline);
+  const variants = ordered(byVariant(rows, baseline));
   const others = differencesOf(variants);
   const said = others.length === 0 ? leader(variants) : verdict(others);
   const charts = {
@@ -46,6 +46,12 @@ function compared(experiment: ExperimentName, rows: readonly TrialResult[], base
   return { charts, tables: [variantTable(variants, baseline)], verdict: said, chance: others.length === 0 ? '' : byChance(others.length) };
 }
 
+/** The baseline first, then the largest gain. */
+function ordered(variants: readonly VariantResult[]): VariantResult[] {
+  const gain = ({ difference }: VariantResult): number => difference?.mean ?? Infinity;
+  return [...variants].sort((a, b) => gain(b) - gain(a));
+}
+
 /** The largest gain first. */
 function differencesOf(variants: readonly VariantResult[]): Difference[] {
   return variants.flatMap(({ variant, difference }) => (difference ? [{ variant, difference }] : [])).sort((a, b) => b.difference.mean - a.difference.mean);
@@ -54,7 +60,7 @@ function differencesOf(variants: readonly VariantResult[]): Difference[] {
 /** Variants are `sparse-96`, `full-96`, …: each full one is compared with the sparse one of its own resolution. */
 function attention(rows: readonly TrialResult[]): Told {
   const sizes = [...new Set(rows.map(({ height }) => height))].sort((a, b) => a - b);
-  const variants = byVariant(rows, variant => variant.replace('full', 'sparse')).sort((a, b) => a.runs[0].height - b.runs[0].height);
+  const variants = byVariant(rows, variant => variant.replace('full', 'sparse')).sort((a, b) => a.runs[0].height - b.runs[0].height || b.variant.localeCompare(a.variant));
   const results = variants.map(({ runs, macs, top1, variant }): AttentionResult => ({ attention: variant.startsWith('sparse') ? 'sparse' : 'full', size: runs[0].height, macs, top1 }));
   const others = variants.flatMap(({ variant, difference }) => (difference ? [{ variant, difference }] : []));
   const largest = sizes[sizes.length - 1];
@@ -75,7 +81,7 @@ function attention(rows: readonly TrialResult[]): Told {
 }
 
 function trainedOn(rows: readonly TrialResult[]): string {
-  const machines = [...new Set(rows.map(({ engine, cpu }) => `${engine}, ${cpu.trim()}`))];
+  const machines = [...new Set(rows.map(({ engine, cpu, threads, code }) => `${engine}, ${cpu.trim()}, ${threads} thread${threads === 1 ? '' : 's'}, code ${code.slice(0, 8)}`))];
   return `Trained with ${machines.join('; ')}.`;
 }
 
@@ -84,12 +90,13 @@ export function dataSpec(name: string): string {
   return ['petals', 'flowers102'].includes(name) ? name : `folder:datasets/${name}`;
 }
 
-/** By variant, the command that makes its rows again: the budget is told where all rows have it. */
+/** The commands that make all rows again, and those of each variant: the budget is told where all rows have it. */
 function rerunCommands(experiment: ExperimentName, rows: readonly TrialResult[]): Record<string, string> {
   const [{ data, epochs, batch }] = rows;
   const heights = new Set(rows.map(({ height }) => height));
   const size = heights.size === 1 ? [`size=${rows[0].height}`] : [];
   const settings = [...size, `epochs=${epochs}`, `batch=${batch}`].map(pair => `--set ${pair}`).join(' ');
   const seeds = 1 + Math.max(...rows.map(({ seed }) => seed));
-  return Object.fromEntries(rows.map(({ variant }) => [variant, `npm run experiment -- ${experiment} --data=${dataSpec(data)} --only=${variant} --seeds=${seeds} ${settings}`]));
+  const command = (only: string): string => `npm run experiment -- ${experiment} --data=${dataSpec(data)}${only} --seeds=${seeds} ${settings}`;
+  return { 'all of it': command(''), ...Object.fromEntries(rows.map(({ variant }) => [variant, command(` --only=${variant}`)])) };
 }

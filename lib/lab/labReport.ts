@@ -62,8 +62,8 @@ async function labSections({ data, results, tradeoffs, runs }: Findings): Promis
 }
 
 function markdown({ title, text, tables, rerun }: Section): string {
-  const commands = Object.entries(rerun).map(([point, command]) => `- ${point}: \`${command}\``).join('\n');
-  return [`## ${title}`, ...text, ...tables.map(markdownTable), ...(commands ? [commands] : [])].join('\n\n') + '\n';
+  const commands = Object.entries(rerun).slice(0, 1).map(([point, command]) => `${point}: \`${command}\``); // the first makes all
+  return `${[`## ${title}`, ...text, ...tables.map(markdownTable), ...commands].join('\n\n')}\n`;
 }
 
 function body({ data }: Findings, sections: readonly Section[], charts: Record<string, Chart>, stills: Record<string, string>): string {

@@ -47,7 +47,7 @@ export async function mistakePictures(run: Run, limit = 24): Promise<Pick<Sectio
       for (const { index, label, predicted, probability } of shown) {
         const { width, height, pixels } = reader.read(index);
         const jpeg = await sharp(pixels, { raw: { width, height, channels: 3 } }).resize(SIDE, SIDE, { fit: 'cover' }).jpeg({ quality: 75 }).toBuffer();
-        pictures.push({ jpeg, caption: [`${classes[label]}`, `taken for ${classes[predicted] ?? `output ${predicted}`}, ${percent(probability)}`] });
+        pictures.push({ jpeg, caption: [`${classes[label]}`, `taken for ${classes[predicted] ?? `output ${predicted}`}, ${percent(probability).replace(' ', '\u00a0')}`] });
       }
       return { text: [`${count}; ${shown.length < mistakes.length ? `the ${shown.length} of which the network was surest are shown` : 'the surest first'}.`], pictures };
     } finally {

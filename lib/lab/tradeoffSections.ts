@@ -14,7 +14,7 @@ export function tradeoffSection(allRows: readonly TrialResult[], measured: Trade
   const rows = largestBudget(allRows);
   if (rows.length === 0) return section('tradeoffs', title, { text: ['This takes the results of the experiment `variants`, which are missing: see the next section.'] });
   const times = new Map(measured?.models.map(({ model, milliseconds }) => [model, milliseconds]));
-  const all = byVariant(rows, EXPERIMENTS.variants.baseline).map(({ variant, top1, params, macs }): Point => ({ model: variant, top1, params, macs, milliseconds: times.get(variant) }));
+  const all = byVariant(rows, EXPERIMENTS.variants.baseline).sort((a, b) => a.macs - b.macs).map(({ variant, top1, params, macs }): Point => ({ model: variant, top1, params, macs, milliseconds: times.get(variant) }));
   const timed = all.filter(({ milliseconds }) => milliseconds !== undefined);
   const machine = measured && `${measured.machine.cpu}, ${measured.machine.cores} cores, ${measured.machine.engine}, Node ${measured.machine.node}, one picture of ${measured.size.join('×')} px`;
   const text = [

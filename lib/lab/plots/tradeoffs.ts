@@ -2,7 +2,7 @@ import type { Estimate } from '../../measure/latency';
 import type { Reported } from '../reported';
 import type { MeanInterval } from '../statistics';
 import { shareRow, SHARE_TOOLTIP } from './intervals';
-import { frame, MACS, million, OTHER, OWN, QUIET, WIDTH, type Chart, type Layer } from './style';
+import { frame, MACS, million, OTHER, OWN, QUIET, rounded, WIDTH, type Chart, type Layer } from './style';
 
 /** A network of ours: what it reached and what it costs. */
 export interface Point {
@@ -18,6 +18,9 @@ export interface Point {
 const [FRONT, BEATEN] = ['on the Pareto front', 'beaten by another'];
 const [EDGEVIT, OTHERS] = ['EdgeViT, reported', 'others, reported'];
 const [COUNTED, REPORTED] = ['counted here', 'reported'];
+
+/** Of the axis beyond the intervals, in shares. */
+const MARGIN = 0.03;
 
 const COSTS = {
   macs: MACS,
@@ -35,15 +38,56 @@ export function paretoFront<T>(all: readonly T[], cost: (entry: T) => number, ga
   return all.filter(entry => !all.some(other => beats(other, entry))).sort((a, b) => cost(a) - cost(b));
 }
 
-/** Names beside marks, where there is room: more accuracy mostly costs more, so below marks to their right, and above those of the right half to their left. */
-function labels(values: readonly object[], x: string, filter = 'true'): Layer[] {
-  const xs = values.map(row => (row as Record<string, number>)[x]);
-  const middle = (Math.min(...xs) + Math.max(...xs)) / 2;
-  return (['left', 'right'] as const).map(align => ({
-    transform: [{ filter: `${filter} && datum.${x} ${align === 'left' ? '<=' : '>'} ${middle}` }],
-    mark: { type: 'text', align, dx: align === 'left' ? 8 : -8, dy: align === 'left' ? 9 : -8 },
+/** What is named in a chart of accuracy against `x`. */
+interface Named {
+  model: string;
+  top1: number;
+  x: number;
+}
+
+/** Where a name stands beside its mark. */
+interface Place {
+  align: 'left' | 'right';
+  dy: number;
+}
+
+const PLACES: readonly Place[] = [{ align: 'left', dy: 9 }, { align: 'right', dy: -8 }, { align: 'left', dy: -8 }, { align: 'right', dy: 9 }];
+const HEIGHT = 300;
+const [LETTER, LINE, MARK] = [6, 12, 10]; // pixels
+
+/** For each name the place that covers least: the marks of others, names that stand already, the frame. */
+function places(all: readonly Named[]): Place[] {
+  const [xs, ys] = [all.map(({ x }) => x), all.map(({ top1 }) => top1)].map(values => {
+    const [least, most] = [Math.min(...values), Math.max(...values)];
+    return values.map(value => (value - least) / (most - least || 1));
+  });
+  const at = all.map((_, i) => ({ x: 0.05 * WIDTH + 0.9 * WIDTH * xs[i], y: HEIGHT * (0.8 - 0.6 * ys[i]) }));
+  const box = (i: number, { align, dy }: Place) => {
+    const width = LETTER * all[i].model.length;
+    return { x: at[i].x + (align === 'left' ? 8 + width / 2 : -8 - width / 2), y: at[i].y + dy, width, height: LINE };
+  };
+  const marks = at.map(({ x, y }) => ({ x, y, width: MARK, height: MARK }));
+  const standing: ReturnType<typeof box>[] = [];
+  return all.map((_, i) => {
+    const cost = (place: Place): number => {
+      const own = box(i, place);
+      const covered = [...standing, ...marks.filter((__, j) => j !== i)].filter(other => Math.abs(other.x - own.x) < (other.width + own.width) / 2 && Math.abs(other.y - own.y) < (other.height + own.height) / 2);
+      return covered.length + (Math.abs(own.x - WIDTH / 2) + own.width / 2 > WIDTH / 2 ? 2 : 0);
+    };
+    const best = PLACES.reduce((least, place) => (cost(place) < cost(least) ? place : least));
+    standing.push(box(i, best));
+    return best;
+  });
+}
+
+/** Names beside marks. */
+function labels(all: readonly Named[], x: string): Layer {
+  const placed = places(all);
+  return {
+    data: { values: all.map(({ model, top1, x: value }, i) => ({ model, top1, [x]: value, ...placed[i] })) },
+    mark: { type: 'text', align: { expr: 'datum.align' }, dx: { expr: "datum.align === 'left' ? 8 : -8" }, dy: { expr: 'datum.dy' } },
     encoding: { x: { field: x, type: 'quantitative' }, y: { field: 'top1', type: 'quantitative' }, text: { field: 'model' }, tooltip: { value: null } },
-  }));
+  };
 }
 
 /**
@@ -57,6 +101,7 @@ export function tradeoff(all: readonly Point[], cost: 'macs' | 'params' | 'milli
   }));
   const front = paretoFront(values, row => row[cost]!, row => row.top1);
   const rows = values.map(row => ({ ...row, front: front.includes(row) ? FRONT : BEATEN }));
+  const domain = [Math.max(0, Math.min(...rows.map(({ low }) => low)) - MARGIN), Math.min(1, Math.max(...rows.map(({ high }) => high)) + MARGIN)].map(share => rounded(share));
   const x = { field: cost, type: 'quantitative', title: COSTS[cost], scale: { zero: false, padding: 16 } } as const;
   const color = { field: 'front', type: 'nominal', title: null, scale: { domain: [FRONT, BEATEN], range: [OWN, OTHER] }, legend: { orient: 'top' } } as const;
   const tooltip = [
@@ -67,14 +112,14 @@ export function tradeoff(all: readonly Point[], cost: 'macs' | 'params' | 'milli
     ...frame(title, seen),
     data: { values: rows },
     width: WIDTH,
-    height: 300,
+    height: HEIGHT,
     encoding: { tooltip },
     layer: [
       { transform: [{ filter: `datum.front === '${FRONT}'` }], mark: { type: 'line', interpolate: 'step-after', strokeDash: [4, 4], strokeWidth: 1.5, color: QUIET }, encoding: { x, y: { field: 'top1', type: 'quantitative' }, tooltip: { value: null } } },
-      { mark: { type: 'rule', strokeWidth: 2 }, encoding: { x, color, y: { field: 'low', type: 'quantitative', title: 'top-1 on test pictures', scale: { zero: false, padding: 14 }, axis: { format: '.0%' } }, y2: { field: 'high' } } },
+      { mark: { type: 'rule', strokeWidth: 2 }, encoding: { x, color, y: { field: 'low', type: 'quantitative', title: 'top-1 on test pictures', scale: { domain, nice: false, zero: false }, axis: { format: '.0%' } }, y2: { field: 'high' } } },
       ...(cost === 'milliseconds' ? [{ mark: { type: 'rule' as const, strokeWidth: 2 }, encoding: { color, x: { ...x, field: 'fastest' }, x2: { field: 'slowest' }, y: { field: 'top1', type: 'quantitative' as const } } }] : []),
       { mark: { type: 'point', filled: true, size: 90, opacity: 1 }, encoding: { x, color, y: { field: 'top1', type: 'quantitative' } } },
-      ...labels(rows, cost),
+      labels(rows.map(row => ({ ...row, x: row[cost]! })), cost),
     ],
   };
 }
@@ -104,7 +149,7 @@ export function reportedTradeoff(reported: readonly Reported[], cost: 'macs' | '
           shape: { field: 'who', type: 'nominal', title: null, scale: { ...scale, range: ['circle', 'square'] } },
         },
       },
-      ...labels(values, 'cost', `datum.who === '${EDGEVIT}'`),
+      labels(values.filter(({ who }) => who === EDGEVIT).map(row => ({ ...row, top1: row.top1!, x: row.cost })), 'cost'),
     ],
   };
 }
