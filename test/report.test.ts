@@ -23,7 +23,7 @@ beforeAll(async () => {
   run = await startTrial({ recipe: tinyRecipe(), recipeName: 'petals', about: 'a test', runs: folder, name: 'a.run', reporter: consoleReporter({ write: () => true }) });
   findings = { data: 'flowers12', results: madeUpResults(), tradeoffs: MADE_UP_TRADEOFFS, runs: [run] };
   await writeLabReport(findings, join(folder, 'report'));
-});
+}, 300_000);
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const charts = (): string[] => [...new Set(readdirSync(files.charts).map(file => file.replace(/\.(svg|png|json)$/, '')))];
