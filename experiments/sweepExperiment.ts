@@ -4,10 +4,10 @@ import { oneOf, UserError } from '../lib/errors';
 import { here } from '../lib/lab/console';
 import { textTable, thousands } from '../lib/lab/results';
 import { RUNS } from '../lib/lab/runs';
-import type { MeanInterval } from '../lib/lab/statistics';
+import { INTERVALS, variantTable } from '../lib/lab/sections';
 import { planSweep, runSweep, type Sweep, type SweepPlan } from '../lib/lab/sweep';
 import { outcome, sweepDisplay } from '../lib/lab/sweepConsole';
-import { addResult, byVariant, isClear, readResults, resultsFile, type TrialResult } from '../lib/lab/trialResults';
+import { byVariant, putResults, readResults, resultsFile, type TrialResult } from '../lib/lab/trialResults';
 import { applySettings, type RecipeOptions } from '../lib/train/recipes';
 import type { Experiment, ExperimentFlags } from './experiment';
 import { interruption } from './train';
@@ -46,7 +46,7 @@ export function sweepExperiment({ name, base, baseline, variants, seeds: usual =
       const signal = interruption();
       const display = sweepDisplay(plan, jobs);
       const tell = (trial: (typeof trials)[number]): void => {
-        if (trial.row) addResult(file, trial.row);
+        putResults(file, trials.flatMap(({ row }) => row ?? [])); // in the experiment's order, whichever came first
         display.trial(trial);
       };
       trials.filter(({ known }) => known).forEach(tell);
@@ -103,17 +103,10 @@ function formatTrials({ trials }: SweepPlan): string {
 
 function formatVariants(rows: readonly TrialResult[], baseline: Definition['baseline'], published: readonly TrialResult[]): string {
   if (rows.length === 0) return 'No trial came to its end.';
-  const table = byVariant(rows, baseline).map(({ variant, runs, params, macs, top1, difference }) => ({
-    variant, params: thousands(params), macs: `${(macs / 1e6).toFixed(1)} M`, seeds: String(top1.count), top1: interval(top1),
-    difference: difference ? interval(difference, true) : '–', clear: difference ? (isClear(difference) ? 'yes' : 'no') : '–', published: comparison(runs, published),
-  }));
-  const columns = {
-    variant: 'variant', params: 'params', macs: 'MACs', seeds: 'seeds', top1: 'top-1, %',
-    difference: `less ${typeof baseline === 'string' ? baseline : 'its baseline'}, points`, clear: 'clear',
-    ...(published.some(({ trial }) => rows.some(row => row.trial === trial)) && { published: 'weights as published' }),
-  };
-  return `${textTable<string>(columns, table)}\n\nMeans over seeds ± half of the 95 % interval, by Student's t distribution. Differences are taken seed by seed;\n`
-    + 'clear are those whose interval leaves out zero. The intervals hold what seeds change, not the choice of test pictures.';
+  const variants = byVariant(rows, baseline);
+  const { columns, rows: cells } = variantTable(variants, typeof baseline === 'string' ? baseline : 'its baseline');
+  const table = cells.map((row, i) => ({ ...row, published: comparison(variants[i].runs, published) }));
+  return `${textTable({ ...columns, published: 'weights as published' }, table)}\n\n${INTERVALS}`;
 }
 
 /** How many of the published rows of the same trials have the same weights, to the byte. */
@@ -123,10 +116,4 @@ function comparison(rows: readonly TrialResult[], published: readonly TrialResul
   const same = pairs.filter(([row, other]) => row.weights === other.weights).length;
   const causes = (['threads', 'code', 'engine', 'cpu'] as const).filter(key => pairs.some(([row, other]) => row.weights !== other.weights && row[key] !== other[key]));
   return `${same} of ${pairs.length}${causes.length > 0 ? ` (other ${causes.join(', ')})` : ''}`;
-}
-
-/** In per cent. */
-function interval({ mean, half }: MeanInterval, signed = false): string {
-  const value = (100 * mean).toFixed(1);
-  return `${signed && mean >= 0 ? '+' : ''}${value.replace('-', '−')}${half === null ? '' : ` ± ${(100 * half).toFixed(1)}`}`;
 }

@@ -1,11 +1,18 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Command, CommanderError } from 'commander';
+import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { register } from '../experiments/experiment';
 import { UserError } from '../lib/errors';
+import { ROOT } from '../lib/lab/code';
+import { listRuns, type Run } from '../lib/lab/runs';
 import { meanInterval, studentT } from '../lib/lab/statistics';
 import { measureTradeoffs } from '../lib/lab/tradeoffs';
-import { addResult, byVariant, isClear, largestBudget, readResults, type TrialResult } from '../lib/lab/trialResults';
+import { byVariant, isClear, largestBudget, putResults, readResults, type TrialResult } from '../lib/lab/trialResults';
+import { DATA } from './training';
 
 const folder = mkdtempSync(join(tmpdir(), 'experiments-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -33,9 +40,9 @@ describe('a file of results', () => {
   test('keeps one row for a trial', () => {
     const path = join(folder, 'rows.json');
     const rows = [row('full', 0, 0.5), row('other', 0, 0.4), row('full', 1, 0.6)];
-    for (const each of [rows[0], rows[1], rows[2]]) addResult(path, each);
+    putResults(path, rows);
     expect(readResults(path)).toEqual(rows);
-    addResult(path, { ...rows[1], top1: 0.45 });
+    putResults(path, [{ ...rows[1], top1: 0.45 }]);
     expect(readResults(path).map(({ top1 }) => top1)).toEqual([0.5, 0.6, 0.45]);
   });
 
@@ -64,4 +71,78 @@ test('trade-offs name their machine, and count what is published', async () => {
   expect(machine.cpu).not.toBe('');
   expect(models.map(({ model, params }) => [model, params])).toEqual([['edgevit-xxs', 4_067_704], ['mobilenet-v2', 3_504_872]]);
   for (const { milliseconds: { value, low, high } } of models) expect(low <= value && value <= high).toBe(true);
+});
+
+describe('an experiment', () => {
+  const runs = join(folder, 'runs');
+  const small = [`--data=${DATA}`, '--size=32', '--only=full,noLocalAgg', '--seeds=1', `--runs=${runs}`, ...['batch=4', 'depths=1,1,1,1', 'dims=8,16,16,16', 'heads=1,2,2,2'].flatMap(setting => ['--set', setting])];
+
+  const parse = async (args: string[]): Promise<void> => {
+    const program = new Command().exitOverride().configureOutput({ outputError: () => {} });
+    register(program);
+    await program.parseAsync(['experiment', ...args], { from: 'user' });
+  };
+
+  test.each<[string, string[], string[]]>([
+    ['name', ['lgls'], ['lgls', 'sample-rates']],
+    ['variant', ['lgl', ...small, '--only=none'], ['none', 'noLocalAgg']],
+    ['variant of sample rates', ['sample-rates', '--only=4,2,2,2'], ['4,2,2,2', '4,2,2,1']],
+    ['setting', ['lgl', ...small, '--set', 'learningRate=1'], ['learningRate', 'sampleRates']],
+    ['setting that the variants make', ['lgl', ...small, '--set', 'ablation=fullAttention'], ['ablation', 'fullAttention']],
+    ['number of seeds', ['lgl', ...small, '--seeds=0'], ['--seeds', '0']],
+    ['flag for it', ['quick', '--seeds=2'], ['--seeds']],
+    ['option', ['lgl', '--seed=2'], ['--seed']],
+    ['folder of pictures', ['lgl', ...small, '--data=folder:nowhere'], ['nowhere']],
+  ])('says what is wrong with a bad %s', async (_what, args, words) => {
+    const error = await parse(args).catch((thrown: unknown) => thrown);
+    expect(error instanceof UserError || error instanceof CommanderError).toBe(true); // what the commands' entrance turns into exit 2
+    for (const word of words) expect((error as Error).message).toContain(word);
+    expect(existsSync(runs)).toBe(false);
+  });
+
+  test('lists its trials in a dry run, and writes nothing', async () => {
+    const log = vi.spyOn(console, 'log').mockImplementation(() => {});
+    try {
+      await parse(['lgl', ...small, '--dry-run']);
+      expect(log.mock.calls.flat().join('\n').match(/^(full|noLocalAgg) .* to do /gm)).toHaveLength(2);
+      expect(existsSync(runs)).toBe(false);
+    } finally {
+      log.mockRestore();
+    }
+  });
+
+  test('that is killed takes its trials with it, and one that is interrupted goes on and ends with 130', async () => {
+    const trials = (): Run[] => listRuns(runs);
+    const progress = (): number => Math.min(trials().length < 2 ? 0 : Infinity, ...trials().map(run => run.metrics().length));
+    const until = async (condition: () => boolean): Promise<void> => {
+      while (!condition()) await sleep(20);
+    };
+    const start = () => {
+      const child = spawn(process.execPath, ['--import', 'tsx', 'experiments/cli.ts', 'experiment', 'lgl', ...small, '--epochs=100000', '--jobs=2'], { cwd: ROOT, stdio: 'ignore', detached: true });
+      onTestFinished(() => void child.kill('SIGKILL')); // its trials end with it
+      return { child, ended: new Promise<number | null>(resolve => child.once('exit', resolve)) };
+    };
+    const expectInterrupted = (): void => {
+      for (const run of trials()) {
+        expect(run.record.status).toBe('interrupted'); // as the trial itself wrote
+        expect(run.alteredFiles()).toEqual([]);
+        expect(existsSync(run.lastCheckpoint)).toBe(true);
+      }
+    };
+
+    const { child, ended } = start();
+    await until(() => progress() >= 8);
+    child.kill('SIGKILL');
+    expect(await ended).toBeNull();
+    await until(() => trials().every(({ record }) => record.status !== 'running'));
+    expectInterrupted();
+
+    const before = trials().map(run => [run.record.name, run.metrics().at(-1)!.step]);
+    const again = start();
+    await until(() => trials().every(({ record }) => record.resumedAt.length > 0));
+    process.kill(-again.child.pid!, 'SIGINT'); // to all of them, as a terminal does
+    expect(await again.ended).toBe(130);
+    expectInterrupted();
+    expect(trials().map(({ record }) => [record.name, record.resumedAt[0]])).toEqual(before);
+  }, 400_000);
 });

@@ -77,10 +77,10 @@ export function readResults(path: string): TrialResult[] {
   return data;
 }
 
-/** Adds a row, in place of one of the same trial: the file is there whole, with the row or without it. */
-export function addResult(path: string, row: TrialResult): void {
-  const rows = [...readResults(path).filter(({ trial }) => trial !== row.trial), row];
-  writeFileAtomic(path, `[\n${rows.map(entry => JSON.stringify(entry)).join(',\n')}\n]\n`);
+/** Puts rows at the end of a file in this order, in place of those of the same trials: the file is there whole, with the rows or without them. */
+export function putResults(path: string, rows: readonly TrialResult[]): void {
+  const others = readResults(path).filter(({ trial }) => !rows.some(row => row.trial === trial));
+  writeFileAtomic(path, `[\n${[...others, ...rows].map(row => JSON.stringify(row)).join(',\n')}\n]\n`);
 }
 
 /** A done run as a row of an experiment. */
