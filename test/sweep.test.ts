@@ -4,13 +4,17 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { startTrialProcess } from '../experiments/trial';
 import { UserError } from '../lib/errors';
+import { codeDigest } from '../lib/lab/code';
 import { consoleReporter } from '../lib/lab/console';
 import { configurationDigest, trialIdentity } from '../lib/lab/identity';
 import { listRuns, openRun } from '../lib/lab/runs';
-import { planSweep, runSweep, stepsDone, type Sweep, type SweepOptions, type SweepPlan } from '../lib/lab/sweep';
+import { planSweep, runSweep, type Sweep, type SweepOptions, type SweepPlan } from '../lib/lab/sweep';
 import { findTrial, readTrialFile, runTrial } from '../lib/lab/trialFile';
 import { resolveRecipe } from '../lib/train/recipes';
 import { dataset, tinyRecipe } from './training';
+
+/** Processes that each load the engine, on a machine that may be busy with others. */
+const TIMEOUT = 400_000;
 
 const folder = mkdtempSync(join(tmpdir(), 'sweep-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -54,33 +58,48 @@ describe('a sweep', () => {
     const again = await plan(first);
     expect(again.trials.map(({ known }) => known)).toEqual([true, true, false]);
     expect(again.trials.map(({ row }) => row)).toEqual(fresh.trials.map(({ row }) => row));
+  }, TIMEOUT);
+
+  test('after a change trains again what it touches, and nothing else', async () => {
+    const known = async (changed: Sweep, code?: string) => (await planSweep(changed, { runs: first, threads: 1, code })).trials.map(trial => trial.known);
+    expect(await known({ ...sweep, variants: { ...sweep.variants, nearest: { ablation: 'localPropNearest', lr: 0.1 }, more: { ema: 0 } } })).toEqual([true, false, false, false]);
+    expect(await known({ ...sweep, base: { ...sweep.base, augment: {} } })).toEqual([false, false, false]);
+    expect(await known(sweep, 'other')).toEqual([false, false, false]);
+    expect(await known(sweep, codeDigest())).toEqual([true, true, false]);
   });
 
   test('killed goes on within the trial, to the bytes that two at once gave', async () => {
     const killed = await plan(second);
-    await runSweep(killed, {
-      ...options(second, 1),
-      launch(path) {
-        const child = startTrialProcess(path, second);
-        const timer = setInterval(() => {
-          if (stepsDone(killed, killed.trials[0]) >= 7) child.kill('SIGKILL');
-        }, 2);
-        child.once('exit', () => clearInterval(timer));
-        return child;
-      },
-    });
+    // The first trial is killed at an operation on its files in its second epoch.
+    const launch = (path: string): ReturnType<typeof startTrialProcess> => {
+      if (!path.includes(killed.trials[0].name)) return startTrialProcess(path, second);
+      return withEnvironment({ NODE_OPTIONS: `--require ${join(__dirname, 'fault.cjs')}`, FAULT: 'kill', FAULT_AT: '35', FAULT_FOLDER: second }, () => startTrialProcess(path, second));
+    };
+    await runSweep(killed, { ...options(second, 1), launch });
     const [trial] = killed.trials;
-    // A process so short may have ended before it was caught.
-    if (trial.state === 'failed') {
-      expect(trial.error).toContain('SIGKILL');
-      expect(openRun(second, trial.name).status).toBe('interrupted');
-    }
+    expect(trial).toMatchObject({ state: 'failed', error: expect.stringContaining('SIGKILL') });
+    expect(openRun(second, trial.name).status).toBe('interrupted');
+    expect(killed.trials[1].state).toBe('done');
+
     const resumed = await plan(second);
     await runSweep(resumed, options(second, 1));
+    expect(openRun(second, trial.name).record.resumedAt).toEqual([6]);
     const rows = ({ trials }: SweepPlan) => trials.map(({ row }) => row && { ...row, imagesPerSecond: null });
     expect(rows(resumed)).toEqual(rows(await plan(first)));
-  });
+  }, TIMEOUT);
 });
+
+/** What a process is started with, beside what this one has. */
+function withEnvironment<T>(variables: Record<string, string>, start: () => T): T {
+  const before = { ...process.env };
+  Object.assign(process.env, variables);
+  try {
+    return start();
+  } finally {
+    for (const name of Object.keys(variables)) delete process.env[name];
+    Object.assign(process.env, before);
+  }
+}
 
 describe('a trial file', () => {
   const path = join(folder, 'trial.json');

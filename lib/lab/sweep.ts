@@ -56,21 +56,30 @@ export interface SweepPlan {
   trials: SweepTrial[];
 }
 
+export interface SweepSetting {
+  /** The folder of runs. */
+  runs: string;
+  /** Of TensorFlow inside an op, in each trial. */
+  threads: number;
+  data?: KeptDataOptions;
+  /** Digest of the code that trains (default: this checkout's). */
+  code?: string;
+}
+
 /**
  * Says which trials a sweep has and which of them are done: those whose run folders are there, trained by this very code. Trains and writes
  * nothing. Throws UserError for what cannot begin.
  */
-export async function planSweep({ base, variants, seeds, varied }: Sweep, { runs, threads, data = {} }: { runs: string; threads: number; data?: KeptDataOptions }): Promise<SweepPlan> {
+export async function planSweep({ base, variants, seeds, varied }: Sweep, { runs, threads, data = {}, code = codeDigest() }: SweepSetting): Promise<SweepPlan> {
   const recipes = Array.from({ length: seeds }, (_, seed) => seed).flatMap(seed => Object.entries(variants).map(([variant, changes]) => {
     const modelSettings = { ...base.modelSettings, ...changes.modelSettings };
     return { variant, seed, recipe: resolveRecipe({ ...base, ...changes, modelSettings, seed }) };
   }));
   const dataset = await openDataset(base.data, data);
-  const setup = { code: codeDigest(), threads };
   const budget = budgetDigest(recipes[0].recipe, dataset, varied);
   const plan: SweepPlan = { dataset, threads, runs, dataOptions: data, budget, trials: [] };
   plan.trials = recipes.map(({ variant, seed, recipe }): SweepTrial => {
-    const { name } = trialIdentity(recipe, dataset, setup);
+    const { name } = trialIdentity(recipe, dataset, { code, threads });
     const steps = recipe.epochs * batchesPerEpoch(dataset.train, { batchSize: recipe.batch, dropLast: true });
     const { macs } = totalCount(countConfig(buildModel(recipe, dataset.classes.length)));
     const run = findTrial(runs, name);
