@@ -7,13 +7,13 @@ import { sweepExperiment } from './sweepExperiment';
  *
  * `npm run experiment -- attention [--data=folder:PATH]`. Six variants × 3 seeds × 8 epochs: about 18 min on 2 cores by `--jobs=2`.
  *
- * Promises top-1, MACs and pictures per second of each, and the difference that full attention makes at each size.
+ * Promises top-1 and MACs of each, and the difference that full attention makes at each size.
  */
 export const attention = sweepExperiment({
   name: 'attention',
   question: 'what does full attention buy over sparse, and cost, as pictures grow?',
   cost: 'about 18 min',
-  promise: 'top-1, MACs and speed of both at 64, 96 and 128 px; full less sparse at each size',
+  promise: 'top-1 and MACs of both at 64, 96 and 128 px; full less sparse at each size',
   base: BUDGET,
   baseline: variant => variant.replace('full', 'sparse'),
   variants: Object.fromEntries([64, 96, 128].flatMap(size => [
