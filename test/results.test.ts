@@ -1,0 +1,16 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { ROOT } from '../lib/lab/code';
+import { EXPERIMENTS, experimentSection, type ExperimentName } from '../lib/lab/experimentSections';
+import { markdownTable } from '../lib/lab/results';
+import { readResults, resultsFile } from '../lib/lab/trialResults';
+
+const DATA = 'flowers12';
+
+test.each(Object.keys(EXPERIMENTS) as ExperimentName[])("RESULTS.md holds the table of %s's published rows", experiment => {
+  const rows = readResults(resultsFile(experiment, DATA));
+  const [table] = experimentSection(experiment, DATA, rows).tables;
+  expect(rows.length).toBeGreaterThan(0);
+  expect(readFileSync(join(ROOT, 'experiments/RESULTS.md'), 'utf8')).toContain(markdownTable(table));
+});
