@@ -94,7 +94,7 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell as cell
 nb = nbformat.read(sys.argv[1], as_version=4)
 nb.cells = [cell('let kept = 1; 1'), cell('while (true);', metadata={'tags': ['raises-exception']}), cell('kept')]
-client = NotebookClient(nb, timeout=8, interrupt_on_timeout=True)
+client = NotebookClient(nb, timeout_func=lambda cell: 5 if 'while' in cell.source else 120, interrupt_on_timeout=True)
 client.execute()
 print(nb.cells[1].outputs[0].ename, nb.cells[2].outputs[0].data['text/plain'])`, path);
   expect(output.trim().split('\n').at(-1)).toBe('Interrupted 1');
