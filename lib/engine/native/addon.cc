@@ -12,6 +12,7 @@
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/protobuf/config.pb.h"
 #include "tensorflow/core/public/session.h"
+#include "signals.h"
 #include "values.h"
 
 namespace lab {
@@ -239,6 +240,7 @@ struct Session {
 // another on the caller's thread, each divided among the threads: branches at once gained nothing, and cost 5–10 % by
 // handing over between threads.
 napi_value SessionNew(napi_env env, napi_value* args) {
+  const SignalsHeld held;
   void* data;
   size_t length;
   Check(env, napi_get_buffer_info(env, args[0], &data, &length));
@@ -283,6 +285,7 @@ napi_value Fetched(napi_env env, const std::vector<tensorflow::Tensor>& results)
 
 // sessionRun(session, tensorIds) → [{id, dtype, shape}]
 napi_value SessionRun(napi_env env, napi_value* args) {
+  const SignalsHeld held;
   Session& session = Unwrap<Session>(env, args[0]);
   std::vector<tensorflow::Tensor> results;
   Check(session.session->RunCallable(session.callable, Feeds(env, args[1]), &results, nullptr));
@@ -291,6 +294,7 @@ napi_value SessionRun(napi_env env, napi_value* args) {
 
 // sessionProfile(session, tensorIds) → [{node, op, thread, start, duration}] of one run, in microseconds
 napi_value SessionProfile(napi_env env, napi_value* args) {
+  const SignalsHeld held;
   Session& session = Unwrap<Session>(env, args[0]);
   tensorflow::CallableOptions options = session.options;
   options.mutable_run_options()->set_trace_level(tensorflow::RunOptions::FULL_TRACE);
@@ -322,12 +326,22 @@ napi_value SessionDelete(napi_env env, napi_value* args) {
   return nullptr;
 }
 
+// tfjs-node's executeOp.
+napi_value ExecuteOp(napi_env env, napi_callback_info info) {
+  const SignalsHeld held;
+  return tfnodejs::ExecuteOp(env, info);
+}
+
 }  // namespace
 }  // namespace lab
 
 NAPI_MODULE_INIT() {
+  const lab::SignalsHeld held;  // in TensorFlow's threads for good
   absl::SetMinLogLevel(absl::LogSeverityAtLeast::kError);  // TF_CPP_MIN_LOG_LEVEL does not reach all that TensorFlow logs
   exports = tfnodejs::InitTFNodeJSBinding(env, exports);
+  napi_value execute_op;
+  napi_create_function(env, "executeOp", NAPI_AUTO_LENGTH, lab::ExecuteOp, nullptr, &execute_op);
+  napi_set_named_property(env, exports, "executeOp", execute_op);
   lab::Export<lab::GraphNew>(env, exports, "graphNew");
   lab::Export<lab::GraphOp>(env, exports, "graphOp");
   lab::Export<lab::GraphConst>(env, exports, "graphConst");
