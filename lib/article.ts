@@ -1,6 +1,6 @@
 import { tf } from './engine/tf';
 import { UserError } from './errors';
-import { attention, batchNorm, conv2d, depthwiseConv, depthwiseTransposedConv, linear, sampleTopLeft, standardise } from './layers';
+import { attention, batchNorm, conv2d, depthwiseConv, depthwiseTransposedConv, expandAndShrink, linear, sampleTopLeft, standardise } from './layers';
 import type { Layer, Scope } from './module';
 
 /**
@@ -76,7 +76,7 @@ function localAgg(scope: Scope, dim: number): Layer {
 function feedForward(scope: Scope, dim: number, hidden: number): Layer {
   const fc1 = linear(scope.at('fc1'), dim, hidden, { ...linearInit(dim, hidden), activation: 'gelu' });
   const fc2 = linear(scope.at('fc2'), hidden, dim, linearInit(hidden, dim));
-  return scope.layer('FFN', (x, ctx) => fc2(fc1(x, ctx), ctx));
+  return scope.layer('FFN', expandAndShrink(fc1, fc2));
 }
 
 function globalSparseAttn(scope: Scope, dim: number, rate: number): Layer {

@@ -1,8 +1,8 @@
 import type { EdgeViTConfig } from './config';
 import { tf, type Tensor, type Tensor4D } from './engine/tf';
 import {
-  attention, batchNorm, conv2d, depthwiseConv, depthwiseTransposedConv, dropPath, groupNorm, layerNorm, linear,
-  sampleTopLeft, toTopLeft, upsampleBilinear, upsampleNearest, type Residual,
+  attention, batchNorm, conv2d, depthwiseConv, depthwiseTransposedConv, dropPath, expandAndShrink, groupNorm, layerNorm, linear,
+  pointwiseConv, sampleTopLeft, toTopLeft, upsampleBilinear, upsampleNearest, type Residual,
 } from './layers';
 import type { Layer, Scope } from './module';
 
@@ -123,11 +123,10 @@ function propagation(scope: Scope, { localProp, dim, sampleRate: r }: BlockConfi
  */
 export function feedForward(scope: Scope, dim: number, { mlpRatio, bias }: Pick<BlockConfig, 'mlpRatio' | 'bias'>, kind: 'CMlp' | 'Mlp'): Layer {
   const hidden = Math.floor(dim * mlpRatio);
-  const dense = (name: string, from: number, to: number, activation?: 'gelu') =>
-    kind === 'CMlp' ? conv2d(scope.at(name), from, to, 1, { bias, activation }) : linear(scope.at(name), from, to, { bias, activation });
-  const fc1 = dense('fc1', dim, hidden, 'gelu');
-  const fc2 = dense('fc2', hidden, dim);
-  return scope.layer(kind, (x, ctx) => fc2(fc1(x, ctx), ctx));
+  const dense = kind === 'CMlp' ? pointwiseConv : linear;
+  const fc1 = dense(scope.at('fc1'), dim, hidden, { bias, activation: 'gelu' });
+  const fc2 = dense(scope.at('fc2'), hidden, dim, { bias });
+  return scope.layer(kind, expandAndShrink(fc1, fc2));
 }
 
 /** x + branch(norm(x)), with drop path. */

@@ -34,12 +34,36 @@ export interface ConvOptions extends WeightOptions {
   padding?: number;
 }
 
+/** A layer that multiplies by a matrix: weight [in, out] and bias [out]. */
+export type Dense = Layer & { read(ctx: Context): { weight: Tensor; bias: Tensor } };
+
 /** [b, …, in] → [b, …, out]. */
-export function linear(scope: Scope, inDim: number, outDim: number, options: WeightOptions = {}): Layer {
+export function linear(scope: Scope, inDim: number, outDim: number, options: WeightOptions = {}): Dense {
   const { bias = true, activation, weightInit = TRUNC_NORMAL, biasInit = ZEROS } = options;
   const weight = scope.param('weight', [inDim, outDim], 'linear', weightInit);
   const shift = bias ? scope.param('bias', [outDim], 'plain', biasInit) : undefined;
-  return scope.layer('Linear', (x, ctx) => product(x, weight(ctx), shift?.(ctx), activation));
+  const layer = scope.layer('Linear', (x, ctx) => product(x, weight(ctx), shift?.(ctx), activation));
+  return Object.assign(layer, { read: (ctx: Context) => ({ weight: weight(ctx), bias: shift?.(ctx) ?? tf.zeros([outDim]) }) });
+}
+
+/** A 1×1 convolution: [b, h, w, in] → [b, h, w, out]. */
+export function pointwiseConv(scope: Scope, inDim: number, outDim: number, options: WeightOptions = {}): Dense {
+  const { bias = true, activation, weightInit = torchDefault(inDim), biasInit = torchDefault(inDim) } = options;
+  const weight = scope.param('weight', [1, 1, inDim, outDim], 'conv', weightInit);
+  const shift = bias ? scope.param('bias', [outDim], 'plain', biasInit) : undefined;
+  const matrix = (ctx: Context) => tf.reshape(weight(ctx), [inDim, outDim]);
+  const layer = scope.layer('Conv2D', (x, ctx) => product(x, matrix(ctx), shift?.(ctx), activation));
+  return Object.assign(layer, { read: (ctx: Context) => ({ weight: matrix(ctx), bias: shift?.(ctx) ?? tf.zeros([outDim]) }) });
+}
+
+/** Expand, GELU (`expand` has it as its activation), shrink. In training without a step between them, unless a tap watches the layers. */
+export function expandAndShrink(expand: Dense, shrink: Dense): Layer {
+  return (x, ctx) => {
+    if (!ctx.train || ctx.tap) return shrink(expand(x, ctx), ctx);
+    const first = expand.read(ctx), second = shrink.read(ctx);
+    const rows = fused.feedForward(tf.reshape(x, [-1, first.weight.shape[0]!]), first.weight, first.bias, second.weight, second.bias);
+    return tf.reshape(rows, [...x.shape.slice(0, -1), second.weight.shape[1]!]);
+  };
 }
 
 /** [b, h, w, in] → [b, h', w', out]. */
@@ -72,7 +96,8 @@ function patches(x: Tensor, size: number): Tensor {
  */
 function product(x: Tensor, weight: Tensor, bias: Tensor | undefined, activation?: 'gelu'): Tensor {
   const [inDim, outDim] = weight.shape;
-  const rows = finish(tf.matMul(tf.reshape(x, [-1, inDim]), weight), bias, activation);
+  const flat = tf.reshape(x, [-1, inDim]);
+  const rows = activation ? finish(fused.product(flat, weight), bias, activation) : fused.product(flat, weight, bias);
   return tf.reshape(rows, [...x.shape.slice(0, -1), outDim]);
 }
 

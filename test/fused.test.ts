@@ -53,6 +53,18 @@ describe.skipIf(!hasGraphs())('fused kernels equal the stock ops they replace, w
     agree(fused.biasGelu, [tf.tensor2d([[-100, -20, -6, -3, 0, 3, 6, 20, 100]]), tf.zeros([9])]);
   });
 
+  // Rows around the sizes of chunks and blocks; columns that fill vectors and panels and that do not, on either side.
+  it.each([[128, 48, 36], [130, 7, 100], [257, 100, 7], [900, 36, 49], [1600, 144, 50]])('product of %i × %i by %i columns', (m, k, n) => {
+    const inputs = [normal([m, k]), normal([k, n]), normal([n])];
+    agree(fused.product, inputs);
+    agree((x, weight) => fused.product(x, weight), inputs.slice(0, 2));
+  });
+
+  // Hidden values computed again, and kept; the last with a width that fills no panel.
+  it.each([[2048, 36, 144, 36], [2100, 7, 48, 5], [2500, 64, 256, 64], [2049, 70, 100, 40]])('feedForward of %i × %i, %i hidden, to %i', (m, k, hidden, n) => {
+    agree(fused.feedForward, [normal([m, k]), normal([k, hidden]), normal([hidden]), normal([hidden, n]), normal([n])], 1e-4);
+  });
+
   it('addScaled', () => {
     const scale = tf.tensor1d([0, 1.25, 2]);
     agree((x, branch) => fused.addScaled(x, branch, scale), [normal([3, 4, 4, 5]), normal([3, 4, 4, 5])]);

@@ -84,6 +84,38 @@ describe.skipIf(!hasGraphs())('simplifying a traced graph', () => {
     expect(elsewhere.op).toBe('AddV2');
   });
 
+  describe('joins residuals to the kernels of their branches, forward and backward', () => {
+    const [w1, b1, w2, b2] = [normal([36, 50]), normal([50]), normal([50, 36]), normal([36])];
+    const [gain, shift, scale] = [normal([36]), normal([36]), tf.tensor1d([0, 1.25])];
+    const norms = { LayerNorm: (x: Tensor) => fused.layerNorm(x, gain, shift, 1e-5), BatchNorm: (x: Tensor) => fused.batchNorm(x, gain, shift, 1e-5).y };
+    const square = normal([36, 36]);
+    const branches = {
+      Product: (x: Tensor) => fused.product(x, square, b2),
+      FeedForward: (x: Tensor) => fused.feedForward(x, w1, b1, w2, b2),
+    };
+    const joins = { plain: (x: Tensor, branch: Tensor) => tf.add(x, branch), 'drop path': (x: Tensor, branch: Tensor) => fused.addScaled(x, branch, scale) };
+    const cases = Object.keys(norms).flatMap(norm => Object.keys(branches).flatMap(branch => Object.keys(joins).map(join => [norm, branch, join] as const)));
+
+    it.each(cases)('%s, %s, %s', (norm, branch, join) => {
+      const block = (x: Tensor) => {
+        const rows = branches[branch as keyof typeof branches](tf.reshape(norms[norm as keyof typeof norms](x), [-1, 36]));
+        return joins[join as keyof typeof joins](x, tf.reshape(rows, x.shape));
+      };
+      const ops = simplified(x => tf.grad((x: Tensor) => tf.sum(tf.square(block(x))))(x), normal([2, 32, 33, 36]));
+      expect(ops).toEqual(expect.arrayContaining([`Lab${branch}`, `Lab${branch}Grad`, `Lab${norm}Grad`]));
+      expect(ops).not.toContain('AddV2');
+      expect(ops).not.toContain('LabAddScaled');
+    });
+
+    it('but not where what is added depends on the kernel', () => {
+      const ops = simplified(x => {
+        const rows = fused.product(x, square, b2);
+        return tf.add(tf.relu(rows), rows);
+      }, normal([200, 36]));
+      expect(ops).toEqual(['LabProduct', 'Relu', 'AddV2']);
+    });
+  });
+
   it('merges reshapes, and drops those that change nothing', () => {
     expect(simplified(x => tf.square(tf.reshape(tf.reshape(x, [3, 4]), [2, 6])), normal([12]))).toEqual(['Reshape', 'Square']);
     expect(simplified(x => tf.square(tf.reshape(x, [12])), normal([12]))).toEqual(['Square']);

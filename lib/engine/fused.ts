@@ -60,7 +60,7 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number):
       const [y, mean, rstd] = run('LabLayerNorm', [x!, weight!, bias!], 3, floats({ eps }));
       return { value: y!, saved: [x!, weight!, mean!, rstd!] };
     },
-    (dy, saved) => run('LabLayerNormGrad', [dy, ...saved], 3));
+    (dy, saved) => run('LabLayerNormGrad', [dy, ...saved], 3, ints({ joins: 0 })));
 }
 
 /** Over all axes but the last, with the batch's own statistics: y [..., c], and mean and biased variance [c], which carry no gradient. */
@@ -75,7 +75,7 @@ export function batchNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number):
   const [mean, variance] = run('LabBatchMoments', [x], 2);
   const y = differentiable([x, weight, bias],
     ([x, weight, bias]) => ({ value: run('LabBatchNorm', [x!, weight!, bias!, mean!, variance!], 1, floats({ eps }))[0]!, saved: [x!, weight!, mean!, variance!] }),
-    (dy, saved) => run('LabBatchNormGrad', [dy, ...saved], 3, floats({ eps })));
+    (dy, saved) => run('LabBatchNormGrad', [dy, ...saved], 3, [...ints({ joins: 0 }), ...floats({ eps })]));
   return { y, mean: mean!, variance: variance! };
 }
 
@@ -98,6 +98,39 @@ export function biasGelu(x: Tensor, bias: Tensor): Tensor {
   return differentiable([x, bias],
     ([x, bias]) => ({ value: run('LabBiasGelu', [x!, bias!], 1)[0]!, saved: [x!, bias!] }),
     (dy, saved) => run('LabBiasGeluGrad', [dy, ...saved], 2));
+}
+
+/** Rows from which a product is tall: the lab's own kernels pack the weights each time, which few rows do not repay. */
+export const TALL = 128;
+
+/** x [m, k] times weight [k, n], and bias [n] where there is one → [m, n]. */
+export function product(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
+  if (!fused() || x.shape[0]! < TALL) return bias ? addBias(tf.matMul(x, weight), bias) : tf.matMul(x, weight);
+  return differentiable(bias ? [x, weight, bias] : [x, weight],
+    ([x, weight, bias]) => {
+      const rows: Tensor = tf.matMul(x!, weight!);
+      return { value: bias ? run('BiasAdd', [rows, bias], 1)[0]! : rows, saved: [x!, weight!] };
+    },
+    (dy, saved) => run('LabProductGrad', [dy, ...saved], 3, ints({ scales: 0 })).slice(0, bias ? 3 : 2));
+}
+
+/** Rows from which a feed-forward's hidden values are worth keeping out of memory; fewer stay in the last cache anyway, and leave many threads idle. */
+const MANY_ROWS = 2048;
+
+/** Channels from which hidden values are kept for the gradient: to write and fetch one takes as long as 64 multiplications and additions. */
+const KEPT_FROM = 64;
+
+/** gelu(x W₁ + b₁) W₂ + b₂: x [m, k], W₁ [k, h], W₂ [h, n] → [m, n]. */
+export function feedForward(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor): Tensor {
+  if (!fused() || x.shape[0]! < MANY_ROWS) return product(biasGelu(product(x, weight1), bias1), weight2, bias2);
+  const { TF_ATTR_BOOL } = nodeBackend().binding;
+  const attrs: Attr[] = [...ints({ joins: 0 }), { name: 'keep', type: TF_ATTR_BOOL, value: x.shape[1]! >= KEPT_FROM }];
+  return differentiable([x, weight1, bias1, weight2, bias2],
+    inputs => {
+      const [y, hidden] = run('LabFeedForward', inputs, 2, attrs);
+      return { value: y!, saved: [...inputs.slice(0, 4), hidden!] };
+    },
+    (dy, saved) => run('LabFeedForwardGrad', [dy, ...saved], 5, ints({ scales: 0 })));
 }
 
 /** A residual with drop path: x [b, …] + branch [b, …] · scale [b]; the scale carries no gradient. */

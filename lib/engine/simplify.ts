@@ -1,4 +1,5 @@
 import type { Attr, Binding } from './binding';
+import { TALL } from './fused';
 import { dtypeOf, reachable, shapeOf, type Graph, type Node, type Output } from './ir';
 
 /**
@@ -41,8 +42,16 @@ class Rewriting {
   }
 
   node(op: string, inputs: Output[], shape: readonly number[], attrs: readonly Attr[] = []): Output {
-    const node: Node = { op, attrs, inputs, outputs: [{ dtype: dtypeOf(inputs[0]!), shape: [...shape] }] };
-    for (const input of inputs) if (!this.uses.has(input.node)) this.uses.set(input.node, 1); // a node just made, for this one
+    return this.made({ op, attrs, inputs, outputs: [{ dtype: dtypeOf(inputs[0]!), shape: [...shape] }] });
+  }
+
+  /** The same operation, with the same outputs. */
+  copy(original: Node, inputs: Output[], attrs: readonly Attr[]): Output {
+    return this.made({ ...original, inputs, attrs });
+  }
+
+  private made(node: Node): Output {
+    for (const input of node.inputs) if (!this.uses.has(input.node)) this.uses.set(input.node, 1); // just made too, for this one
     return { node, index: 0 };
   }
 
@@ -64,11 +73,10 @@ const fuseProduct: Rule = (node, graph) => {
   const [x, bias] = node.inputs as [Output, Output];
   const product = graph.onlyUse(x);
   if (product?.op !== 'MatMul') return undefined;
-  const { TF_ATTR_STRING, TF_ATTR_INT, TF_ATTR_BOOL } = graph.binding;
+  const { TF_ATTR_STRING, TF_ATTR_INT } = graph.binding;
   const gelu = node.op === 'LabBiasGelu';
-  if (graph.isConstant(product.inputs[1]!) && graph.isConstant(bias) && !isTransposed(product)) {
-    return graph.node('LabProduct', [...product.inputs, bias], shapeOf(x), [{ name: 'residuals', type: TF_ATTR_INT, value: 0 }, { name: 'gelu', type: TF_ATTR_BOOL, value: gelu }]);
-  }
+  const constant = graph.isConstant(product.inputs[1]!) && graph.isConstant(bias);
+  if ((constant || shapeOf(x)[0]! >= TALL) && !isTransposed(product)) return labProduct(graph, product, bias, { constant, gelu });
   if (gelu && !HAS_ONEDNN) return undefined;
   return graph.node('_FusedMatMul', [...product.inputs, bias], shapeOf(x), [
     ...product.attrs,
@@ -77,19 +85,32 @@ const fuseProduct: Rule = (node, graph) => {
   ]);
 };
 
+function labProduct(graph: Rewriting, product: Node, bias: Output, { constant, gelu }: { constant: boolean; gelu: boolean }): Output {
+  const { TF_ATTR_INT, TF_ATTR_BOOL } = graph.binding;
+  return graph.node('LabProduct', [...product.inputs, bias], product.outputs[0]!.shape, [
+    { name: 'joins', type: TF_ATTR_INT, value: 0 },
+    { name: 'gelu', type: TF_ATTR_BOOL, value: gelu },
+    { name: 'constant_weight', type: TF_ATTR_BOOL, value: constant },
+  ]);
+}
+
 const isTransposed = (product: Node) => product.attrs.some(({ name, value }) => name.startsWith('transpose') && value);
 
-/** A residual that a product is added to, in the kernel of the product. */
-const fuseResidual: Rule = (node, graph) => {
-  if (node.op !== 'AddV2') return undefined;
-  const { shape } = node.outputs[0]!;
-  const [x, branch] = node.inputs as [Output, Output];
-  const reshape = graph.onlyUse(branch);
-  const product = reshape?.op === 'Reshape' ? graph.onlyUse(reshape.inputs[0]!) : undefined;
-  if (product?.op !== 'LabProduct' || product.inputs.length > 3 || shapeOf(x).join() !== shape.join() || shapeOf(branch).join() !== shape.join()) return undefined;
-  const rows = product.outputs[0]!.shape;
-  const attrs = product.attrs.map(attr => (attr.name === 'residuals' ? { ...attr, value: 1 } : attr));
-  return graph.reshape(graph.node('LabProduct', [...product.inputs, graph.reshape(x, rows)], rows, attrs), shape);
+/** How many inputs a kernel's list has; `attr` counts them. */
+const listed = ({ attrs }: Node, attr: string) => attrs.find(({ name }) => name === attr)?.value;
+const withListed = (attrs: readonly Attr[], attr: string, count: number): Attr[] => attrs.map(other => (other.name === attr ? { ...other, value: count } : other));
+
+/** Drop path of a gradient, dy · scale for each picture, in the kernel of the gradient of what was scaled. */
+const fuseScale: Rule = (node, graph) => {
+  if (listed(node, 'scales') !== 0) return undefined;
+  const [dy, ...others] = node.inputs as [Output, ...Output[]];
+  const reshape = graph.onlyUse(dy);
+  const scaled = reshape?.op === 'Reshape' ? graph.onlyUse(reshape.inputs[0]!) : undefined;
+  if (scaled?.op !== 'Mul') return undefined;
+  const [gradient, scale] = scaled.inputs as [Output, Output];
+  const [pictures, ...rest] = shapeOf(scale);
+  if (shapeOf(gradient).join() !== scaled.outputs[0]!.shape.join() || pictures !== shapeOf(gradient)[0] || rest.length !== shapeOf(gradient).length - 1 || rest.some(size => size !== 1)) return undefined;
+  return graph.copy(node, [graph.reshape(gradient, shapeOf(dy)), ...others, graph.reshape(scale, [pictures!])], withListed(node.attrs, 'scales', 1));
 };
 
 /**
@@ -125,7 +146,7 @@ const foldSkip: Rule = (node, graph) => {
   const conv = graph.onlyUse(branch);
   if (conv?.op !== 'LabDepthwiseConv') return undefined;
   const [from, kernel, bias] = conv.inputs as [Output, Output, Output];
-  if (from.node !== x.node || from.index !== x.index || !graph.isConstant(kernel)) return undefined;
+  if (from.node !== x.node || from.index !== x.index) return undefined;
   const shape = shapeOf(kernel);
   const channels = shape[2]!;
   const middle = new Float32Array(shape[0]! * shape[1]! * channels).fill(1, channels * (shape[0]! * shape[1]! - 1) / 2, channels * (shape[0]! * shape[1]! + 1) / 2);
@@ -142,10 +163,67 @@ const mergeReshapes: Rule = (node, graph) => {
   return input.node.op === 'Reshape' ? graph.reshape(input.node.inputs[0]!, shape) : undefined;
 };
 
-const RULES: readonly Rule[] = [mergeReshapes, foldBatchNorm, fuseProduct, fuseResidual, foldSkip];
+const RULES: readonly Rule[] = [mergeReshapes, foldBatchNorm, fuseProduct, fuseScale, foldSkip];
 
-/** The graph with the rules applied from its inputs to its outputs, to each node until none applies. */
+/**
+ * Kernels that can add to their first output before they store it, and how many inputs that takes at most: what is added
+ * and, where a branch has drop path, its factor for each picture.
+ */
+const JOINS: Record<string, number> = { LabProduct: 2, LabFeedForward: 2, LabLayerNormGrad: 1, LabBatchNormGrad: 1 };
+
+type Draft = { -readonly [key in keyof Node]: Node[key] };
+
+/**
+ * Sums of which one side comes from such a kernel, in that kernel: the residuals, forward and backward. No `Rule`, because the
+ * kernels have more outputs than that, and who reads those must read the new kernel's.
+ */
+function joinSums(binding: Binding, graph: Graph): Graph {
+  const drafts = new Map<Node, Draft>([...graph.inputs, ...reachable(graph.outputs)].map(node => [node, { ...node }]));
+  const draftOf = ({ node, index }: Output): Output => ({ node: drafts.get(node)!, index });
+  for (const draft of drafts.values()) draft.inputs = draft.inputs.map(draftOf);
+  const outputs = graph.outputs.map(draftOf);
+
+  const reads = new Map<Node, number[]>();
+  for (const { node, index } of [...outputs, ...[...drafts.values()].flatMap(draft => draft.inputs)]) {
+    const counts = reads.get(node) ?? [];
+    counts[index] = (counts[index] ?? 0) + 1;
+    reads.set(node, counts);
+  }
+  const isReadOnce = ({ node, index }: Output) => reads.get(node)?.[index] === 1;
+  /** The kernel whose first output this is, perhaps reshaped, if nothing else reads it and it can take so many inputs more. */
+  const joinable = (branch: Output, inputs: number): Draft | undefined => {
+    const source = branch.node.op === 'Reshape' ? branch.node.inputs[0]! : branch;
+    if (!isReadOnce(branch) || !isReadOnce(source) || source.index !== 0) return undefined;
+    return listed(source.node, 'joins') === 0 && JOINS[source.node.op]! >= inputs ? source.node : undefined;
+  };
+  const dims = (shape: readonly number[]): Output =>
+    ({ node: { op: 'Const', attrs: [], inputs: [], outputs: [{ dtype: binding.TF_INT32, shape: [shape.length] }], values: Int32Array.from(shape) }, index: 0 });
+
+  for (const sum of drafts.values()) {
+    if (sum.op !== 'AddV2' && sum.op !== 'LabAddScaled') continue;
+    const { dtype, shape } = sum.outputs[0]!;
+    const [first, second, ...scale] = sum.inputs as [Output, Output, ...Output[]];
+    for (const [x, branch] of sum.op === 'AddV2' ? [[first, second], [second, first]] as const : [[first, second]] as const) {
+      const kernel = joinable(branch, 1 + scale.length);
+      if (!kernel || [x, branch].some(value => shapeOf(value).join() !== shape.join()) || reachable([x]).includes(kernel)) continue;
+      const rows = kernel.outputs[0]!.shape;
+      const joined: Node = { op: 'Reshape', attrs: [], inputs: [x, dims(rows)], outputs: [{ dtype, shape: rows }] };
+      kernel.inputs = [...kernel.inputs, { node: joined, index: 0 }, ...scale];
+      kernel.attrs = withListed(kernel.attrs, 'joins', 1 + scale.length);
+      Object.assign(sum, { op: 'Reshape', attrs: [], inputs: [{ node: kernel, index: 0 }, dims(shape)] });
+      break;
+    }
+  }
+  return { inputs: graph.inputs.map(node => drafts.get(node)!), outputs };
+}
+
+/** The graph in fewer kernels: rewritten by the rules, then with sums joined to what they add. */
 export function simplify(binding: Binding, graph: Graph): Graph {
+  return joinSums(binding, rewrite(binding, graph));
+}
+
+/** By the rules, from the graph's inputs to its outputs, each node until none applies. */
+function rewrite(binding: Binding, graph: Graph): Graph {
   const rewriting = new Rewriting(binding, graph);
   const replacements = new Map<Node, Output>();
   // Rules replace nodes of one output, and a copy keeps its outputs' order: the indices add up.

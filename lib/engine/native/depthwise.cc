@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "kernels.h"
+#include "lanes.h"
 
 namespace lab {
 namespace {
@@ -12,33 +13,30 @@ using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
 
-constexpr int64_t kLanes = 16;
-typedef float Lanes __attribute__((vector_size(kLanes * sizeof(float)), aligned(4)));
-
 // One row of the convolution's result, for channels [c, c + kLanes). `rows` are the K rows of x around it, zeros outside.
 template <int K>
 void ConvolveRow(const float* const* rows, const float* kernel, const float* bias, int64_t width, int64_t channels, int64_t c, float* y) {
   Lanes weights[K][K];
   for (int i = 0; i < K; i++) {
-    for (int j = 0; j < K; j++) weights[i][j] = *reinterpret_cast<const Lanes*>(kernel + (i * K + j) * channels + c);
+    for (int j = 0; j < K; j++) weights[i][j] = Load(kernel + (i * K + j) * channels + c);
   }
-  const Lanes shift = *reinterpret_cast<const Lanes*>(bias + c);
+  const Lanes shift = Load(bias + c);
   constexpr int64_t pad = K / 2;
   for (int64_t column = 0; column < width; column++) {
     Lanes sum = shift;
     if (column >= pad && column < width - pad) {
       for (int i = 0; i < K; i++) {
-        for (int j = 0; j < K; j++) sum += weights[i][j] * *reinterpret_cast<const Lanes*>(rows[i] + (column + j - pad) * channels + c);
+        for (int j = 0; j < K; j++) sum += weights[i][j] * Load(rows[i] + (column + j - pad) * channels + c);
       }
     } else {
       for (int i = 0; i < K; i++) {
         for (int j = 0; j < K; j++) {
           const int64_t at = column + j - pad;
-          if (at >= 0 && at < width) sum += weights[i][j] * *reinterpret_cast<const Lanes*>(rows[i] + at * channels + c);
+          if (at >= 0 && at < width) sum += weights[i][j] * Load(rows[i] + at * channels + c);
         }
       }
     }
-    *reinterpret_cast<Lanes*>(y + column * channels + c) = sum;
+    Store(y + column * channels + c, sum);
   }
 }
 
@@ -78,10 +76,10 @@ void FilterGradient(const float* x, const float* dy, int64_t height, int64_t wid
   const int64_t row = (width + K - 1) * stride;
   for (int64_t y = 0; y < height; y++) {
     for (int64_t column = 0; column < width; column++) {
-      const Lanes gradient = *reinterpret_cast<const Lanes*>(dy + (y * width + column) * stride);
+      const Lanes gradient = Load(dy + (y * width + column) * stride);
       const float* window = x + y * row + column * stride;
       for (int i = 0; i < K; i++) {
-        for (int j = 0; j < K; j++) acc[i * K + j] += gradient * *reinterpret_cast<const Lanes*>(window + i * row + j * stride);
+        for (int j = 0; j < K; j++) acc[i * K + j] += gradient * Load(window + i * row + j * stride);
       }
     }
   }

@@ -1,6 +1,7 @@
 // Bias and activation in one pass: y = gelu(x + bias), the exact GELU x · Φ(x), and its gradient in closed form,
 // Φ(x) + x · φ(x). Stock ops take five passes for the one and fourteen for the other.
 #include "kernels.h"
+#include "lanes.h"
 
 namespace lab {
 namespace {
@@ -8,20 +9,18 @@ namespace {
 using tensorflow::OpKernel;
 using tensorflow::OpKernelContext;
 
-constexpr float kInvSqrt2Pi = 0.39894228040143268f;  // φ(x) = exp(−x²/2) / √(2π)
-
 struct BiasGelu : OpKernel {
   using OpKernel::OpKernel;
   void Compute(OpKernelContext* context) override {
     const int64_t width = context->input(1).NumElements(), rows = context->input(0).NumElements() / width;
-    const float* x = Data(context, 0);
-    const ConstVector bias(Data(context, 1), width);
+    const float *x = Data(context, 0), *bias = Data(context, 1);
     float* y = Output(context, 0, context->input(0).shape());
     ForBlocks(context, rows, 4 * width, [&](int64_t, int64_t begin, int64_t end) {
-      Eigen::ArrayXf in(width);
       for (int64_t row = begin; row < end; row++) {
-        in = ConstVector(x + row * width, width) + bias;
-        Vector(y + row * width, width) = in * (0.5f + 0.5f * (in * kSqrtHalf).erf());
+        ForVectors(width, [&](auto part) {
+          const Lanes in = part.From(x + row * width) + part.From(bias);
+          part.To(y + row * width, in * Normal(in).distribution);
+        });
       }
     });
   }
@@ -31,15 +30,17 @@ struct BiasGeluGrad : OpKernel {
   using OpKernel::OpKernel;
   void Compute(OpKernelContext* context) override {
     const int64_t width = context->input(2).NumElements(), rows = context->input(1).NumElements() / width;
-    const float *dy = Data(context, 0), *x = Data(context, 1);
-    const ConstVector bias(Data(context, 2), width);
+    const float *dy = Data(context, 0), *x = Data(context, 1), *bias = Data(context, 2);
     float* dx = Output(context, 0, context->input(1).shape());
     float* dbias = Output(context, 1, context->input(2).shape());
     SumRows(context, rows, width, dbias, [&](int64_t row, float* sum) {
-      Vector out(dx + row * width, width);
-      out = ConstVector(x + row * width, width) + bias;
-      out = ConstVector(dy + row * width, width) * (0.5f + 0.5f * (out * kSqrtHalf).erf() + out * kInvSqrt2Pi * (-0.5f * out.square()).exp());
-      Vector(sum, width) += out;
+      ForVectors(width, [&](auto part) {
+        const Lanes in = part.From(x + row * width) + part.From(bias);
+        const Normal normal(in);
+        const Lanes out = part.From(dy + row * width) * (normal.distribution + in * normal.density);
+        part.To(dx + row * width, out);
+        part.To(sum, part.From(sum) + out);
+      });
     });
   }
 };

@@ -8,13 +8,10 @@
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/shape_inference.h"
-#include "unsupported/Eigen/SpecialFunctions"
 
 #include "pool.h"
 
 namespace lab {
-
-constexpr float kSqrtHalf = 0.70710678118654752f;  // GELU is x · Φ(x), and Φ(x) = (1 + erf(x/√2)) / 2
 
 using Vector = Eigen::Map<Eigen::ArrayXf>;
 using ConstVector = Eigen::Map<const Eigen::ArrayXf>;

@@ -1,6 +1,7 @@
 // Layer norm over the last axis and batch norm over all but it, each with its gradient, in one pass over memory where
 // stock ops take seven (layer norm) to a dozen (the gradients).
 #include "kernels.h"
+#include "lanes.h"
 
 namespace lab {
 namespace {
@@ -27,43 +28,54 @@ struct LayerNorm : NormKernel {
     const Tensor& input = context->input(0);
     const auto [rows, width] = Extent(input);
     const float* x = Data(context, 0);
-    const ConstVector weight(Data(context, 1), width), bias(Data(context, 2), width);
-    float* y = Output(context, 0, input.shape());
-    float* mean = Output(context, 1, TensorShape({rows}));
-    float* rstd = Output(context, 2, TensorShape({rows}));
+    const float *weight = Data(context, 1), *bias = Data(context, 2);
+    float *y = Output(context, 0, input.shape()), *means = Output(context, 1, TensorShape({rows})), *rstds = Output(context, 2, TensorShape({rows}));
     ForBlocks(context, rows, width, [&, width = width](int64_t, int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
-        const ConstVector in(x + row * width, width);
-        Vector out(y + row * width, width);
-        mean[row] = in.mean();
-        out = in - mean[row];
-        rstd[row] = 1.0f / std::sqrt(out.square().mean() + eps);
-        out = out * (weight * rstd[row]) + bias;
+        const float* in = x + row * width;
+        Lanes sum{}, squares{};
+        ForVectors(width, [&](auto part) { sum += part.From(in); });
+        const float mean = means[row] = Sum(sum) / width;
+        ForVectors(width, [&](auto part) {
+          const Lanes centred = part.From(in) - part.Of(mean);
+          squares += centred * centred;
+        });
+        const float rstd = rstds[row] = 1.0f / std::sqrt(Sum(squares) / width + eps);
+        ForVectors(width, [&](auto part) { part.To(y + row * width, (part.From(in) - mean) * (rstd * part.From(weight)) + part.From(bias)); });
       }
     });
   }
 };
 
-// dx = rstd · (g − mean(g) − x̂ · mean(g · x̂)) with g = dy · weight and x̂ = (x − mean) · rstd
+// dx = rstd · (g − mean(g) − x̂ · mean(g · x̂)) with g = dy · weight and x̂ = (x − mean) · rstd, and what is joined to it.
 struct LayerNormGrad : OpKernel {
   using OpKernel::OpKernel;
   void Compute(OpKernelContext* context) override {
     const Tensor& input = context->input(1);
     const auto [rows, width] = Extent(input);
-    const float *dy = Data(context, 0), *x = Data(context, 1), *mean = Data(context, 3), *rstd = Data(context, 4);
-    const ConstVector weight(Data(context, 2), width);
+    const float *dy = Data(context, 0), *x = Data(context, 1), *weight = Data(context, 2), *mean = Data(context, 3), *rstd = Data(context, 4);
+    const float* joined = context->num_inputs() > 5 ? Data(context, 5) : nullptr;
     float* dx = Output(context, 0, input.shape());
     float* dweight = Output(context, 1, TensorShape({width}));
     float* dbias = Output(context, 2, TensorShape({width}));
     std::vector<float> sums(2 * width);
     SumRows(context, rows, 2 * width, sums.data(), [&, width = width](int64_t row, float* sum) {
-      const ConstVector in(x + row * width, width), gradient(dy + row * width, width);
-      Vector out(dx + row * width, width), dweight_sum(sum, width), dbias_sum(sum + width, width);
-      out = (in - mean[row]) * rstd[row];
-      dweight_sum += gradient * out;
-      dbias_sum += gradient;
-      const float mean_g = (gradient * weight).mean(), mean_gx = (gradient * weight * out).mean();
-      out = rstd[row] * (gradient * weight - mean_g - out * mean_gx);
+      const int64_t at = row * width;
+      const auto normalized = [&](auto part) { return (part.From(x + at) - part.Of(mean[row])) * rstd[row]; };
+      Lanes g{}, gx{};
+      ForVectors(width, [&](auto part) {
+        const Lanes in = normalized(part), gradient = part.From(dy + at), weighted = gradient * part.From(weight);
+        part.To(sum, part.From(sum) + gradient * in);
+        part.To(sum + width, part.From(sum + width) + gradient);
+        g += weighted;
+        gx += weighted * in;
+      });
+      const float mean_g = Sum(g) / width, mean_gx = Sum(gx) / width;
+      ForVectors(width, [&](auto part) {
+        Lanes out = rstd[row] * (part.From(dy + at) * part.From(weight) - mean_g - normalized(part) * mean_gx);
+        if (joined) out += part.From(joined + at);
+        part.To(dx + at, out);
+      });
     });
     std::copy_n(sums.data(), width, dweight);
     std::copy_n(sums.data() + width, width, dbias);
@@ -123,7 +135,7 @@ struct BatchNorm : NormKernel {
   }
 };
 
-// The gradient through the batch's own statistics: dx = weight · rstd · (dy − mean(dy) − x̂ · mean(dy · x̂))
+// The gradient through the batch's own statistics: dx = weight · rstd · (dy − mean(dy) − x̂ · mean(dy · x̂)), and what is joined to it.
 struct BatchNormGrad : NormKernel {
   using NormKernel::NormKernel;
   void Compute(OpKernelContext* context) override {
@@ -131,6 +143,7 @@ struct BatchNormGrad : NormKernel {
     const auto [rows, width] = Extent(input);
     const float *dy = Data(context, 0), *x = Data(context, 1);
     const ConstVector weight(Data(context, 2), width), mean(Data(context, 3), width), variance(Data(context, 4), width);
+    const float* joined = context->num_inputs() > 5 ? Data(context, 5) : nullptr;
     float* dx = Output(context, 0, input.shape());
     Vector dweight(Output(context, 1, TensorShape({width})), width), dbias(Output(context, 2, TensorShape({width})), width);
     const Eigen::ArrayXf rstd = 1.0f / (variance + eps).sqrt();
@@ -146,7 +159,9 @@ struct BatchNormGrad : NormKernel {
     ForBlocks(context, rows, width, [&, width = width](int64_t, int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
         const ConstVector in(x + row * width, width), gradient(dy + row * width, width);
-        Vector(dx + row * width, width) = scale * (gradient - shift - (in - mean) * slope);
+        Vector out(dx + row * width, width);
+        if (joined) out = scale * (gradient - shift - (in - mean) * slope) + ConstVector(joined + row * width, width);
+        else out = scale * (gradient - shift - (in - mean) * slope);
       }
     });
   }
@@ -172,10 +187,10 @@ absl::Status MomentsShape(tensorflow::shape_inference::InferenceContext* c) {
 }  // namespace
 
 REGISTER_OP("LabLayerNorm").Input("x: float").Input("weight: float").Input("bias: float").Attr("eps: float").Output("y: float").Output("mean: float").Output("rstd: float").SetShapeFn(LayerNormShape);
-REGISTER_OP("LabLayerNormGrad").Input("dy: float").Input("x: float").Input("weight: float").Input("mean: float").Input("rstd: float").Output("dx: float").Output("dweight: float").Output("dbias: float").SetShapeFn(SameShapeAs<1, 2, 2>);
+REGISTER_OP("LabLayerNormGrad").Input("dy: float").Input("x: float").Input("weight: float").Input("mean: float").Input("rstd: float").Input("join: joins * float").Attr("joins: int >= 0").Output("dx: float").Output("dweight: float").Output("dbias: float").SetShapeFn(SameShapeAs<1, 2, 2>);
 REGISTER_OP("LabBatchMoments").Input("x: float").Output("mean: float").Output("variance: float").SetShapeFn(MomentsShape);
 REGISTER_OP("LabBatchNorm").Input("x: float").Input("weight: float").Input("bias: float").Input("mean: float").Input("variance: float").Attr("eps: float").Output("y: float").SetShapeFn(SameShapeAs<0>);
-REGISTER_OP("LabBatchNormGrad").Input("dy: float").Input("x: float").Input("weight: float").Input("mean: float").Input("variance: float").Attr("eps: float").Output("dx: float").Output("dweight: float").Output("dbias: float").SetShapeFn(SameShapeAs<1, 2, 2>);
+REGISTER_OP("LabBatchNormGrad").Input("dy: float").Input("x: float").Input("weight: float").Input("mean: float").Input("variance: float").Input("join: joins * float").Attr("joins: int >= 0").Attr("eps: float").Output("dx: float").Output("dweight: float").Output("dbias: float").SetShapeFn(SameShapeAs<1, 2, 2>);
 
 LAB_REGISTER_KERNEL("LabLayerNorm", LayerNorm);
 LAB_REGISTER_KERNEL("LabLayerNormGrad", LayerNormGrad);

@@ -1,9 +1,9 @@
-// x [m, k] times constant weights [k, n], with bias, GELU and residual in one pass, for inference. The networks here have
-// tall products of few columns, where oneDNN reaches half of the processor: a tile of sums stays in registers, and the
-// weights are packed into panels of a tile's width once, when the kernel first runs.
+// Products of activations [m, k] and weights [k, n], m large: with bias, GELU, residual and drop path in one pass, and both
+// gradients in one. The networks here have tall products of few columns, where oneDNN reaches half of the processor (see tile.h).
 #include <mutex>
 
 #include "kernels.h"
+#include "panels.h"
 
 namespace lab {
 namespace {
@@ -13,103 +13,60 @@ using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
 using tensorflow::TensorShape;
 
-// A tile takes most registers: 8 × 3 of the 32 that AVX-512 and NEON have, 4 × 3 of AVX's 16.
-#if defined(__AVX512F__)
-constexpr int64_t kLanes = 16, kTileRows = 8;
-#elif defined(__AVX__)
-constexpr int64_t kLanes = 8, kTileRows = 4;
-#else
-constexpr int64_t kLanes = 4, kTileRows = 8;
-#endif
-constexpr int64_t kTileVectors = 3, kTileColumns = kLanes * kTileVectors;
+// Weights and bias in panels: packed when the kernel first runs if they are constant, else each time.
+struct Packed {
+  Temporary weight, bias;
+};
+
 constexpr int64_t kChunk = 128;  // rows that stay in the second-level cache while the panels pass by
-typedef float Lanes __attribute__((vector_size(kLanes * sizeof(float)), aligned(4)));
-
-// R rows of y [·, stride] = bias + x [R, depth] · panel [depth, V · kLanes], and the residual where there is one.
-template <int R, int V>
-void Tile(const float* x, int64_t depth, const float* panel, const float* bias, const float* residual, float* y, int64_t stride) {
-  Lanes acc[R][V];
-  for (int v = 0; v < V; v++) {
-    for (int r = 0; r < R; r++) acc[r][v] = *reinterpret_cast<const Lanes*>(bias + v * kLanes);
-  }
-  for (int64_t p = 0; p < depth; p++, panel += V * kLanes) {
-    Lanes weights[V];
-    for (int v = 0; v < V; v++) weights[v] = *reinterpret_cast<const Lanes*>(panel + v * kLanes);
-    for (int r = 0; r < R; r++) {
-      for (int v = 0; v < V; v++) acc[r][v] += x[r * depth + p] * weights[v];
-    }
-  }
-  for (int r = 0; r < R; r++) {
-    for (int v = 0; v < V; v++) {
-      const int64_t at = r * stride + v * kLanes;
-      if (residual) acc[r][v] += *reinterpret_cast<const Lanes*>(residual + at);
-      *reinterpret_cast<Lanes*>(y + at) = acc[r][v];
-    }
-  }
-}
-
-template <int V>
-void Tiles(int64_t rows, const float* x, int64_t depth, const float* panel, const float* bias, const float* residual, float* y, int64_t stride) {
-  const auto tiles = [&](auto tile, int64_t height, int64_t row) {
-    for (; row + height <= rows; row += height) tile(x + row * depth, depth, panel, bias, residual ? residual + row * stride : nullptr, y + row * stride, stride);
-    return row;
-  };
-  tiles(Tile<1, V>, 1, tiles(Tile<2, V>, 2, tiles(Tile<kTileRows, V>, kTileRows, 0)));
-}
 
 struct Product : OpKernel {
-  bool gelu;
-  explicit Product(OpKernelConstruction* construction) : OpKernel(construction) { OP_REQUIRES_OK(construction, construction->GetAttr("gelu", &gelu)); }
+  bool gelu, constant;
+  explicit Product(OpKernelConstruction* construction) : OpKernel(construction) {
+    OP_REQUIRES_OK(construction, construction->GetAttr("gelu", &gelu));
+    OP_REQUIRES_OK(construction, construction->GetAttr("constant_weight", &constant));
+  }
 
   void Compute(OpKernelContext* context) override {
     const auto& weight = context->input(1);
     const int64_t m = context->input(0).dim_size(0), k = weight.dim_size(0), n = weight.dim_size(1);
-    const float *x = Data(context, 0), *residual = context->num_inputs() > 3 ? Data(context, 3) : nullptr;
+    const float* x = Data(context, 0);
+    const Join join(context, 3, m);
     float* y = Output(context, 0, TensorShape({m, n}));
-    const int64_t panels = (n + kTileColumns - 1) / kTileColumns, chunks = (m + kChunk - 1) / kChunk;
-    std::call_once(once, [&] { Pack(Data(context, 1), Data(context, 2), k, n, panels); });
+    const auto pack = [&] { return std::make_unique<Packed>(Packed{Pack(context, Data(context, 1), k, n), Pack(context, Data(context, 2), 1, n)}); };
+    std::unique_ptr<Packed> packed;
+    if (constant) std::call_once(once, [&] { kept = pack(); });
+    else packed = pack();
+    const auto& [weights, bias] = constant ? *kept : *packed;
+    const int64_t panels = Panels(n), chunks = (m + kChunk - 1) / kChunk;
     // Few rows leave the columns to be divided, so that there is work for all threads.
-    const int64_t groups = std::min(panels, std::max<int64_t>(1, 8 / chunks));
-    ForEach(context, chunks * groups, m * k * n / (chunks * groups), [&](int64_t task) {
+    const int64_t groups = std::min(panels, std::max<int64_t>(1, 8 / std::max<int64_t>(1, chunks)));
+    ForEach(context, chunks * groups, m * k * n / std::max<int64_t>(1, chunks * groups), [&](int64_t task) {
       const int64_t chunk = task / groups, group = task % groups;
       const int64_t begin = chunk * m / chunks, rows = (chunk + 1) * m / chunks - begin;
-      float sums[kChunk * kTileColumns];
+      Ahead next(x + (begin + rows) * k, x + std::min(m, begin + 2 * rows) * k);
       for (int64_t panel = group * panels / groups; panel < (group + 1) * panels / groups; panel++) {
-        const int64_t first = panel * kTileColumns, columns = std::min(kTileColumns, n - first);
-        const float *packed = &weights[panel * k * kTileColumns], *bias = &biases[first];
-        float* out = y + begin * n + first;
-        const float* add = residual ? residual + begin * n + first : nullptr;
-        const auto tiles = columns > 2 * kLanes ? Tiles<3> : columns > kLanes ? Tiles<2> : Tiles<1>;
-        // Whole vectors go to y straight away; GELU, and columns that are no whole vectors, take a detour.
-        if (!gelu && columns % kLanes == 0) {
-          tiles(rows, x + begin * k, k, packed, bias, add, out, n);
-          continue;
-        }
-        tiles(rows, x + begin * k, k, packed, bias, nullptr, sums, kTileColumns);
-        for (int64_t r = 0; r < rows; r++) {
-          Vector sum(sums + r * kTileColumns, columns);
-          if (gelu) sum = sum * (0.5f + 0.5f * (sum * kSqrtHalf).erf());
-          if (add) sum += ConstVector(add + r * n, columns);
-          Vector(out + r * n, columns) = sum;
-        }
+        const int64_t first = panel * kPanel, columns = std::min(kPanel, n - first);
+        ForTiles(rows, columns, [&](auto R, auto V, int64_t row) {
+          next.Fetch(Ahead::Lines(R * k));
+          Lanes acc[R][V];
+          Start(&bias[first], acc);
+          MultiplyAdd<Left::kRows>(x + (begin + row) * k, k, k, &weights[first * k], acc);
+          if (gelu) {
+            for (auto& sums : acc) {
+              for (auto& sum : sums) sum *= Normal(sum).distribution;
+            }
+          }
+          join.Finish(begin + row, first, columns, n, acc);
+          StoreTile(acc, y + (begin + row) * n + first, n, columns);
+        });
       }
     });
   }
 
  private:
   std::once_flag once;
-  std::vector<float> weights, biases;
-
-  // Panels of at most kTileColumns columns, one after another, each row by row in whole vectors.
-  void Pack(const float* w, const float* bias, int64_t k, int64_t n, int64_t panels) {
-    biases.assign(panels * kTileColumns, 0.0f);
-    std::copy_n(bias, n, biases.begin());
-    weights.assign(panels * k * kTileColumns, 0.0f);
-    for (int64_t panel = 0; panel < panels; panel++) {
-      const int64_t first = panel * kTileColumns, columns = std::min(kTileColumns, n - first), width = (columns + kLanes - 1) / kLanes * kLanes;
-      for (int64_t p = 0; p < k; p++) std::copy_n(w + p * n + first, columns, &weights[panel * k * kTileColumns + p * width]);
-    }
-  }
+  std::unique_ptr<Packed> kept;
 };
 
 absl::Status ProductShape(tensorflow::shape_inference::InferenceContext* c) {
@@ -117,10 +74,71 @@ absl::Status ProductShape(tensorflow::shape_inference::InferenceContext* c) {
   return absl::OkStatus();
 }
 
+// dx = dy · Wᵀ, dW = xᵀ · dy and the bias' gradient, chunk by chunk, so that dy comes from memory once.
+struct ProductGrad : OpKernel {
+  using OpKernel::OpKernel;
+
+  void Compute(OpKernelContext* context) override {
+    const auto& weight = context->input(2);
+    const int64_t m = context->input(1).dim_size(0), k = weight.dim_size(0), n = weight.dim_size(1);
+    const float *all_dy = Data(context, 0), *x = Data(context, 1);
+    const RowScale scale(context, 3, m);
+    float *dx = Output(context, 0, context->input(1).shape()), *dweight = Output(context, 1, weight.shape()), *dbias = Output(context, 2, TensorShape({n}));
+    const Temporary transposed = PackTransposed(context, Data(context, 2), n, k);
+    // In the product of dW the side whose vectors are fuller lies in panels, and the other one is broadcast.
+    const bool swapped = Panels(k) * n < Panels(n) * k;
+    const int64_t width = swapped ? k : n, height = swapped ? n : k, panels = Panels(width), depths = Panels(k);
+    const int64_t blocks = SumBlocks(m), groups = std::max<int64_t>(1, std::min(std::min(panels, depths), kBlocks / blocks));
+    const Temporary sums(context, blocks * panels * height * kPanel), biases(context, blocks * n);
+    const int64_t chunk = k + n < 2 * kChunk ? kChunk : kChunk / 2;
+    ForEach(context, blocks * groups, 2 * m * k * n / (blocks * groups), [&](int64_t task) {
+      const int64_t block = task / groups, group = task % groups, begin = block * m / blocks, end = (block + 1) * m / blocks;
+      float *sum = &sums[block * panels * height * kPanel], *panel = Scratch(chunk * (kPanel + n)), *scaled = panel + chunk * kPanel;
+      if (begin == end) std::fill_n(sum, panels * height * kPanel, 0.0f);
+      if (group == 0) std::fill_n(&biases[block * n], n, 0.0f);
+      for (int64_t row = begin; row < end; row += chunk) {
+        const int64_t rows = std::min(chunk, end - row);
+        Ahead next_x(x + (row + rows) * k, x + std::min(end, row + 2 * rows) * k), next_dy(all_dy + (row + rows) * n, all_dy + std::min(end, row + 2 * rows) * n);
+        const float* dy = scale.Rows(all_dy, row, rows, n, scaled);
+        for (int64_t first = group * depths / groups * kPanel; first < (group + 1) * depths / groups * kPanel; first += kPanel) {
+          const int64_t columns = std::min(kPanel, k - first);
+          ForTiles(rows, columns, [&](auto R, auto V, int64_t r) {
+            next_x.Fetch(Ahead::Lines(R * k));
+            next_dy.Fetch(Ahead::Lines(R * n));
+            Lanes acc[R][V];
+            Start(static_cast<const float*>(nullptr), acc);
+            MultiplyAdd<Left::kRows>(dy + r * n, n, n, &transposed[first * n], acc);
+            StoreTile(acc, dx + (row + r) * k + first, k, columns);
+          });
+        }
+        for (int64_t first = group * panels / groups * kPanel; first < (group + 1) * panels / groups * kPanel; first += kPanel) {
+          const int64_t columns = std::min(kPanel, width - first);
+          PackPanel((swapped ? x + row * k : dy) + first, width, rows, columns, panel);
+          AddOuter(swapped ? dy : x + row * k, height, height, rows, panel, columns, row > begin, sum + first * height);
+        }
+        if (group == 0) AddRows(dy, n, rows, n, &biases[block * n]);
+      }
+    });
+    AddBlocks(context, sums.get(), blocks, height, width, swapped, dweight);
+    Vector total(dbias, n);
+    total.setZero();
+    for (int64_t block = 0; block < blocks; block++) total += ConstVector(&biases[block * n], n);
+  }
+};
+
+absl::Status ProductGradShape(tensorflow::shape_inference::InferenceContext* c) {
+  c->set_output(0, c->input(1));
+  c->set_output(1, c->input(2));
+  c->set_output(2, c->Vector(c->Dim(c->input(2), 1)));
+  return absl::OkStatus();
+}
+
 }  // namespace
 
-REGISTER_OP("LabProduct").Input("x: float").Input("weight: float").Input("bias: float").Input("residual: residuals * float").Attr("residuals: int >= 0").Attr("gelu: bool").Output("y: float").SetShapeFn(ProductShape);
+REGISTER_OP("LabProduct").Input("x: float").Input("weight: float").Input("bias: float").Input("join: joins * float").Attr("joins: int >= 0").Attr("gelu: bool").Attr("constant_weight: bool").Output("y: float").SetShapeFn(ProductShape);
+REGISTER_OP("LabProductGrad").Input("dy: float").Input("x: float").Input("weight: float").Input("scale: scales * float").Attr("scales: int >= 0").Output("dx: float").Output("dweight: float").Output("dbias: float").SetShapeFn(ProductGradShape);
 
 LAB_REGISTER_KERNEL("LabProduct", Product);
+LAB_REGISTER_KERNEL("LabProductGrad", ProductGrad);
 
 }  // namespace lab

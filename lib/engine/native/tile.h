@@ -1,0 +1,188 @@
+// Products of matrices by register tiles, for what has few columns or few rows, where oneDNN reaches half of the processor.
+//
+// A right-hand side, and what lies between two products, is kept in panels: the matrix [rows, n] as ⌈n / kPanel⌉ blocks
+// [rows, kPanel], the last one filled up with zeros, so that inner loops see whole vectors, one after another.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <type_traits>
+
+#include "lanes.h"
+
+namespace lab {
+
+// A tile takes most registers: 8 × 3 of the 32 that AVX-512 and NEON have, 4 × 3 of AVX's 16.
+#if defined(__AVX__) && !defined(__AVX512F__)
+constexpr int kTileRows = 4;
+#else
+constexpr int kTileRows = 8;
+#endif
+constexpr int kTileVectors = 3;
+constexpr int64_t kPanel = kTileVectors * kLanes;
+
+inline int64_t Panels(int64_t columns) { return (columns + kPanel - 1) / kPanel; }
+
+// Memory of a thread's own, kept from task to task: pages that the system hands out anew cost more than what is done with them.
+inline float* Scratch(int64_t size) {
+  thread_local std::unique_ptr<float[]> floats;
+  thread_local int64_t capacity = 0;
+  if (size > capacity) floats.reset(new float[capacity = size]);
+  return floats.get();
+}
+
+// What a kernel will read or write next, brought into the second-level cache line by line while it computes: the processor
+// itself does not look beyond a page of memory. A sixth of a training step's products on the first stage.
+class Ahead {
+ public:
+  Ahead(const float* from, const float* to) : at_(reinterpret_cast<const char*>(from)), end_(reinterpret_cast<const char*>(to)) {}
+
+  void Fetch(int64_t lines) {
+    for (; lines > 0 && at_ < end_; lines--, at_ += kLine) __builtin_prefetch(at_, 0, 2);
+  }
+
+  static int64_t Lines(int64_t floats) { return floats * sizeof(float) / kLine + 1; }
+
+ private:
+  static constexpr int64_t kLine = 64;
+  const char *at_, *end_;
+};
+
+// `columns` of `rows` rows, which lie `stride` apart, to one panel.
+inline void PackPanel(const float* from, int64_t stride, int64_t rows, int64_t columns, float* panel) {
+  const int64_t whole = columns / kLanes * kLanes;
+  for (int64_t row = 0; row < rows; row++, from += stride, panel += kPanel) {
+    int64_t column = 0;
+    for (; column < whole; column += kLanes) Store(panel + column, Load(from + column));
+    if (column < columns) Store(panel + column, LoadPart(from + column, columns - column)), column += kLanes;
+    for (; column < kPanel; column += kLanes) Store(panel + column, Lanes{});
+  }
+}
+
+// The same of the transposed matrix: `columns` rows of `rows` values, which lie `stride` apart, to one panel.
+inline void PackPanelTransposed(const float* from, int64_t stride, int64_t rows, int64_t columns, float* panel) {
+  for (int64_t begin = 0; begin < rows; begin += kLanes) {  // a line of each at a time
+    const int64_t end = std::min(rows, begin + kLanes);
+    for (int64_t column = 0; column < kPanel; column++) {
+      for (int64_t row = begin; row < end; row++) panel[row * kPanel + column] = column < columns ? from[column * stride + row] : 0.0f;
+    }
+  }
+}
+
+// sum [columns] += the rows of x, which lie `stride` apart.
+inline void AddRows(const float* x, int64_t stride, int64_t rows, int64_t columns, float* sum) {
+  ForVectors(columns, [&](auto part) {
+    Lanes total = part.From(sum);
+    for (int64_t row = 0; row < rows; row++) total += part.From(x + row * stride);
+    part.To(sum, total);
+  });
+}
+
+// How the left-hand side lies in memory: element (row, p) at row · stride + p, or, transposed, at row + p · stride.
+enum class Left { kRows, kColumns };
+
+// acc [R, V vectors] += a [R, depth] · panel [depth, kPanel].
+template <Left left, int R, int V>
+[[gnu::always_inline]] inline void MultiplyAdd(const float* a, int64_t stride, int64_t depth, const float* panel, Lanes (&acc)[R][V]) {
+  for (int64_t p = 0; p < depth; p++, panel += kPanel) {
+    Lanes right[V];
+    for (int v = 0; v < V; v++) right[v] = Load(panel + v * kLanes);
+    for (int r = 0; r < R; r++) {
+      const float value = left == Left::kRows ? a[r * stride + p] : a[r + p * stride];
+      for (int v = 0; v < V; v++) acc[r][v] += value * right[v];
+    }
+  }
+}
+
+// acc = the same row of values everywhere.
+template <int R, int V>
+[[gnu::always_inline]] inline void Start(const float* row, Lanes (&acc)[R][V]) {
+  for (int v = 0; v < V; v++) {
+    const Lanes start = row ? Load(row + v * kLanes) : Lanes{};
+    for (int r = 0; r < R; r++) acc[r][v] = start;
+  }
+}
+
+// f(R, V, row) for tiles that cover `rows` rows, of as many vectors as `columns` need: R and V are compile-time constants.
+template <typename F>
+[[gnu::always_inline]] inline void ForTiles(int64_t rows, int64_t columns, F f) {
+  const auto cover = [&](auto vectors) {
+    int64_t row = 0;
+    for (; row + kTileRows <= rows; row += kTileRows) f(std::integral_constant<int, kTileRows>(), vectors, row);
+    for (; row + 4 <= rows; row += 4) f(std::integral_constant<int, 4>(), vectors, row);
+    for (; row < rows; row++) f(std::integral_constant<int, 1>(), vectors, row);
+  };
+  if (columns > 2 * kLanes) return cover(std::integral_constant<int, 3>());
+  if (columns > kLanes) return cover(std::integral_constant<int, 2>());
+  cover(std::integral_constant<int, 1>());
+}
+
+// y [R, columns] = acc; the last vector may be wider than what is left of the row.
+template <int R, int V>
+[[gnu::always_inline]] inline void StoreTile(const Lanes (&acc)[R][V], float* y, int64_t stride, int64_t columns) {
+  const int64_t last = columns - (V - 1) * kLanes;
+  for (int r = 0; r < R; r++) {
+    for (int v = 0; v < V - 1; v++) Store(y + r * stride + v * kLanes, acc[r][v]);
+    float* end = y + r * stride + (V - 1) * kLanes;
+    last >= kLanes ? Store(end, acc[r][V - 1]) : StorePart(end, last, acc[r][V - 1]);
+  }
+}
+
+// panel [rows, kPanel] (+)= leftᵀ · right: left [depth, rows] by rows, `stride` apart; right [depth, kPanel], of which `columns` count.
+inline void AddOuter(const float* left, int64_t stride, int64_t rows, int64_t depth, const float* right, int64_t columns, bool add, float* panel) {
+  ForTiles(rows, columns, [&](auto R, auto V, int64_t row) {
+    Lanes acc[R][V];
+    Start(static_cast<const float*>(nullptr), acc);
+    float* to = panel + row * kPanel;
+    MultiplyAdd<Left::kColumns>(left + row, stride, depth, right, acc);
+    for (int r = 0; r < R; r++) {
+      for (int v = 0; v < V; v++) {
+        float* at = to + r * kPanel + v * kLanes;
+        Store(at, add ? Load(at) + acc[r][v] : acc[r][v]);
+      }
+    }
+  });
+}
+
+// acc += values [R, columns].
+template <int R, int V>
+[[gnu::always_inline]] inline void AddTile(const float* values, int64_t stride, int64_t columns, Lanes (&acc)[R][V]) {
+  const int64_t last = columns - (V - 1) * kLanes;
+  for (int r = 0; r < R; r++) {
+    for (int v = 0; v < V - 1; v++) acc[r][v] += Load(values + r * stride + v * kLanes);
+    const float* end = values + r * stride + (V - 1) * kLanes;
+    acc[r][V - 1] += last >= kLanes ? Load(end) : LoadPart(end, last);
+  }
+}
+
+// panels [rows, columns] = bias + x [rows, depth] · weight: x by rows, `stride` apart; weight, bias and result in panels.
+inline void ToPanels(const float* x, int64_t stride, int64_t depth, int64_t rows, const float* weight, const float* bias, int64_t columns, float* panels) {
+  for (int64_t first = 0; first < columns; first += kPanel) {
+    ForTiles(rows, columns - first, [&](auto R, auto V, int64_t row) {
+      Lanes acc[R][V];
+      Start(bias ? bias + first : nullptr, acc);
+      MultiplyAdd<Left::kRows>(x + row * stride, stride, depth, weight + first * depth, acc);
+      StoreTile(acc, panels + first * rows + row * kPanel, kPanel, kPanel);
+    });
+  }
+}
+
+// y [rows, columns] = bias + panels [rows, depth] · weight: y by rows, `stride` apart. finish(row, first column, columns, acc) before they are stored.
+template <typename F>
+void FromPanels(const float* panels, int64_t depth, int64_t rows, const float* weight, const float* bias, int64_t columns, float* y, int64_t stride, F finish) {
+  for (int64_t first = 0; first < columns; first += kPanel) {
+    const int64_t count = std::min(kPanel, columns - first);
+    ForTiles(rows, count, [&](auto R, auto V, int64_t row) {
+      Lanes acc[R][V];
+      Start(bias ? bias + first : nullptr, acc);
+      for (int64_t p = 0; p < depth; p += kPanel) {
+        MultiplyAdd<Left::kRows>(panels + p * rows + row * kPanel, kPanel, std::min(kPanel, depth - p), weight + first * depth + p * kPanel, acc);
+      }
+      finish(row, first, count, acc);
+      StoreTile(acc, y + row * stride + first, stride, count);
+    });
+  }
+}
+
+}  // namespace lab
