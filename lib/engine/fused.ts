@@ -151,14 +151,9 @@ export function depthwiseConv(x: Tensor, kernel: Tensor, bias: Tensor): Tensor {
   if (!fused() || (height !== 3 && height !== 5) || height !== width || channels < LANES) {
     return tf.add(tf.depthwiseConv2d(x as Tensor4D, kernel as Tensor4D, 1, 'same'), bias);
   }
-  const conv = (x: Tensor, kernel: Tensor, bias: Tensor) => run('LabDepthwiseConv', [x, kernel, bias], 1)[0]!;
   return differentiable([x, kernel, bias],
-    ([x, kernel, bias]) => ({ value: conv(x!, kernel!, bias!), saved: [x!, kernel!] }),
-    (dy, [x, kernel]) => [
-      conv(dy, tf.reverse(kernel!, [0, 1]), tf.zeros([channels])),
-      run('LabDepthwiseFilterGrad', [x!, dy], 1, ints({ kernel: height }))[0]!,
-      run('LabChannelSum', [dy], 1)[0]!,
-    ]);
+    ([x, kernel, bias]) => ({ value: run('LabDepthwiseConv', [x!, kernel!, bias!], 1)[0]!, saved: [x!, kernel!] }),
+    (dy, saved) => run('LabDepthwiseConvGrad', [dy, ...saved], 3, ints({ joins: 0 })));
 }
 
 /** Depthwise transposed convolution whose kernel is its stride: x [b, h, w, c], kernel [r, r, c], bias [c] → [b, h·r, w·r, c]. */

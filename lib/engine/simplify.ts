@@ -169,7 +169,7 @@ const RULES: readonly Rule[] = [mergeReshapes, foldBatchNorm, fuseProduct, fuseS
  * Kernels that can add to their first output before they store it, and how many inputs that takes at most: what is added
  * and, where a branch has drop path, its factor for each picture.
  */
-const JOINS: Record<string, number> = { LabProduct: 2, LabFeedForward: 2, LabLayerNormGrad: 1, LabBatchNormGrad: 1 };
+const JOINS: Record<string, number> = { LabProduct: 2, LabFeedForward: 2, LabLayerNormGrad: 1, LabBatchNormGrad: 1, LabDepthwiseConvGrad: 1 };
 
 type Draft = { -readonly [key in keyof Node]: Node[key] };
 

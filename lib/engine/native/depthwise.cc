@@ -1,6 +1,6 @@
 // Depthwise convolutions (stride 1, "same" padding) with bias, and the gradient of their kernel, for which TensorFlow takes
 // four times as long as for the convolution itself; and LocalProp, the transposed convolution whose kernel is its stride.
-#include <cstring>
+#include <algorithm>
 
 #include "kernels.h"
 #include "lanes.h"
@@ -40,6 +40,19 @@ void ConvolveRow(const float* const* rows, const float* kernel, const float* bia
   }
 }
 
+// Line `line` of the convolution of one picture. `zeros` is as long as a line.
+template <int K>
+void Convolve(const float* picture, int64_t line, int64_t height, int64_t width, int64_t channels, const float* kernel, const float* bias, const float* zeros, float* y) {
+  const float* rows[K];
+  for (int i = 0; i < K; i++) {
+    const int64_t from = line + i - K / 2;
+    rows[i] = from < 0 || from >= height ? zeros : picture + from * width * channels;
+  }
+  for (int64_t c = 0; c + kLanes <= channels; c += kLanes) ConvolveRow<K>(rows, kernel, bias, width, channels, c, y);
+  // The last vector begins early enough to end with the last channel; some channels are computed twice, alike.
+  if (channels % kLanes) ConvolveRow<K>(rows, kernel, bias, width, channels, channels - kLanes, y);
+}
+
 struct DepthwiseConv : OpKernel {
   using OpKernel::OpKernel;
   void Compute(OpKernelContext* context) override { context->input(1).dim_size(0) == 3 ? Run<3>(context) : Run<5>(context); }
@@ -52,27 +65,17 @@ struct DepthwiseConv : OpKernel {
     float* y = Output(context, 0, input.shape());
     const std::vector<float> zeros(row, 0.0f);
     ForBlocks(context, input.dim_size(0) * height, K * K * row / 4, [&](int64_t, int64_t begin, int64_t end) {
-      for (int64_t at = begin; at < end; at++) {
-        const int64_t line = at % height;
-        const float* rows[K];
-        for (int i = 0; i < K; i++) {
-          const int64_t from = line + i - K / 2;
-          rows[i] = from < 0 || from >= height ? zeros.data() : x + (at + i - K / 2) * row;
-        }
-        for (int64_t c = 0; c + kLanes <= channels; c += kLanes) ConvolveRow<K>(rows, kernel, bias, width, channels, c, y + at * row);
-        // The last vector begins early enough to end with the last channel; some channels are computed twice, alike.
-        if (channels % kLanes) ConvolveRow<K>(rows, kernel, bias, width, channels, channels - kLanes, y + at * row);
-      }
+      for (int64_t at = begin; at < end; at++) Convolve<K>(x + at / height * height * row, at % height, height, width, channels, kernel, bias, zeros.data(), y + at * row);
     });
   }
 };
 
-// Sum over pixels of x[y + i, x + j] · dy[y, x] for all taps (i, j) of one group of channels: the K·K sums stay in registers.
+// Sums over pixels of x[y + i, x + j] · dy[y, x] for all taps (i, j), and of dy, for one group of channels: they stay in registers.
 // `x` is padded; `stride` is the number of channels. Lanes past the last channel hold garbage that nobody reads.
 template <int K>
 void FilterGradient(const float* x, const float* dy, int64_t height, int64_t width, int64_t stride, Lanes* sums) {
-  Lanes acc[K * K];
-  for (int tap = 0; tap < K * K; tap++) acc[tap] = sums[tap];
+  Lanes acc[K * K + 1];
+  std::copy_n(sums, K * K + 1, acc);
   const int64_t row = (width + K - 1) * stride;
   for (int64_t y = 0; y < height; y++) {
     for (int64_t column = 0; column < width; column++) {
@@ -81,45 +84,55 @@ void FilterGradient(const float* x, const float* dy, int64_t height, int64_t wid
       for (int i = 0; i < K; i++) {
         for (int j = 0; j < K; j++) acc[i * K + j] += gradient * Load(window + i * row + j * stride);
       }
+      acc[K * K] += gradient;
     }
   }
-  for (int tap = 0; tap < K * K; tap++) sums[tap] = acc[tap];
+  std::copy_n(acc, K * K + 1, sums);
 }
 
-struct DepthwiseFilterGrad : OpKernel {
-  int kernel;
-  explicit DepthwiseFilterGrad(tensorflow::OpKernelConstruction* construction) : OpKernel(construction) { OP_REQUIRES_OK(construction, construction->GetAttr("kernel", &kernel)); }
-  void Compute(OpKernelContext* context) override { kernel == 3 ? Run<3>(context) : Run<5>(context); }
+// All gradients picture by picture, so that x and dy come from memory once: dx is dy convolved with the reversed kernel.
+struct DepthwiseConvGrad : OpKernel {
+  using OpKernel::OpKernel;
+  void Compute(OpKernelContext* context) override { context->input(2).dim_size(0) == 3 ? Run<3>(context) : Run<5>(context); }
 
   template <int K>
   void Run(OpKernelContext* context) {
-    const Tensor& input = context->input(0);
+    const Tensor& input = context->input(1);
     const int64_t batch = input.dim_size(0), height = input.dim_size(1), width = input.dim_size(2), channels = input.dim_size(3);
-    const float *x = Data(context, 0), *dy = Data(context, 1);
-    float* dkernel = Output(context, 0, TensorShape({K, K, channels, 1}));
-    const int64_t groups = (channels + kLanes - 1) / kLanes, image = height * width * channels, pad = K / 2;
+    const float *dy = Data(context, 0), *x = Data(context, 1), *kernel = Data(context, 2), *joined = context->num_inputs() > 3 ? Data(context, 3) : nullptr;
+    float *dx = Output(context, 0, input.shape()), *dkernel = Output(context, 1, context->input(2).shape()), *dbias = Output(context, 2, TensorShape({channels}));
+    std::vector<float> reversed(K * K * channels);
+    for (int tap = 0; tap < K * K; tap++) std::copy_n(kernel + (K * K - 1 - tap) * channels, channels, &reversed[tap * channels]);
+    constexpr int kSums = K * K + 1;
+    const int64_t groups = (channels + kLanes - 1) / kLanes, row = width * channels, image = height * row, pad = K / 2;
     const int64_t padded_row = (width + K - 1) * channels;
-    std::vector<float> partial(Blocks(batch) * groups * K * K * kLanes, 0.0f);
-    ForBlocks(context, batch, image, [&](int64_t block, int64_t begin, int64_t end) {
+    const std::vector<float> zeros(row, 0.0f);
+    std::vector<float> partial(Blocks(batch) * groups * kSums * kLanes, 0.0f);
+    ForBlocks(context, batch, 2 * image, [&](int64_t block, int64_t begin, int64_t end) {
       // Copies with a margin of a vector at the end, which the last pixel's lanes may read into.
       std::vector<float> padded((height + K - 1) * padded_row + kLanes, 0.0f), gradient(image + kLanes, 0.0f);
       for (int64_t n = begin; n < end; n++) {
-        for (int64_t y = 0; y < height; y++) {
-          std::memcpy(&padded[(y + pad) * padded_row + pad * channels], x + n * image + y * width * channels, width * channels * sizeof(float));
-        }
-        std::memcpy(gradient.data(), dy + n * image, image * sizeof(float));
+        for (int64_t y = 0; y < height; y++) std::copy_n(x + n * image + y * row, row, &padded[(y + pad) * padded_row + pad * channels]);
+        std::copy_n(dy + n * image, image, gradient.data());
         for (int64_t group = 0; group < groups; group++) {
           FilterGradient<K>(&padded[group * kLanes], &gradient[group * kLanes], height, width, channels,
-                            reinterpret_cast<Lanes*>(&partial[(block * groups + group) * K * K * kLanes]));
+                            reinterpret_cast<Lanes*>(&partial[(block * groups + group) * kSums * kLanes]));
+        }
+        for (int64_t y = 0; y < height; y++) {
+          float* out = dx + n * image + y * row;
+          Convolve<K>(gradient.data(), y, height, width, channels, reversed.data(), zeros.data(), zeros.data(), out);
+          if (joined) Vector(out, row) += ConstVector(joined + n * image + y * row, row);
         }
       }
     });
-    for (int tap = 0; tap < K * K; tap++) {
-      for (int64_t c = 0; c < channels; c++) {
-        float sum = 0;
-        for (int64_t block = 0; block < Blocks(batch); block++) sum += partial[((block * groups + c / kLanes) * K * K + tap) * kLanes + c % kLanes];
-        dkernel[tap * channels + c] = sum;
-      }
+    for (int64_t c = 0; c < channels; c++) {
+      const auto sum = [&](int tap) {
+        float total = 0;
+        for (int64_t block = 0; block < Blocks(batch); block++) total += partial[((block * groups + c / kLanes) * kSums + tap) * kLanes + c % kLanes];
+        return total;
+      };
+      for (int tap = 0; tap < K * K; tap++) dkernel[tap * channels + c] = sum(tap);
+      dbias[c] = sum(K * K);
     }
   }
 };
@@ -185,27 +198,23 @@ absl::Status LocalPropShape(tensorflow::shape_inference::InferenceContext* c) {
   return absl::OkStatus();
 }
 
-absl::Status FilterGradShape(tensorflow::shape_inference::InferenceContext* c) {
-  int kernel;
-  TF_RETURN_IF_ERROR(c->GetAttr("kernel", &kernel));
-  c->set_output(0, c->MakeShape({c->MakeDim(kernel), c->MakeDim(kernel), c->Dim(c->input(0), 3), c->MakeDim(1)}));
+// Gradients of a picture, a kernel and a bias.
+absl::Status KernelGradShape(tensorflow::shape_inference::InferenceContext* c) {
+  c->set_output(0, c->input(1));
+  c->set_output(1, c->input(2));
+  c->set_output(2, c->MakeShape({c->Dim(c->input(1), 3)}));
   return absl::OkStatus();
 }
 
 }  // namespace
 
 REGISTER_OP("LabDepthwiseConv").Input("x: float").Input("kernel: float").Input("bias: float").Output("y: float").SetShapeFn(SameShapeAs<0>);
-REGISTER_OP("LabDepthwiseFilterGrad").Input("x: float").Input("dy: float").Attr("kernel: int").Output("dkernel: float").SetShapeFn(FilterGradShape);
+REGISTER_OP("LabDepthwiseConvGrad").Input("dy: float").Input("x: float").Input("kernel: float").Input("join: joins * float").Attr("joins: int >= 0").Output("dx: float").Output("dkernel: float").Output("dbias: float").SetShapeFn(KernelGradShape);
 REGISTER_OP("LabLocalProp").Input("x: float").Input("kernel: float").Input("bias: float").Output("y: float").SetShapeFn(LocalPropShape);
-REGISTER_OP("LabLocalPropGrad").Input("dy: float").Input("x: float").Input("kernel: float").Output("dx: float").Output("dkernel: float").Output("dbias: float").SetShapeFn([](tensorflow::shape_inference::InferenceContext* c) {
-  c->set_output(2, c->MakeShape({c->Dim(c->input(1), 3)}));
-  c->set_output(0, c->input(1));
-  c->set_output(1, c->input(2));
-  return absl::OkStatus();
-});
+REGISTER_OP("LabLocalPropGrad").Input("dy: float").Input("x: float").Input("kernel: float").Output("dx: float").Output("dkernel: float").Output("dbias: float").SetShapeFn(KernelGradShape);
 
 LAB_REGISTER_KERNEL("LabDepthwiseConv", DepthwiseConv);
-LAB_REGISTER_KERNEL("LabDepthwiseFilterGrad", DepthwiseFilterGrad);
+LAB_REGISTER_KERNEL("LabDepthwiseConvGrad", DepthwiseConvGrad);
 LAB_REGISTER_KERNEL("LabLocalProp", LocalProp);
 LAB_REGISTER_KERNEL("LabLocalPropGrad", LocalPropGrad);
 
