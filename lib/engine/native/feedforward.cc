@@ -37,9 +37,10 @@ struct FeedForward : OpKernel {
       const int64_t begin = chunks.Begin(chunk), rows = chunks.Rows(chunk), size = chunks.panels * rows * kPanel;
       float *activations = Scratch(size), *values = keep ? kept + chunks.Offset(chunk) : activations;
       ToPanels(x + begin * k, k, k, rows, w1.get(), b1.get(), hidden, values);
-      Ahead next(x + (begin + rows) * k, x + std::min(m, begin + 2 * rows) * k);
+      Ahead ahead;
+      ahead.Add(x, k, begin + rows, rows, m);
       for (int64_t i = 0; i < size; i += kLanes) {
-        if (i % kPanel == 0) next.Fetch(1);
+        if (i % kPanel == 0) ahead.Fetch();
         const Lanes value = Load(values + i);
         Store(activations + i, value * Normal(value).distribution);
       }
@@ -72,11 +73,13 @@ struct FeedForwardGrad : OpKernel {
         const float *dy = scale.Rows(all_dy, row, rows, n, scaled), *values = kept ? kept + chunks.Offset(chunk) : activations;
         if (!kept) ToPanels(x + row * k, k, k, rows, w1.get(), b1.get(), hidden, activations);
         ToPanels(dy, n, n, rows, w2_transposed.get(), nullptr, hidden, gradients);
-        const auto next = [&](const float* data, int64_t width) { return Ahead(data + (row + rows) * width, data + std::min(end, row + 2 * rows) * width); };
-        Ahead ahead[] = {next(x, k), next(all_dy, n), kept ? next(kept, panels * kPanel) : Ahead(nullptr, nullptr)};
+        Ahead ahead;
+        ahead.Add(x, k, row + rows, rows, end);
+        ahead.Add(all_dy, n, row + rows, rows, end);
+        if (kept) ahead.Add(kept, panels * kPanel, row + rows, rows, end);
         for (int64_t panel = 0; panel < panels; panel++) {
           const int64_t at = panel * rows * kPanel;
-          Gelu(rows, values + at, activations + at, gradients + at, bias1 + panel * kPanel, ahead);
+          Gelu(rows, values + at, activations + at, gradients + at, bias1 + panel * kPanel, &ahead);
           AddOuter(dy, n, n, rows, activations + at, kPanel, chunk > first, sum2 + panel * n * kPanel);
           AddOuter(x + row * k, k, k, rows, gradients + at, kPanel, chunk > first, sum1 + panel * k * kPanel);
         }
@@ -97,12 +100,10 @@ struct FeedForwardGrad : OpKernel {
 
  private:
   // One panel of what goes into GELU to what comes out, and of the latter's gradient to the former's, which is added up too.
-  static void Gelu(int64_t rows, const float* value, float* activation, float* gradient, float* bias_sum, Ahead (&ahead)[3]) {
+  static void Gelu(int64_t rows, const float* value, float* activation, float* gradient, float* bias_sum, Ahead* ahead) {
     Lanes sum[kTileVectors] = {};
     for (int64_t row = 0; row < rows; row++) {
-      ahead[0].Fetch(1);
-      ahead[1].Fetch(1);
-      ahead[2].Fetch(kTileVectors);
+      ahead->Fetch(5);
       for (int v = 0; v < kTileVectors; v++, value += kLanes, activation += kLanes, gradient += kLanes) {
         const Lanes in = Load(value);
         const Normal normal(in);

@@ -44,11 +44,12 @@ struct Product : OpKernel {
     ForEach(context, chunks * groups, m * k * n / std::max<int64_t>(1, chunks * groups), [&](int64_t task) {
       const int64_t chunk = task / groups, group = task % groups;
       const int64_t begin = chunk * m / chunks, rows = (chunk + 1) * m / chunks - begin;
-      Ahead next(x + (begin + rows) * k, x + std::min(m, begin + 2 * rows) * k);
+      Ahead ahead;
+      ahead.Add(x, k, begin + rows, rows, m);
       for (int64_t panel = group * panels / groups; panel < (group + 1) * panels / groups; panel++) {
         const int64_t first = panel * kPanel, columns = std::min(kPanel, n - first);
         ForTiles(rows, columns, [&](auto R, auto V, int64_t row) {
-          next.Fetch(Ahead::Lines(R * k));
+          ahead.Fetch(R * k / kLanes + 1);
           Lanes acc[R][V];
           Start(&bias[first], acc);
           MultiplyAdd<Left::kRows>(x + (begin + row) * k, k, k, &weights[first * k], acc);
@@ -98,16 +99,16 @@ struct ProductGrad : OpKernel {
       if (group == 0) std::fill_n(&biases[block * n], n, 0.0f);
       for (int64_t row = begin; row < end; row += chunk) {
         const int64_t rows = std::min(chunk, end - row);
-        Ahead next_x(x + (row + rows) * k, x + std::min(end, row + 2 * rows) * k), next_dy(all_dy + (row + rows) * n, all_dy + std::min(end, row + 2 * rows) * n);
+        Ahead ahead;
+        ahead.Add(all_dy, n, row + rows, rows, end);
+        ahead.Add(x, k, row + rows, rows, end);
         const float* dy = scale.Rows(all_dy, row, rows, n, scaled);
         for (int64_t first = group * depths / groups * kPanel; first < (group + 1) * depths / groups * kPanel; first += kPanel) {
           const int64_t columns = std::min(kPanel, k - first);
           ForTiles(rows, columns, [&](auto R, auto V, int64_t r) {
-            next_x.Fetch(Ahead::Lines(R * k));
-            next_dy.Fetch(Ahead::Lines(R * n));
             Lanes acc[R][V];
             Start(static_cast<const float*>(nullptr), acc);
-            MultiplyAdd<Left::kRows>(dy + r * n, n, n, &transposed[first * n], acc);
+            MultiplyAdd<Left::kRows>(dy + r * n, n, n, &transposed[first * n], acc, &ahead);
             StoreTile(acc, dx + (row + r) * k + first, k, columns);
           });
         }
