@@ -115,7 +115,7 @@ export function product(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
 }
 
 /** Rows from which a feed-forward's hidden values are worth keeping out of memory; fewer stay in the last cache anyway, and leave many threads idle. */
-const MANY_ROWS = 2048;
+const MANY_ROWS = 1024;
 
 /** Channels from which hidden values are kept for the gradient: to write and fetch one takes as long as 64 multiplications and additions. */
 const KEPT_FROM = 64;

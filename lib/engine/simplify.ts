@@ -67,16 +67,22 @@ const HAS_ONEDNN = process.arch === 'x64' && process.env.TF_ENABLE_ONEDNN_OPTS !
 
 const addsBias = (node: Node) => node.op === 'BiasAdd' || node.op === 'LabBiasGelu';
 
-/** A product of matrices, its bias and its activation in one kernel: with constant weights the lab's, else oneDNN's, of which TensorFlow finds only the bias. */
+/** A product of matrices, its bias and its activation in one kernel: with constant weights or many rows the lab's, else oneDNN's, of which TensorFlow finds only the bias. */
 const fuseProduct: Rule = (node, graph) => {
   if (!addsBias(node)) return undefined;
   const [x, bias] = node.inputs as [Output, Output];
   const product = graph.onlyUse(x);
   if (product?.op !== 'MatMul') return undefined;
-  const { TF_ATTR_STRING, TF_ATTR_INT } = graph.binding;
+  const { TF_ATTR_STRING, TF_ATTR_INT, TF_ATTR_BOOL } = graph.binding;
   const gelu = node.op === 'LabBiasGelu';
   const constant = graph.isConstant(product.inputs[1]!) && graph.isConstant(bias);
-  if ((constant || shapeOf(x)[0]! >= TALL) && !isTransposed(product)) return labProduct(graph, product, bias, { constant, gelu });
+  if ((constant || shapeOf(x)[0]! >= TALL) && !isTransposed(product)) {
+    return graph.node('LabProduct', [...product.inputs, bias], shapeOf(x), [
+      { name: 'joins', type: TF_ATTR_INT, value: 0 },
+      { name: 'gelu', type: TF_ATTR_BOOL, value: gelu },
+      { name: 'constant_weight', type: TF_ATTR_BOOL, value: constant },
+    ]);
+  }
   if (gelu && !HAS_ONEDNN) return undefined;
   return graph.node('_FusedMatMul', [...product.inputs, bias], shapeOf(x), [
     ...product.attrs,
@@ -84,15 +90,6 @@ const fuseProduct: Rule = (node, graph) => {
     { name: 'fused_ops', type: TF_ATTR_STRING, value: gelu ? ['BiasAdd', 'GeluExact'] : ['BiasAdd'] },
   ]);
 };
-
-function labProduct(graph: Rewriting, product: Node, bias: Output, { constant, gelu }: { constant: boolean; gelu: boolean }): Output {
-  const { TF_ATTR_INT, TF_ATTR_BOOL } = graph.binding;
-  return graph.node('LabProduct', [...product.inputs, bias], product.outputs[0]!.shape, [
-    { name: 'joins', type: TF_ATTR_INT, value: 0 },
-    { name: 'gelu', type: TF_ATTR_BOOL, value: gelu },
-    { name: 'constant_weight', type: TF_ATTR_BOOL, value: constant },
-  ]);
-}
 
 const isTransposed = (product: Node) => product.attrs.some(({ name, value }) => name.startsWith('transpose') && value);
 

@@ -1,5 +1,5 @@
-// A vector of the widest registers that the compiler was told of, and functions on it: without libm, so that every lane of
-// every processor gets the same bits.
+// A vector of the widest registers that the compiler was told of, and functions on it: without libm, which would compute them
+// one by one, and not alike on every system.
 #pragma once
 
 #include <cstdint>
@@ -88,18 +88,8 @@ inline float Sum(Lanes values) {
 #endif
 }
 
-inline float Max(Lanes values) {
-#if defined(__AVX512F__)
-  return _mm512_reduce_max_ps(values);
-#endif
-  float largest = values[0];
-  for (int64_t i = 1; i < kLanes; i++) largest = values[i] > largest ? values[i] : largest;
-  return largest;
-}
-
-// eˣ for x ≤ 0, to 2 ulp; below −87 what float32 can hold normalised. x = n · ln 2 + r with |r| ≤ ln 2 / 2, and eʳ by its series.
-inline Lanes ExpOfNegative(Lanes x) {
-  x = x < -87.0f ? Broadcast(-87.0f) : x;
+// eˣ for −87 ≤ x ≤ 0, to 2 ulp. x = n · ln 2 + r with |r| ≤ ln 2 / 2, and eʳ by its series.
+inline Lanes Exp(Lanes x) {
   const Lanes magic = Broadcast(12582912.0f);  // 1.5 · 2²³: adding it rounds to an integer, which stands in the last bits
   const Lanes shifted = x * 1.44269504f + magic;
   const Lanes n = shifted - magic;
@@ -119,8 +109,8 @@ struct Normal {
   Lanes distribution, density;
   explicit Normal(Lanes x) {
     constexpr float k = 3.8f;
-    const Lanes z = x < 0.0f ? -x : x;
-    const Lanes e = ExpOfNegative(-0.5f * z * z);
+    const Lanes far = x < 0.0f ? -x : x, z = far > 13.0f ? Broadcast(13.0f) : far;  // beyond, e^(−z²/2) is below 2e-37
+    const Lanes e = Exp(-0.5f * z * z);
     const Lanes s = (z - k) / (z + k);
     Lanes tail = -0.002402888610959053f * s - 0.007955560460686684f;
     tail = tail * s + 0.024667808786034584f;
