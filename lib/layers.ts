@@ -37,23 +37,21 @@ export interface ConvOptions extends WeightOptions {
 /** A layer that multiplies by a matrix: weight [in, out] and bias [out]. */
 export type Dense = Layer & { read(ctx: Context): { weight: Tensor; bias: Tensor } };
 
+function dense(scope: Scope, kind: string, outDim: number, weight: (ctx: Context) => Tensor, { bias = true, activation, biasInit = ZEROS }: WeightOptions): Dense {
+  const shift = bias ? scope.param('bias', [outDim], 'plain', biasInit) : undefined;
+  const layer = scope.layer(kind, (x, ctx) => product(x, weight(ctx), shift?.(ctx), activation));
+  return Object.assign(layer, { read: (ctx: Context) => ({ weight: weight(ctx), bias: shift?.(ctx) ?? tf.zeros([outDim]) }) });
+}
+
 /** [b, …, in] → [b, …, out]. */
 export function linear(scope: Scope, inDim: number, outDim: number, options: WeightOptions = {}): Dense {
-  const { bias = true, activation, weightInit = TRUNC_NORMAL, biasInit = ZEROS } = options;
-  const weight = scope.param('weight', [inDim, outDim], 'linear', weightInit);
-  const shift = bias ? scope.param('bias', [outDim], 'plain', biasInit) : undefined;
-  const layer = scope.layer('Linear', (x, ctx) => product(x, weight(ctx), shift?.(ctx), activation));
-  return Object.assign(layer, { read: (ctx: Context) => ({ weight: weight(ctx), bias: shift?.(ctx) ?? tf.zeros([outDim]) }) });
+  return dense(scope, 'Linear', outDim, scope.param('weight', [inDim, outDim], 'linear', options.weightInit ?? TRUNC_NORMAL), options);
 }
 
 /** A 1×1 convolution: [b, h, w, in] → [b, h, w, out]. */
 export function pointwiseConv(scope: Scope, inDim: number, outDim: number, options: WeightOptions = {}): Dense {
-  const { bias = true, activation, weightInit = torchDefault(inDim), biasInit = torchDefault(inDim) } = options;
-  const weight = scope.param('weight', [1, 1, inDim, outDim], 'conv', weightInit);
-  const shift = bias ? scope.param('bias', [outDim], 'plain', biasInit) : undefined;
-  const matrix = (ctx: Context) => tf.reshape(weight(ctx), [inDim, outDim]);
-  const layer = scope.layer('Conv2D', (x, ctx) => product(x, matrix(ctx), shift?.(ctx), activation));
-  return Object.assign(layer, { read: (ctx: Context) => ({ weight: matrix(ctx), bias: shift?.(ctx) ?? tf.zeros([outDim]) }) });
+  const weight = scope.param('weight', [1, 1, inDim, outDim], 'conv', options.weightInit ?? torchDefault(inDim));
+  return dense(scope, 'Conv2D', outDim, ctx => tf.reshape(weight(ctx), [inDim, outDim]), { biasInit: torchDefault(inDim), ...options });
 }
 
 /** Expand, GELU (`expand` has it as its activation), shrink. In training without a step between them, unless a tap watches the layers. */

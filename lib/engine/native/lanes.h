@@ -24,6 +24,19 @@ typedef int32_t IntLanes __attribute__((vector_size(kLanes * sizeof(float)), ali
 inline Lanes Load(const float* from) { return *reinterpret_cast<const Lanes*>(from); }
 inline void Store(float* to, Lanes values) { *reinterpret_cast<Lanes*>(to) = values; }
 
+// Past the caches, for what nobody reads soon: memory need not be read before it is written. StreamsEnd() before others may read it.
+inline void Stream(float* to, Lanes values) {
+#if defined(__AVX512F__)
+  if (reinterpret_cast<uintptr_t>(to) % sizeof(Lanes) == 0) return _mm512_stream_ps(to, values);
+#endif
+  Store(to, values);
+}
+inline void StreamsEnd() {
+#if defined(__AVX512F__)
+  _mm_sfence();
+#endif
+}
+
 inline Lanes Broadcast(float value) { return value - Lanes{}; }
 
 // The first `count` lanes, the others zero.
@@ -85,6 +98,15 @@ inline float Sum(Lanes values) {
     for (int64_t i = 0; i < half; i++) values[i] += values[i + half];
   }
   return values[0];
+#endif
+}
+
+inline Lanes SquareRoot(Lanes values) {
+#if defined(__AVX512F__)
+  return _mm512_sqrt_ps(values);
+#else
+  for (int64_t i = 0; i < kLanes; i++) values[i] = __builtin_sqrtf(values[i]);
+  return values;
 #endif
 }
 

@@ -1,5 +1,6 @@
 // What else a training step does over and over: the gradient of a bias, and the optimizer's update of a parameter.
 #include "kernels.h"
+#include "lanes.h"
 
 namespace lab {
 namespace {
@@ -48,15 +49,24 @@ struct Adam : OpKernel {
     const float *param = Data(context, 0), *mean = Data(context, 1), *square = Data(context, 2), *grad = Data(context, 3);
     const float step = *Data(context, 4), epsilon = *Data(context, 5), keep = *Data(context, 6);
     float *new_param = Output(context, 0, shape), *new_mean = Output(context, 1, shape), *new_square = Output(context, 2, shape);
-    ForBlocks(context, shape.num_elements(), 4, [&](int64_t, int64_t begin, int64_t end) {
-      const int64_t n = end - begin;
-      const ConstVector g(grad + begin, n);
-      Vector p(new_param + begin, n), m(new_mean + begin, n), v(new_square + begin, n);
-      m = beta1 * ConstVector(mean + begin, n) + rest1 * g;
-      v = beta2 * ConstVector(square + begin, n) + rest2 * g.square();
-      p = keep * ConstVector(param + begin, n) - step * m / (v.sqrt() + epsilon);
+    const auto update = [&](auto part, auto store) {
+      const Lanes g = part.From(grad), m = beta1 * part.From(mean) + rest1 * g, v = beta2 * part.From(square) + rest2 * (g * g);
+      store(new_mean, m);
+      store(new_square, v);
+      store(new_param, keep * part.From(param) - step * m / (SquareRoot(v) + epsilon));
+    };
+    const int64_t size = shape.num_elements(), vectors = size / kLanes;
+    ForBlocks(context, vectors, 4 * kLanes, [&](int64_t, int64_t begin, int64_t end) {
+      for (int64_t at = begin * kLanes; at < end * kLanes; at += kLanes) {
+        update(Whole{at}, [&](float* to, Lanes values) { size < kLarge ? Store(to + at, values) : Stream(to + at, values); });
+      }
+      StreamsEnd();
     });
+    if (const Part rest{vectors * kLanes, size % kLanes}; rest.count) update(rest, [&](float* to, Lanes values) { rest.To(to, values); });
   }
+
+ private:
+  static constexpr int64_t kLarge = 1 << 14;  // floats that a cache would not hold until the next step
 };
 
 absl::Status ChannelShape(tensorflow::shape_inference::InferenceContext* c) {
