@@ -1,7 +1,7 @@
 import { formatSummary, summarise } from '../lib/measure/summary';
-import { createModel } from '../lib/models';
-import { RECIPES } from '../lib/train/recipes';
-import { sweepExperiment } from './sweepExperiment';
+import { createModel } from '../lib/model/registry';
+import { RECIPES } from '../lib/train/recipe';
+import { sweepExperiment } from '../lib/cli/sweepExperiment';
 
 /**
  * Does the teaching article's model learn as the article has it? Its summary, layer by layer, and its recipe: Paddle's swapped split of Flowers-102,

@@ -1,5 +1,5 @@
 import { BUDGET } from './budget';
-import { sweepExperiment } from './sweepExperiment';
+import { sweepExperiment } from '../lib/cli/sweepExperiment';
 
 /**
  * What does attention among all pixels buy over that among delegates, and what does it cost as pictures grow? EdgeViT-XXS with sparse and with

@@ -1,10 +1,10 @@
-import { native } from '../lib/engine/tf';
-import { consoleReporter } from '../lib/lab/console';
-import { RUNS } from '../lib/lab/runs';
-import { startTrial } from '../lib/lab/trial';
-import { applySettings, namedRecipe, resolveRecipe } from '../lib/train/recipes';
-import type { Experiment } from './experiment';
-import { finish, interruption } from './train';
+import { native } from '../lib/tensor/tf';
+import { consoleReporter } from '../lib/runs/console';
+import { RUNS } from '../lib/runs/store';
+import { startTrial } from '../lib/runs/trial';
+import { applySettings, namedRecipe, resolveRecipe } from '../lib/train/recipe';
+import type { Experiment } from '../lib/cli/experiment';
+import { finish, interruption } from '../lib/cli/train';
 
 /** What pure JavaScript manages in about a minute. It shows that all of it works, and no more. */
 const PURE_JAVASCRIPT = { data: 'petals:classes=3,train=8,test=8', size: '32', batch: '4', epochs: '2' };

@@ -1,5 +1,5 @@
 import { BUDGET } from './budget';
-import { sweepExperiment } from './sweepExperiment';
+import { sweepExperiment } from '../lib/cli/sweepExperiment';
 
 const OTHERS = [[1, 1, 1, 1], [2, 1, 1, 1], [2, 2, 1, 1], [2, 2, 2, 1], [4, 1, 1, 1], [4, 2, 1, 1], [4, 4, 2, 1], [8, 4, 2, 1]];
 

@@ -1,12 +1,12 @@
 import { basename, relative } from 'node:path';
-import { oneOf, UserError } from '../lib/errors';
-import { percent } from '../lib/lab/console';
-import { REPORTED } from '../lib/lab/reported';
-import { textTable, thousands } from '../lib/lab/results';
-import { COMPARED, measureTradeoffs, TRADEOFFS_FILE, writeTradeoffs, type Tradeoffs } from '../lib/lab/tradeoffs';
-import { byVariant, largestBudget, readResults, resultsFile } from '../lib/lab/trialResults';
-import { parseSize } from '../lib/models';
-import type { Experiment } from './experiment';
+import { oneOf, UserError } from '../lib/util/errors';
+import { percent } from '../lib/runs/console';
+import { REPORTED } from '../lib/measure/reported';
+import { textTable, thousands } from '../lib/report/tables';
+import { COMPARED, measureTradeoffs, TRADEOFFS_FILE, writeTradeoffs, type Tradeoffs } from '../lib/runs/tradeoffs';
+import { byVariant, largestBudget, readResults, resultsFile } from '../lib/runs/trialResults';
+import { parseSize } from '../lib/model/registry';
+import type { Experiment } from '../lib/cli/experiment';
 
 /**
  * What do the networks cost, and what is said of them? Parameters and MACs, counted; the time of one prediction, measured on this

@@ -1,5 +1,5 @@
 import { BUDGET } from './budget';
-import { sweepExperiment } from './sweepExperiment';
+import { sweepExperiment } from '../lib/cli/sweepExperiment';
 
 const MODELS = ['edgevit-xxs', 'edgevit-xs', 'edgevit-s', 'mobilenet-v2', 'vit-tiny'];
 

@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import { tf, type Tensor } from '../lib/engine/tf';
+import { tf, type Tensor } from '../lib/tensor/tf';
 import { largest } from '../lib/measure/compare';
 
 type Values = Tensor | ArrayLike<number> | number;

@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest';
-import { VARIANTS } from '../lib/config';
-import { tf, type Tensor } from '../lib/engine/tf';
+import { VARIANTS } from '../lib/model/config';
+import { tf, type Tensor } from '../lib/tensor/tf';
 import { activations, upTo } from '../lib/measure/activations';
 import { attentionEntropy, attentionMaps } from '../lib/measure/attention';
-import { createModel } from '../lib/models';
+import { createModel } from '../lib/model/registry';
 import './allclose';
 
 const model = createModel('edgevit-xxs', { numClasses: 3, size: [64, 96], sampleRates: [4, 2, 2, 1] });

@@ -8,8 +8,8 @@ import { measure } from '../experiments/bench/measure';
 import { completeEnvironment, PEERS } from '../experiments/bench/python';
 import { CONTENDERS, WORKLOADS, type ContenderName, type Task, type Workload } from '../experiments/bench/workloads';
 import { hasGraphs } from '../lib/engine/binding';
-import { execute } from '../lib/engine/system';
-import { createModel } from '../lib/models';
+import { execute } from '../lib/engine/build/system';
+import { createModel } from '../lib/model/registry';
 
 const root = join(__dirname, '..');
 const scratch = mkdtempSync(join(tmpdir(), 'edgevit-bench-test-'));

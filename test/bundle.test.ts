@@ -4,17 +4,18 @@ import { hostname, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import JSZip from 'jszip';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { UserError } from '../lib/errors';
-import { packArchive, readArchive } from '../lib/lab/archive';
-import { lastWeights, makeBundle } from '../lib/lab/bundle';
-import { ENTRY, manifestOf, readBundle, SOURCE } from '../lib/lab/bundleFile';
-import { codeFiles, ROOT } from '../lib/lab/code';
-import { consoleReporter } from '../lib/lab/console';
-import { openRun, type Run, type RunRecord } from '../lib/lab/runs';
-import { startTrial, type NewTrial } from '../lib/lab/trial';
-import { random } from '../lib/random';
+import { UserError } from '../lib/util/errors';
+import { packArchive, readArchive } from '../lib/runs/archive';
+import { lastWeights, makeBundle } from '../lib/runs/bundle';
+import { ENTRY, manifestOf, readBundle, SOURCE } from '../lib/runs/bundleFile';
+import { codeFiles } from '../lib/runs/code';
+import { ROOT } from '../lib/util/root';
+import { consoleReporter } from '../lib/runs/console';
+import { openRun, type Run, type RunRecord } from '../lib/runs/store';
+import { startTrial, type NewTrial } from '../lib/runs/trial';
+import { random } from '../lib/util/random';
 import { loadWeights, weightsDigest } from '../lib/train/checkpoint';
-import { buildModel } from '../lib/train/recipes';
+import { buildModel } from '../lib/train/recipe';
 import { folderOfPictures } from './pictures';
 import { sha256, tinyRecipe } from './training';
 
@@ -209,7 +210,7 @@ describe('an archive from anywhere', () => {
     ['has predictions of another shape', () => repack({ [ENTRY.predictions]: '{"labels":[1.5],"top":[],"probabilities":[]}' })],
     ['has an evaluation of another shape', () => repack({ [ENTRY.evaluation]: '[]' })],
     ['lacks weights', () => repack({ [ENTRY.weights]: undefined })],
-    ['has sources that its run was not made by', () => repack({ [`${SOURCE}lib/errors.ts`]: 'x' })],
+    ['has sources that its run was not made by', () => repack({ [`${SOURCE}lib/util/errors.ts`]: 'x' })],
     ['has more sources than its run', () => repack({ [`${SOURCE}lib/evil.ts`]: 'x' })],
     ['lacks the weights that its run began with', () => editRun(record => (record.init = { path: 'init.safetensors', sha256: '0'.repeat(64) }))],
   ])('is refused where it %s', async (_what, make) => {

@@ -2,13 +2,13 @@ import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from '
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { tf, type Tensor } from '../lib/engine/tf';
-import { UserError } from '../lib/errors';
-import { torchShape } from '../lib/layout';
-import { createModel } from '../lib/models';
-import type { Model } from '../lib/module';
+import { tf, type Tensor } from '../lib/tensor/tf';
+import { UserError } from '../lib/util/errors';
+import { torchShape } from '../lib/tensor/layout';
+import { createModel } from '../lib/model/registry';
+import type { Model } from '../lib/model/module';
 import { loadTraining, loadWeights, saveTraining, saveWeights, weightsDigest, type TrainingState } from '../lib/train/checkpoint';
-import { readTensors, writeTensors, type HostTensor } from '../lib/train/safetensors';
+import { readTensors, writeTensors, type HostTensor } from '../lib/weights/safetensors';
 import { sha256 } from './training';
 
 const folder = mkdtempSync(join(tmpdir(), 'checkpoint-'));

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { afterAll, describe, expect, test } from 'vitest';
-import { register } from '../experiments/train';
-import { UserError } from '../lib/errors';
+import { register } from '../lib/cli/train';
+import { UserError } from '../lib/util/errors';
 import { DATA, sha256 } from './training';
 
 const root = join(__dirname, '..');
@@ -26,7 +26,7 @@ interface Ended {
 /** A command in a process of its own; `meanwhile` is given it at once. */
 function command(args: string[], meanwhile: (child: ChildProcess) => void = () => {}): Promise<Ended> {
   return new Promise(resolve => {
-    const child = spawn(process.execPath, ['--import', 'tsx', 'experiments/cli.ts', ...args], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, ['--import', 'tsx', 'lib/cli/main.ts', ...args], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
     const ended: Ended = { code: null, stdout: '', stderr: '' };
     meanwhile(child);
     child.stdout.on('data', (data: Buffer) => (ended.stdout += data.toString()));

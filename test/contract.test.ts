@@ -1,6 +1,6 @@
 import { describe, test } from 'vitest';
-import { ABLATIONS } from '../lib/config';
-import { createModel } from '../lib/models';
+import { ABLATIONS } from '../lib/model/config';
+import { createModel } from '../lib/model/registry';
 import { checkContract } from './contract';
 
 // The smallest sizes that leave every stage something to do; the larger variants repeat the same blocks.

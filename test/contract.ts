@@ -1,9 +1,9 @@
 import { expect } from 'vitest';
-import { compile } from '../lib/engine/graph';
-import { tf, type Scalar, type Tensor } from '../lib/engine/tf';
+import { compile } from '../lib/engine/compile/compile';
+import { tf, type Scalar, type Tensor } from '../lib/tensor/tf';
 import { largest } from '../lib/measure/compare';
-import type { Model, Params } from '../lib/module';
-import { random } from '../lib/random';
+import type { Model, Params } from '../lib/model/module';
+import { random } from '../lib/util/random';
 import { crossEntropy } from '../lib/train/loss';
 import './allclose';
 

@@ -1,14 +1,14 @@
 import { expect, test } from 'vitest';
-import { globalSparseAttn, lglBlock, localAgg } from '../lib/blocks';
-import { VARIANTS } from '../lib/config';
-import { stageBlocks } from '../lib/edgevit';
-import { conv2d } from '../lib/layers';
+import { globalSparseAttn, lglBlock, localAgg } from '../lib/model/blocks';
+import { VARIANTS } from '../lib/model/config';
+import { stageBlocks } from '../lib/model/edgevit';
+import { conv2d } from '../lib/model/layers';
 import { ARTICLE_TABLE, compareRows } from '../lib/measure/articleTable';
 import { edgeViTCosts, PARTS, shareOf } from '../lib/measure/costs';
 import { countConfig, countPart, totalCount } from '../lib/measure/count';
 import { summarise } from '../lib/measure/summary';
-import { createModel } from '../lib/models';
-import { definePart } from '../lib/module';
+import { createModel } from '../lib/model/registry';
+import { definePart } from '../lib/model/module';
 
 test.each(Object.keys(VARIANTS))('the costs of %s by stage and part add up', name => {
   const counts = countConfig(createModel(name, { numClasses: 10, size: 64 }));

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { ABLATIONS, VARIANTS } from '../lib/config';
+import { ABLATIONS, VARIANTS } from '../lib/model/config';
 import { countConfig, countModel, totalCount } from '../lib/measure/count';
-import { createModel, MODELS } from '../lib/models';
+import { createModel, MODELS } from '../lib/model/registry';
 
 // EdgeViT: the official code, MACs by fvcore without norms. The others' parameters: the article's summary, torchvision, DeiT; their MACs by hand.
 test.each([

@@ -3,10 +3,10 @@ import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } fr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { ROOT } from '../lib/lab/code';
-import { listRuns, openRun, type Run } from '../lib/lab/runs';
-import { random } from '../lib/random';
-import { readTensors } from '../lib/train/safetensors';
+import { ROOT } from '../lib/util/root';
+import { listRuns, openRun, type Run } from '../lib/runs/store';
+import { random } from '../lib/util/random';
+import { readTensors } from '../lib/weights/safetensors';
 import { DATA, sha256 } from './training';
 
 /** How many times a training is killed: each takes two or three seconds, so that all thirty are for those who ask (CRASHES=30). */
@@ -41,7 +41,7 @@ interface Trouble {
 /** Begins the run of a name, or goes on with it where it has begun: the real command in a process of its own. */
 function session(name: string, { fault, killAfter, limit }: Trouble = {}): Promise<Session> {
   const train = existsSync(join(runs, name)) ? [`--resume=${name}`] : [...SMALL, `--name=${name}`];
-  const node = [process.execPath, ...(fault ? ['--require', join(__dirname, 'fault.cjs')] : []), '--import', 'tsx', 'experiments/cli.ts', 'train', `--runs=${runs}`, ...train];
+  const node = [process.execPath, ...(fault ? ['--require', join(__dirname, 'fault.cjs')] : []), '--import', 'tsx', 'lib/cli/main.ts', 'train', `--runs=${runs}`, ...train];
   const words = limit === undefined ? node : ['bash', '-c', `ulimit -f ${limit}; exec "$@"`, 'bash', ...node];
   const env = fault ? { ...process.env, FAULT: fault.kind, FAULT_AT: String(fault.at), FAULT_FOLDER: runs } : process.env;
   return new Promise(resolve => {

@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest';
-import { parseAugmentation, type AugmentationOptions } from '../lib/data/augmentation';
-import { augmentPicture, centerCropBox, randomCropBox, type Size } from '../lib/data/augment';
+import { parseAugmentation, type AugmentationOptions } from '../lib/data/transforms/augmentation';
+import { augmentPicture, centerCropBox, randomCropBox, type Size } from '../lib/data/transforms/augment';
 import type { Picture } from '../lib/data/dataset';
-import { adjustBrightness, adjustContrast, adjustHue, adjustSaturation } from '../lib/data/jitter';
-import { applyMix, drawMix } from '../lib/data/mix';
-import { resizeBox, type Interpolation } from '../lib/data/resize';
-import { UserError } from '../lib/errors';
-import { random } from '../lib/random';
+import { adjustBrightness, adjustContrast, adjustHue, adjustSaturation } from '../lib/data/transforms/jitter';
+import { applyMix, drawMix } from '../lib/data/transforms/mix';
+import { resizeBox, type Interpolation } from '../lib/data/transforms/resize';
+import { UserError } from '../lib/util/errors';
+import { random } from '../lib/util/random';
 import pillow from './fixtures/pillow.json';
 
 /** The picture that fixtures/pillow.py draws. */

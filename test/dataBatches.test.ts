@@ -6,8 +6,8 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { batches, batchesPerEpoch, type BatchOptions } from '../lib/data/batches';
 import { readPicture, type Split } from '../lib/data/dataset';
 import { openDataset } from '../lib/data/open';
-import { petals } from '../lib/data/petals';
-import { UserError } from '../lib/errors';
+import { petals } from '../lib/data/sources/petals';
+import { UserError } from '../lib/util/errors';
 
 const { train: split, test: held } = petals({ classes: 6, train: 5, test: 2, size: 40 });
 const everything: BatchOptions = {

@@ -10,11 +10,11 @@ import sharp from 'sharp';
 import { pack } from 'tar-stream';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { readPicture, type Dataset } from '../lib/data/dataset';
-import { download } from '../lib/data/download';
-import { OXFORD, type Flowers102Options, type Flowers102Source } from '../lib/data/flowers102';
-import { readMat } from '../lib/data/mat';
+import { download } from '../lib/data/sources/download';
+import { OXFORD, type Flowers102Options, type Flowers102Source } from '../lib/data/sources/flowers102';
+import { readMat } from '../lib/data/sources/mat';
 import { openDataset } from '../lib/data/open';
-import { UserError } from '../lib/errors';
+import { UserError } from '../lib/util/errors';
 
 const FIXTURES = join(__dirname, 'fixtures');
 const sum = (bytes: Uint8Array, kind = 'md5') => createHash(kind).update(bytes).digest('hex');

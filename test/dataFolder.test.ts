@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { readPicture, type Dataset } from '../lib/data/dataset';
-import type { CacheOptions } from '../lib/data/cache';
+import type { CacheOptions } from '../lib/data/cache/cache';
 import { openDataset } from '../lib/data/open';
-import { UserError } from '../lib/errors';
+import { UserError } from '../lib/util/errors';
 
 let root: string;
 let cacheDir: string;

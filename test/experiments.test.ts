@@ -5,13 +5,13 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, CommanderError } from 'commander';
 import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { register } from '../experiments/experiment';
-import { UserError } from '../lib/errors';
-import { ROOT } from '../lib/lab/code';
-import { listRuns, type Run } from '../lib/lab/runs';
-import { meanInterval, studentT } from '../lib/lab/statistics';
-import { measureTradeoffs } from '../lib/lab/tradeoffs';
-import { byVariant, isClear, largestBudget, putResults, readResults, type TrialResult } from '../lib/lab/trialResults';
+import { register } from '../lib/cli/experiment';
+import { UserError } from '../lib/util/errors';
+import { ROOT } from '../lib/util/root';
+import { listRuns, type Run } from '../lib/runs/store';
+import { meanInterval, studentT } from '../lib/measure/statistics';
+import { measureTradeoffs } from '../lib/runs/tradeoffs';
+import { byVariant, isClear, largestBudget, putResults, readResults, type TrialResult } from '../lib/runs/trialResults';
 import { DATA } from './training';
 
 const folder = mkdtempSync(join(tmpdir(), 'experiments-'));
@@ -118,7 +118,7 @@ describe('an experiment', () => {
       while (!condition()) await sleep(20);
     };
     const start = () => {
-      const child = spawn(process.execPath, ['--import', 'tsx', 'experiments/cli.ts', 'experiment', 'lgl', ...small, '--epochs=100000', '--jobs=2'], { cwd: ROOT, stdio: 'ignore', detached: true });
+      const child = spawn(process.execPath, ['--import', 'tsx', 'lib/cli/main.ts', 'experiment', 'lgl', ...small, '--epochs=100000', '--jobs=2'], { cwd: ROOT, stdio: 'ignore', detached: true });
       onTestFinished(() => void child.kill('SIGKILL')); // its trials end with it
       return { child, ended: new Promise<number | null>(resolve => child.once('exit', resolve)) };
     };

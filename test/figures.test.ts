@@ -1,8 +1,8 @@
 import sharp from 'sharp';
 import { expect, test } from 'vitest';
 import { networkInput } from '../lib/data/input';
-import { figure, heatPanel, panels, spotlight } from '../lib/kernel/figures';
-import { toSvg } from '../lib/lab/svg';
+import { figure, heatPanel, panels, spotlight } from '../lib/jupyter/display/figures';
+import { toSvg } from '../lib/charts/svg';
 import './allclose';
 
 const white = { width: 4, height: 2, pixels: new Uint8Array(24).fill(255) };

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import * as fused from '../lib/engine/fused';
 import { hasGraphs } from '../lib/engine/binding';
-import { tf, type Tensor } from '../lib/engine/tf';
-import { random } from '../lib/random';
+import { tf, type Tensor } from '../lib/tensor/tf';
+import { random } from '../lib/util/random';
 import './allclose';
 
 const rng = random('fused');

@@ -1,13 +1,13 @@
 import { describe, expect, test } from 'vitest';
-import { article } from '../lib/article';
-import { globalSparseAttn, lglBlock, localAgg, patchEmbed, selfAttn, type BlockConfig } from '../lib/blocks';
-import { ABLATIONS, VARIANTS } from '../lib/config';
-import { edgeViT, stageBlocks } from '../lib/edgevit';
-import { tf, type Tensor } from '../lib/engine/tf';
-import { invertedResidual } from '../lib/mobilenetV2';
-import { definePart, initialise, type Layer, type Params, type Scope } from '../lib/module';
-import { random } from '../lib/random';
-import { VIT_TINY, viT } from '../lib/vit';
+import { article } from '../lib/model/baselines/article';
+import { globalSparseAttn, lglBlock, localAgg, patchEmbed, selfAttn, type BlockConfig } from '../lib/model/blocks';
+import { ABLATIONS, VARIANTS } from '../lib/model/config';
+import { edgeViT, stageBlocks } from '../lib/model/edgevit';
+import { tf, type Tensor } from '../lib/tensor/tf';
+import { invertedResidual } from '../lib/model/baselines/mobilenetV2';
+import { definePart, initialise, type Layer, type Params, type Scope } from '../lib/model/module';
+import { random } from '../lib/util/random';
+import { VIT_TINY, viT } from '../lib/model/baselines/vit';
 import './allclose';
 
 /**

@@ -4,13 +4,13 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { hasGraphs, nodeBackend } from '../lib/engine/binding';
 import { layerNorm } from '../lib/engine/fused';
-import { compile, type Tree } from '../lib/engine/graph';
+import { compile, type Tree } from '../lib/engine/compile/compile';
 import { exportSavedModel, type Signature } from '../lib/engine/savedModel';
-import { execute } from '../lib/engine/system';
-import { tf, type Tensor, type Tensor1D } from '../lib/engine/tf';
-import { flatten } from '../lib/engine/tree';
-import { UserError } from '../lib/errors';
-import { random } from '../lib/random';
+import { execute } from '../lib/engine/build/system';
+import { tf, type Tensor, type Tensor1D } from '../lib/tensor/tf';
+import { flatten } from '../lib/tensor/tree';
+import { UserError } from '../lib/util/errors';
+import { random } from '../lib/util/random';
 import './allclose';
 
 type Variable = ReturnType<typeof tf.variable>;
@@ -253,8 +253,8 @@ async function runElsewhere(code: string, env: NodeJS.ProcessEnv = {}): Promise<
 it.skipIf(!hasGraphs())('two processes train to the same bytes', async () => {
   const train = `
     const { createHash } = require('node:crypto');
-    const { tf } = require('./lib/engine/tf');
-    const { compile } = require('./lib/engine/graph');
+    const { tf } = require('./lib/tensor/tf');
+    const { compile } = require('./lib/engine/compile/compile');
     const [x, kernel, w] = [[16, 12, 12, 3], [3, 3, 3, 32], [32 * 36, 5]].map((shape, i) => tf.randomNormal(shape, 0, 0.1, 'float32', i + 1));
     const labels = tf.oneHot(tf.range(0, 16, 1, 'int32').mod(tf.scalar(5, 'int32')), 5);
     const variables = [kernel, w].map(value => tf.variable(value));
@@ -273,8 +273,8 @@ it.skipIf(!hasGraphs())('two processes train to the same bytes', async () => {
 
 it('on the pure-JS engine a compiled function runs op by op, which is said once', async () => {
   const output = await runElsewhere(`
-    const { tf } = require('./lib/engine/tf');
-    const { compile } = require('./lib/engine/graph');
+    const { tf } = require('./lib/tensor/tf');
+    const { compile } = require('./lib/engine/compile/compile');
     const double = compile(x => tf.mul(x, 2)), triple = compile(x => tf.mul(x, 3));
     console.log(double(tf.scalar(4)).dataSync()[0], triple(tf.scalar(4)).dataSync()[0]);
     double.dispose();

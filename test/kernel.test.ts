@@ -57,7 +57,7 @@ describe('cells', () => {
   });
 
   test('end only when what they show has been shown', async () => {
-    const { messages } = await run('import { show } from "./lib/kernel/display";\nshow({ mark: "point", data: { values: [{ a: 1 }] }, encoding: { x: { field: "a", type: "quantitative" } } });\nlet after = 1');
+    const { messages } = await run('import { show } from "./lib/jupyter/display/display";\nshow({ mark: "point", data: { values: [{ a: 1 }] }, encoding: { x: { field: "a", type: "quantitative" } } });\nlet after = 1');
     const [shown] = messages.filter(m => m.header.msg_type === 'display_data');
     expect(Object.keys(shown.content.data as object).sort()).toEqual(['application/vnd.vegalite.v5+json', 'image/svg+xml', 'text/plain']);
   });
@@ -79,7 +79,7 @@ describe('errors', () => {
   });
 
   test('in lib point into its TypeScript', async () => {
-    const { errors } = await run('import { oneOf } from "./lib/errors";\noneOf(null as unknown as string[])');
+    const { errors } = await run('import { oneOf } from "./lib/util/errors";\noneOf(null as unknown as string[])');
     expect(errors[0].traceback[1]).toMatch(/^ {4}at oneOf \(lib\/errors\.ts:\d+:\d+\)$/);
   });
 
@@ -168,7 +168,7 @@ describe('interrupts', () => {
   });
 
   test('reach lib by a signal', async () => {
-    await run('import { interruption } from "./lib/kernel/display"');
+    await run('import { interruption } from "./lib/jupyter/display/display"');
     const { stdout } = await interrupt('count++; interruption().addEventListener("abort", () => console.log("aborted")); await pause(60_000)');
     expect(stdout).toBe('begun\naborted\n');
   });
@@ -211,7 +211,7 @@ describe('imports', () => {
   });
 
   test('share one instance with lib', async () => {
-    expect((await run('import { tf } from "./lib/engine/tf";\nimport * as again from "./lib/engine/tf";\n[tf === again.tf, tf.tensor1d([1, 2]).sum().dataSync()[0]]')).result).toBe('[ true, 3 ]');
+    expect((await run('import { tf } from "./lib/tensor/tf";\nimport * as again from "./lib/tensor/tf";\n[tf === again.tf, tf.tensor1d([1, 2]).sum().dataSync()[0]]')).result).toBe('[ true, 3 ]');
   });
 });
 

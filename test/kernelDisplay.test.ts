@@ -1,10 +1,10 @@
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { tf } from '../lib/engine/tf';
-import { heatMap, overlay, show, showTable, toPicture } from '../lib/kernel/display';
-import { enlarge, mosaic } from '../lib/kernel/pictures';
-import type { Message } from '../lib/kernel/message';
-import { toSvg } from '../lib/lab/svg';
+import { tf } from '../lib/tensor/tf';
+import { heatMap, overlay, show, showTable, toPicture } from '../lib/jupyter/display/display';
+import { enlarge, mosaic } from '../lib/jupyter/display/pictures';
+import type { Message } from '../lib/jupyter/protocol/message';
+import { toSvg } from '../lib/charts/svg';
 import { startKernel } from './kernelHelper';
 
 const BARS = { title: 'Bars', data: { values: [{ a: 'x', b: 1 }, { a: 'y', b: 3 }] }, mark: { type: 'bar', clip: true }, encoding: { x: { field: 'a', type: 'nominal' }, y: { field: 'b', type: 'quantitative' } } };
@@ -13,7 +13,7 @@ describe('in a notebook', () => {
   let { kernel, run } = {} as Awaited<ReturnType<typeof startKernel>>;
   beforeAll(async () => {
     ({ kernel, run } = await startKernel());
-    await run('import * as lab from "./lib/kernel/display"; import { tf } from "./lib/engine/tf"; const random = tf.randomUniform([14, 14, 3], 0, 1, "float32", 1);');
+    await run('import * as lab from "./lib/jupyter/display/display"; import { tf } from "./lib/tensor/tf"; const random = tf.randomUniform([14, 14, 3], 0, 1, "float32", 1);');
   });
   afterAll(() => kernel.stop());
 

@@ -1,6 +1,6 @@
-import { KernelClient } from '../lib/kernel/client';
-import type { Content, Message } from '../lib/kernel/message';
-import { KERNEL_ARGV } from '../lib/kernel/register';
+import { KernelClient } from '../lib/jupyter/notebook/client';
+import type { Content, Message } from '../lib/jupyter/protocol/message';
+import { KERNEL_ARGV } from '../lib/jupyter/install/register';
 
 export interface Ran {
   status: unknown;

@@ -6,9 +6,9 @@ import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { Dealer, Request } from 'zeromq';
-import { KernelClient, KernelDied } from '../lib/kernel/client';
-import { address, encode, newHeader } from '../lib/kernel/message';
-import { KERNEL_ARGV } from '../lib/kernel/register';
+import { KernelClient, KernelDied } from '../lib/jupyter/notebook/client';
+import { address, encode, newHeader } from '../lib/jupyter/protocol/message';
+import { KERNEL_ARGV } from '../lib/jupyter/install/register';
 import { startKernel } from './kernelHelper';
 
 // What the kernel's process does around its cells.
@@ -103,8 +103,8 @@ test.each([
   const script = join(folder, 'parent.cjs');
   writeFileSync(script, `
     require('tsx/cjs');
-    const { KernelClient } = require(${JSON.stringify(join(__dirname, '../lib/kernel/client.ts'))});
-    const { KERNEL_ARGV } = require(${JSON.stringify(join(__dirname, '../lib/kernel/register.ts'))});
+    const { KernelClient } = require(${JSON.stringify(join(__dirname, '../lib/jupyter/notebook/client.ts'))});
+    const { KERNEL_ARGV } = require(${JSON.stringify(join(__dirname, '../lib/jupyter/install/register.ts'))});
     KernelClient.start(KERNEL_ARGV).then(async kernel => {
       kernel.request('execute_request', { code: ${JSON.stringify(code)} }).catch(() => {});
       await new Promise(done => setTimeout(done, 1500));

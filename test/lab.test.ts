@@ -2,15 +2,15 @@ import { appendFileSync, cpSync, existsSync, mkdtempSync, readFileSync, rmSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Failure, UserError } from '../lib/errors';
-import { codeDigest, codeFiles } from '../lib/lab/code';
-import { consoleReporter, duration } from '../lib/lab/console';
-import { thisProcess } from '../lib/lab/owner';
-import { reportFiles, rerunCommand } from '../lib/lab/report';
-import { textTable } from '../lib/lab/results';
-import { listRuns, openRun, type Run, type RunRecord } from '../lib/lab/runs';
-import { resumeTrial, startTrial, type NewTrial } from '../lib/lab/trial';
-import type { Recipe } from '../lib/train/recipes';
+import { Failure, UserError } from '../lib/util/errors';
+import { codeDigest, codeFiles } from '../lib/runs/code';
+import { consoleReporter, duration } from '../lib/runs/console';
+import { thisProcess } from '../lib/runs/owner';
+import { reportFiles, rerunCommand } from '../lib/report/runReport';
+import { textTable } from '../lib/report/tables';
+import { listRuns, openRun, type Run, type RunRecord } from '../lib/runs/store';
+import { resumeTrial, startTrial, type NewTrial } from '../lib/runs/trial';
+import type { Recipe } from '../lib/train/recipe';
 import { sha256, tinyRecipe } from './training';
 
 const runs = mkdtempSync(join(tmpdir(), 'runs-'));
@@ -142,8 +142,8 @@ describe('a run', () => {
 test('the code of a trial is all that training imports, and nothing of the lab around it', () => {
   const files = codeFiles();
   expect(files).toEqual([...files].sort());
-  expect(files).toEqual(expect.arrayContaining(['lib/blocks.ts', 'lib/data/worker.ts', 'lib/data/resize.ts', 'lib/engine/native/norms.cc', 'lib/train/step.ts']));
-  expect(files.filter(path => path.startsWith('lib/lab/') || path.startsWith('lib/measure/'))).toEqual([]);
+  expect(files).toEqual(expect.arrayContaining(['lib/model/blocks.ts', 'lib/data/worker.ts', 'lib/data/transforms/resize.ts', 'lib/engine/native/norms.cc', 'lib/train/step.ts']));
+  expect(files.filter(path => path.startsWith('lib/runs/') || path.startsWith('lib/measure/'))).toEqual([]);
 });
 
 describe('the console', () => {

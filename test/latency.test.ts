@@ -3,12 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { describe, expect, it, vi } from 'vitest';
-import { register } from '../experiments/latency';
-import { UserError } from '../lib/errors';
-import { measureLatency } from '../lib/lab/latency';
+import { register } from '../lib/cli/latency';
+import { UserError } from '../lib/util/errors';
+import { measureLatency } from '../lib/measure/latencyTable';
 import { bootstrap, interleave, median, quantile, speedUp, stopwatch, timeQuantile, type Contender } from '../lib/measure/latency';
 import { chromeTrace, totalsByOp, wallTime } from '../lib/measure/timeline';
-import { random } from '../lib/random';
+import { random } from '../lib/util/random';
 
 describe('interleave', () => {
   it('runs one contender at a time, each round begun by the next, and drops warm-up and the start of each turn', async () => {

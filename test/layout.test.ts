@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { fromTorch, toChannelsFirst, toChannelsLast, toTorch, torchShape } from '../lib/layout';
-import type { ParamKind } from '../lib/module';
+import { fromTorch, toChannelsFirst, toChannelsLast, toTorch, torchShape } from '../lib/tensor/layout';
+import type { ParamKind } from '../lib/model/module';
 
 const range = (n: number): Float32Array => Float32Array.from({ length: n }, (_, i) => i);
 

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
-import { tf } from '../lib/engine/tf';
+import { tf } from '../lib/tensor/tf';
 import { localProp } from '../lib/engine/fused';
-import { sampleTopLeft } from '../lib/layers';
+import { sampleTopLeft } from '../lib/model/layers';
 import { errorByPlace, fitLocalProp } from '../lib/measure/localProp';
 import './allclose';
 

@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest';
-import { globalSparseAttn } from '../lib/blocks';
-import { ablate, applyOverrides, VARIANTS } from '../lib/config';
-import { stageBlocks } from '../lib/edgevit';
-import { tf, type Tensor } from '../lib/engine/tf';
-import { UserError } from '../lib/errors';
-import { batchNorm, dropPath } from '../lib/layers';
-import { createModel, parseSize } from '../lib/models';
-import { definePart } from '../lib/module';
+import { globalSparseAttn } from '../lib/model/blocks';
+import { ablate, applyOverrides, VARIANTS } from '../lib/model/config';
+import { stageBlocks } from '../lib/model/edgevit';
+import { tf, type Tensor } from '../lib/tensor/tf';
+import { UserError } from '../lib/util/errors';
+import { batchNorm, dropPath } from '../lib/model/layers';
+import { createModel, parseSize } from '../lib/model/registry';
+import { definePart } from '../lib/model/module';
 import './allclose';
 import { uniform } from './contract';
 

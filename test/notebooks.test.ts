@@ -3,11 +3,11 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { UserError } from '../lib/errors';
-import { compareNotebooks } from '../lib/kernel/compare';
-import { executeNotebook } from '../lib/kernel/execute';
-import { readNotebook, writeNotebook, type CodeCell, type Notebook, type Output } from '../lib/kernel/notebook';
-import { withoutParameters, withParameters } from '../lib/kernel/parameters';
+import { UserError } from '../lib/util/errors';
+import { compareNotebooks } from '../lib/jupyter/notebook/compare';
+import { executeNotebook } from '../lib/jupyter/notebook/execute';
+import { readNotebook, writeNotebook, type CodeCell, type Notebook, type Output } from '../lib/jupyter/notebook/notebook';
+import { withoutParameters, withParameters } from '../lib/jupyter/notebook/parameters';
 
 // The runner: notebooks in, executed notebooks out, without Jupyter.
 
@@ -45,7 +45,7 @@ function npmRun(...args: string[]): { status: number | null; stdout: string; std
 
 /** As npm does: in the project's folder, with the one where it was called in INIT_CWD. */
 function npmRunIn(here: string, ...args: string[]): { status: number | null; stdout: string; stderr: string } {
-  return spawnSync(process.execPath, [join(ROOT, 'node_modules/tsx/dist/cli.mjs'), 'experiments/cli.ts', 'notebooks', ...args], { cwd: ROOT, encoding: 'utf8', env: { ...process.env, INIT_CWD: here } });
+  return spawnSync(process.execPath, [join(ROOT, 'node_modules/tsx/dist/cli.mjs'), 'lib/cli/main.ts', 'notebooks', ...args], { cwd: ROOT, encoding: 'utf8', env: { ...process.env, INIT_CWD: here } });
 }
 
 const options = { timeoutMs: 60_000 };
@@ -54,7 +54,7 @@ describe('a run', () => {
   test('fills in outputs of every kind, and counts', async () => {
     const nb = notebook(
       'console.log("one"); console.error("two"); console.log("three")',
-      'import { showTable, progressBar } from "./lib/kernel/display";\nconst bar = progressBar(3);\nfor (let i = 1; i <= 3; i++) bar.to(i);\nshowTable([{ a: 1 }])',
+      'import { showTable, progressBar } from "./lib/jupyter/display/display";\nconst bar = progressBar(3);\nfor (let i = 1; i <= 3; i++) bar.to(i);\nshowTable([{ a: 1 }])',
       { source: 'throw new Error("not run")', tags: ['skip-execution'] },
       { source: 'throw new RangeError("meant")', tags: ['raises-exception'] },
       '',
@@ -225,7 +225,7 @@ describe('the comparison', () => {
 
   test('reads pictures as pixels', async () => {
     const png = async (red: number): Promise<string> => {
-      const { toPng } = await import('../lib/kernel/pictures');
+      const { toPng } = await import('../lib/jupyter/display/pictures');
       return toPng({ width: 2, height: 1, pixels: Uint8Array.of(red, 0, 0, 9, 9, 9) });
     };
     expect(await compare([data({ 'image/png': await png(100) })], [data({ 'image/png': await png(101) })])).toEqual([]);
@@ -250,7 +250,7 @@ describe('the comparison', () => {
 describe('npm run notebooks', () => {
   let good: string;
   beforeAll(() => {
-    good = save('good.ipynb', { source: 'const n: number = 2;', tags: ['parameters'] }, 'import { show } from "./lib/kernel/display";\nshow({ data: { values: [{ n }] }, mark: "bar", encoding: { x: { field: "n", type: "quantitative" } } })', 'n');
+    good = save('good.ipynb', { source: 'const n: number = 2;', tags: ['parameters'] }, 'import { show } from "./lib/jupyter/display/display";\nshow({ data: { values: [{ n }] }, mark: "bar", encoding: { x: { field: "n", type: "quantitative" } } })', 'n');
   });
 
   test('gives the same bytes twice, and checks itself', () => {
@@ -306,7 +306,7 @@ describe('npm run notebooks', () => {
   test('is interrupted by Ctrl-C with the outputs saved', async () => {
     const started = join(folder, 'started');
     const slow = save('slow.ipynb', `import { writeFileSync } from "node:fs";\nwriteFileSync(${JSON.stringify(started)}, "");\nawait new Promise(done => setTimeout(done, 60_000))`);
-    const runner = spawn(process.execPath, [join(ROOT, 'node_modules/tsx/dist/cli.mjs'), 'experiments/cli.ts', 'notebooks', slow, '--out', join(folder, 'slow')], { cwd: ROOT, stdio: 'ignore' });
+    const runner = spawn(process.execPath, [join(ROOT, 'node_modules/tsx/dist/cli.mjs'), 'lib/cli/main.ts', 'notebooks', slow, '--out', join(folder, 'slow')], { cwd: ROOT, stdio: 'ignore' });
     await expect.poll(() => existsSync(started), { timeout: 60_000 }).toBe(true);
     runner.kill('SIGINT');
     const [code] = await new Promise<[number | null]>(done => runner.once('exit', status => done([status])));

@@ -2,13 +2,13 @@ import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, test, type TestContext } from 'vitest';
-import { execute } from '../lib/engine/system';
-import { UserError } from '../lib/errors';
-import { executeNotebook } from '../lib/kernel/execute';
-import { readNotebook, writeNotebook, type Notebook } from '../lib/kernel/notebook';
-import { pythonEnvironment } from '../lib/kernel/python';
-import { KERNEL_NAME, register, unregister, userJupyter } from '../lib/kernel/register';
-import { resultsFile } from '../lib/lab/trialResults';
+import { execute } from '../lib/engine/build/system';
+import { UserError } from '../lib/util/errors';
+import { executeNotebook } from '../lib/jupyter/notebook/execute';
+import { readNotebook, writeNotebook, type Notebook } from '../lib/jupyter/notebook/notebook';
+import { pythonEnvironment } from '../lib/jupyter/install/python';
+import { KERNEL_NAME, register, unregister, userJupyter } from '../lib/jupyter/install/register';
+import { resultsFile } from '../lib/runs/trialResults';
 
 // Jupyter's own tools with our kernel, and our files in Jupyter's own checks.
 
@@ -42,7 +42,7 @@ const NOTEBOOK: Notebook = {
   cells: [
     { cell_type: 'markdown', id: 'a', metadata: {}, source: '# Notebook' },
     ...[
-      'import { show, showTable } from "./lib/kernel/display";\nimport { oneOf } from "./lib/errors";\noneOf(["a", "b"])',
+      'import { show, showTable } from "./lib/jupyter/display/display";\nimport { oneOf } from "./lib/util/errors";\noneOf(["a", "b"])',
       'for (let i = 0; i < 2000; i++) console.log(i);\nawait show({ data: { values: [{ n: 1 }] }, mark: "bar", encoding: { x: { field: "n", type: "quantitative" } } })',
       'showTable([{ flower: "🌸", petals: 5 }])',
     ].map((source, i) => ({ cell_type: 'code' as const, id: `b${i}`, metadata: {}, source, outputs: [], execution_count: null })),

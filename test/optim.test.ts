@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { tf, type Tensor } from '../lib/engine/tf';
-import { createModel } from '../lib/models';
-import type { ParamSpec } from '../lib/module';
-import { random } from '../lib/random';
+import { tf, type Tensor } from '../lib/tensor/tf';
+import { createModel } from '../lib/model/registry';
+import type { ParamSpec } from '../lib/model/module';
+import { random } from '../lib/util/random';
 import { countCorrect, crossEntropy } from '../lib/train/loss';
-import { clipByGlobalNorm, createOptimizer, isDecayed, movingAverage, type OptimizerSettings } from '../lib/train/optim';
+import { clipByGlobalNorm, createOptimizer, isDecayed, movingAverage, type OptimizerSettings } from '../lib/train/optimizers';
 import { learningRate } from '../lib/train/schedule';
 import './allclose';
 

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { UserError } from '../lib/errors';
+import { UserError } from '../lib/util/errors';
 import { readFixture } from '../lib/measure/fixture';
 import { checkParity } from '../lib/measure/parity';
 
@@ -54,7 +54,7 @@ describe('what is no fixture is refused', () => {
 });
 
 test('the command exits with 1 where results differ, and with 2 and one sentence where a file is missing', () => {
-  const run = (file: string) => spawnSync(process.execPath, ['node_modules/tsx/dist/cli.mjs', 'experiments/cli.ts', 'parity', file], { cwd: join(__dirname, '..'), encoding: 'utf8' });
+  const run = (file: string) => spawnSync(process.execPath, ['node_modules/tsx/dist/cli.mjs', 'lib/cli/main.ts', 'parity', file], { cwd: join(__dirname, '..'), encoding: 'utf8' });
   expect(run(changed('lgl_grad', json => (json.loss += 1))).status).toBe(1);
   const missing = run(join(folder, 'none.json'));
   expect(missing.status).toBe(2);

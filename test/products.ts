@@ -1,7 +1,7 @@
 // A process of its own for signals.test.ts: products of matrices and their gradients, compiled and op by op, for some
 // seconds; then a sum of all of them, and how many signals came in meanwhile.
-import { compile } from '../lib/engine/graph';
-import { tf, type Tensor2D } from '../lib/engine/tf';
+import { compile } from '../lib/engine/compile/compile';
+import { tf, type Tensor2D } from '../lib/tensor/tf';
 
 let signals = 0;
 process.on('SIGUSR2', () => signals++);

@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
-import { tf, native } from '../lib/engine/tf';
+import { tf, native } from '../lib/tensor/tf';
 import { readFixture } from '../lib/measure/fixture';
 import { checkParity } from '../lib/measure/parity';
-import { createModel } from '../lib/models';
+import { createModel } from '../lib/model/registry';
 import { checkContract } from './contract';
 
 // Before the imports run: this file's process gets the engine of those who have no other.

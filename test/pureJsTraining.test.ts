@@ -2,9 +2,9 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test, vi } from 'vitest';
-import { native } from '../lib/engine/tf';
-import { buildModel } from '../lib/train/recipes';
-import { createTrainer } from '../lib/train/train';
+import { native } from '../lib/tensor/tf';
+import { buildModel } from '../lib/train/recipe';
+import { createTrainer } from '../lib/train/trainer';
 import { dataset, tinyRecipe } from './training';
 
 // Before the imports run: this file's process gets the engine of those who have no other.

@@ -1,11 +1,11 @@
 import { expect, test } from 'vitest';
-import { localAgg } from '../lib/blocks';
-import { VARIANTS } from '../lib/config';
-import { stageBlocks } from '../lib/edgevit';
-import { tf, type Tensor4D } from '../lib/engine/tf';
+import { localAgg } from '../lib/model/blocks';
+import { VARIANTS } from '../lib/model/config';
+import { stageBlocks } from '../lib/model/edgevit';
+import { tf, type Tensor4D } from '../lib/tensor/tf';
 import { fieldExtent, influenceByDistance, logInfluence, receptiveField } from '../lib/measure/receptiveField';
-import { definePart, initialise } from '../lib/module';
-import { random } from '../lib/random';
+import { definePart, initialise } from '../lib/model/module';
+import { random } from '../lib/util/random';
 import './allclose';
 
 test('the field of a convolution is its kernel around the place', () => {

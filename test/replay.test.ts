@@ -3,15 +3,15 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { UserError } from '../lib/errors';
-import { makeBundle } from '../lib/lab/bundle';
-import { readBundle, type Bundle } from '../lib/lab/bundleFile';
-import { ROOT } from '../lib/lab/code';
-import { consoleReporter } from '../lib/lab/console';
-import { environmentDifferences, outcomeDifferences, type Outcome } from '../lib/lab/differences';
-import { replay } from '../lib/lab/replay';
-import { openRun } from '../lib/lab/runs';
-import { startTrial, type NewTrial } from '../lib/lab/trial';
+import { UserError } from '../lib/util/errors';
+import { makeBundle } from '../lib/runs/bundle';
+import { readBundle, type Bundle } from '../lib/runs/bundleFile';
+import { ROOT } from '../lib/util/root';
+import { consoleReporter } from '../lib/runs/console';
+import { environmentDifferences, outcomeDifferences, type Outcome } from '../lib/runs/differences';
+import { replay } from '../lib/runs/replay';
+import { openRun } from '../lib/runs/store';
+import { startTrial, type NewTrial } from '../lib/runs/trial';
 import { folderOfPictures } from './pictures';
 import { DATA, tinyRecipe } from './training';
 
@@ -115,17 +115,17 @@ describe('the comparison', () => {
     const { environment, dataset: { fingerprint } } = petals.run;
     const sources = new Map(petals.sources);
     expect(environmentDifferences(petals, { environment, fingerprint, sources })).toEqual([]);
-    sources.set('lib/errors.ts', Buffer.from('other')).set('lib/new.ts', Buffer.from('new')).delete('package-lock.json');
+    sources.set('lib/util/errors.ts', Buffer.from('other')).set('lib/new.ts', Buffer.from('new')).delete('package-lock.json');
     const here = { ...environment, threads: 64, engine: 'pure JavaScript', cpu: 'another' };
     const differences = environmentDifferences(petals, { environment: here, fingerprint: '0'.repeat(64), sources });
     expect(differences.map(({ what }) => what)).toEqual(['engine', 'processor', 'threads', 'code', 'pictures']);
-    expect(differences[3].how).toBe('changed: lib/errors.ts; only there: package-lock.json; only here: lib/new.ts');
+    expect(differences[3].how).toBe('changed: lib/util/errors.ts; only there: package-lock.json; only here: lib/new.ts');
   });
 });
 
 test('the commands: one thread there is one thread here, and the exit status tells how it went', () => {
   const runs = join(folder, 'commands');
-  const command = (args: string[], env: NodeJS.ProcessEnv = {}) => spawnSync(process.execPath, ['--import', 'tsx', 'experiments/cli.ts', ...args, `--runs=${runs}`], { cwd: ROOT, encoding: 'utf8', env: { ...process.env, ...env } });
+  const command = (args: string[], env: NodeJS.ProcessEnv = {}) => spawnSync(process.execPath, ['--import', 'tsx', 'lib/cli/main.ts', ...args, `--runs=${runs}`], { cwd: ROOT, encoding: 'utf8', env: { ...process.env, ...env } });
   const small = ['--size=32', '--batch=4', '--epochs=1', ...['depths=1,1,1,1', 'dims=8,16,16,16', 'heads=1,2,2,2'].flatMap(setting => ['--set', setting])];
   expect(command(['train', `--data=${DATA}`, ...small, '--name=one'], { TF_NUM_INTRAOP_THREADS: '1' }).status).toBe(0);
   const file = join(runs, 'one.zip');

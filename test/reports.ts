@@ -1,7 +1,7 @@
-import type { ExperimentName } from '../lib/lab/experimentSections';
-import type { Tradeoffs } from '../lib/lab/tradeoffs';
-import type { TrialResult } from '../lib/lab/trialResults';
-import { random } from '../lib/random';
+import type { ExperimentName } from '../lib/report/experimentSections';
+import type { Tradeoffs } from '../lib/runs/tradeoffs';
+import type { TrialResult } from '../lib/runs/trialResults';
+import { random } from '../lib/util/random';
 
 /** A row of results, made up but for what is given. */
 export function madeUpRow(variant: string, seed: number, top1: number, more: Partial<TrialResult> = {}): TrialResult {

@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { ROOT } from '../lib/lab/code';
-import { EXPERIMENTS, experimentSection, type ExperimentName } from '../lib/lab/experimentSections';
-import { markdownTable } from '../lib/lab/results';
-import { readResults, resultsFile } from '../lib/lab/trialResults';
+import { ROOT } from '../lib/util/root';
+import { EXPERIMENTS, experimentSection, type ExperimentName } from '../lib/report/experimentSections';
+import { markdownTable } from '../lib/report/tables';
+import { readResults, resultsFile } from '../lib/runs/trialResults';
 
 const DATA = 'flowers12';
 

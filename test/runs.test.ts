@@ -4,13 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { claimRun } from '../lib/lab/claim';
-import { ROOT } from '../lib/lab/code';
-import { consoleReporter } from '../lib/lab/console';
-import { thisProcess } from '../lib/lab/owner';
-import { listRuns, openRun, type Run, type RunRecord } from '../lib/lab/runs';
-import { comparison, listTable } from '../lib/lab/runTables';
-import { startTrial } from '../lib/lab/trial';
+import { claimRun } from '../lib/runs/claim';
+import { ROOT } from '../lib/util/root';
+import { consoleReporter } from '../lib/runs/console';
+import { thisProcess } from '../lib/runs/owner';
+import { listRuns, openRun, type Run, type RunRecord } from '../lib/runs/store';
+import { comparison, listTable } from '../lib/report/runTables';
+import { startTrial } from '../lib/runs/trial';
 import { tinyRecipe } from './training';
 
 const runs = mkdtempSync(join(tmpdir(), 'runs-'));
@@ -67,7 +67,7 @@ describe('a comparison', () => {
 test('the command loads no engine, and says in a sentence that there is no such run', () => {
   const blocker = join(runs, 'blocker.cjs');
   writeFileSync(blocker, "const Module = require('node:module'); const { _load } = Module;\nModule._load = (name, ...rest) => { if (name.startsWith('@tensorflow')) throw new Error('loads the engine'); return _load(name, ...rest); };\n");
-  const command = (...names: string[]) => spawnSync(process.execPath, ['--require', blocker, '--import', 'tsx', 'experiments/cli.ts', 'runs', ...names, `--runs=${runs}`], { cwd: ROOT, encoding: 'utf8' });
+  const command = (...names: string[]) => spawnSync(process.execPath, ['--require', blocker, '--import', 'tsx', 'lib/cli/main.ts', 'runs', ...names, `--runs=${runs}`], { cwd: ROOT, encoding: 'utf8' });
   const { status, stdout, stderr } = command();
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
   expect(stdout).toContain('interrupted');
@@ -99,8 +99,8 @@ describe('a run that was broken off', () => {
     // Each tells which it got, and lives on until its input ends, so that the others find it alive.
     const script = join(runs, 'contender.ts');
     writeFileSync(script, `
-      import { claimRun } from '${ROOT}/lib/lab/claim';
-      import { openRun } from '${ROOT}/lib/lab/runs';
+      import { claimRun } from '${ROOT}/lib/runs/claim';
+      import { openRun } from '${ROOT}/lib/runs/store';
       process.stdout.write('ready\\n');
       process.stdin.once('data', () => process.stdout.write(JSON.stringify(${JSON.stringify(names)}.filter(name => claimRun(openRun('${runs}', name)))) + '\\n'));
     `);

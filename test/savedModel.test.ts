@@ -6,11 +6,11 @@ import { afterAll, beforeAll, describe, expect, it, type TestContext } from 'vit
 import { completeEnvironment, pythonEnvironment } from '../experiments/bench/python';
 import { hasGraphs } from '../lib/engine/binding';
 import { exportSavedModel } from '../lib/engine/savedModel';
-import { cacheFolder } from '../lib/engine/system';
-import { tf, type Tensor } from '../lib/engine/tf';
-import { UserError } from '../lib/errors';
-import { createModel } from '../lib/models';
-import { random } from '../lib/random';
+import { cacheFolder } from '../lib/engine/build/system';
+import { tf, type Tensor } from '../lib/tensor/tf';
+import { UserError } from '../lib/util/errors';
+import { createModel } from '../lib/model/registry';
+import { random } from '../lib/util/random';
 import './allclose';
 
 const scratch = mkdtempSync(join(tmpdir(), 'edgevit-saved-model-'));

@@ -8,10 +8,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import JSZip from 'jszip';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { ADDON } from '../lib/engine/addon';
-import { currentEngine, type Engine } from '../lib/engine/install';
-import { cacheFolder, execute, type Outcome } from '../lib/engine/system';
-import { installLibrary, isComplete, libraryFolder, type Wheel } from '../lib/engine/wheel';
+import { ADDON } from '../lib/engine/build/addon';
+import { currentEngine, type Engine } from '../lib/engine/build/install';
+import { cacheFolder, execute, type Outcome } from '../lib/engine/build/system';
+import { installLibrary, isComplete, libraryFolder, type Wheel } from '../lib/engine/build/wheel';
 
 const ROOT = join(__dirname, '..');
 
@@ -130,14 +130,14 @@ describe('the machine', () => {
   test('may be one that TensorFlow is not published for', async () => {
     Object.defineProperty(process, 'arch', { value: 'riscv64' });
     vi.resetModules();
-    const { machineWheel, requireWheel } = await import('../lib/engine/wheel');
+    const { machineWheel, requireWheel } = await import('../lib/engine/build/wheel');
     expect(machineWheel).toBeUndefined();
     expect(requireWheel).toThrow(obstacle(/riscv64/) as Error);
   });
 
   test.runIf(process.platform === 'linux').each([undefined, '2.12'])('may have a C library that is too old (glibc %s)', async glibcVersionRuntime => {
     vi.spyOn(process.report, 'getReport').mockReturnValue({ header: { glibcVersionRuntime } });
-    const { requireWheel } = await import('../lib/engine/wheel');
+    const { requireWheel } = await import('../lib/engine/build/wheel');
     expect(requireWheel).toThrow(obstacle(/glibc/) as Error);
   });
 });
@@ -148,10 +148,10 @@ function makeCheckout() {
   const modules = join(root, 'node_modules');
   const tfjsNode = '@tensorflow/tfjs-node';
   const copy = (name: string): void => cpSync(join(ROOT, name), join(root, name), { recursive: true });
-  ['lib', 'experiments/cli.ts', 'experiments/setup.ts', 'experiments/doctor.ts', 'package.json'].forEach(copy);
+  ['lib', 'package.json'].forEach(copy);
   [`node_modules/${tfjsNode}/package.json`, `node_modules/${tfjsNode}/binding`].forEach(copy);
   for (const name of ['@tensorflow/tfjs', 'commander', 'node-api-headers', 'tsx', 'yauzl']) symlinkSync(join(ROOT, 'node_modules', name), join(modules, name));
-  writeFileSync(join(root, 'ensure.ts'), `import { ensureEngine } from './lib/engine/install';
+  writeFileSync(join(root, 'ensure.ts'), `import { ensureEngine } from './lib/engine/build/install';
     void ensureEngine({ retry: process.argv.includes('retry') }).then(engine => console.log(JSON.stringify(engine)));`);
 
   const command = (file: string, args: string[]): [string, string[], { cwd: string; env: NodeJS.ProcessEnv }] => [
@@ -164,8 +164,8 @@ function makeCheckout() {
       mkdirSync(join(modules, tfjsNode, 'scripts'), { recursive: true });
       writeFileSync(join(modules, tfjsNode, 'scripts/install.js'), `require('fs').appendFileSync(${JSON.stringify(calls)}, 'installer\\n');${script}`);
     },
-    cli: (...args: string[]): Promise<Outcome> => execute(...command('experiments/cli.ts', args)),
-    start: (...args: string[]) => spawn(...command('experiments/cli.ts', args)),
+    cli: (...args: string[]): Promise<Outcome> => execute(...command('lib/cli/main.ts', args)),
+    start: (...args: string[]) => spawn(...command('lib/cli/main.ts', args)),
     async ensure(...args: string[]): Promise<Engine> {
       const { output } = await execute(...command('ensure.ts', args));
       return JSON.parse(output.trim().split('\n').pop() ?? '') as Engine;

@@ -1,4 +1,4 @@
-import { ensureEngine } from '../lib/engine/install';
+import { ensureEngine } from '../lib/engine/build/install';
 
 /** Vitest's global set-up: `npm ci && npm test` installs the engine first, so that every test file finds it. */
 export default async function setup(): Promise<void> {

@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { hasGraphs, nodeBackend } from '../lib/engine/binding';
 import * as fused from '../lib/engine/fused';
-import { compile } from '../lib/engine/graph';
-import { reachable, type Graph } from '../lib/engine/ir';
-import { simplify } from '../lib/engine/simplify';
-import { tf, type Tensor } from '../lib/engine/tf';
-import { trace } from '../lib/engine/trace';
-import { random } from '../lib/random';
+import { compile } from '../lib/engine/compile/compile';
+import { reachable, type Graph } from '../lib/engine/compile/ir';
+import { simplify } from '../lib/engine/compile/passes/simplify';
+import { tf, type Tensor } from '../lib/tensor/tf';
+import { trace } from '../lib/engine/compile/trace';
+import { random } from '../lib/util/random';
 import './allclose';
 
 const rng = random('simplify');

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { ARTICLE_TABLE } from '../lib/measure/articleTable';
 import { summarise } from '../lib/measure/summary';
-import { createModel, MODELS } from '../lib/models';
+import { createModel, MODELS } from '../lib/model/registry';
 
 test.each(['article', 'article-as-printed'])("%s gives the article's table, totals and sizes", name => {
   const summary = summarise(createModel(name, { numClasses: 103, size: 224 }), 1);
@@ -25,7 +25,7 @@ describe.each(MODELS.filter(name => name !== 'article-as-printed'))('%s', name =
 });
 
 test('the command prints JSON, and refuses what does not fit with one sentence and exit 2', () => {
-  const run = (...args: string[]) => spawnSync(process.execPath, ['node_modules/tsx/dist/cli.mjs', 'experiments/cli.ts', 'summary', ...args], { cwd: join(__dirname, '..'), encoding: 'utf8' });
+  const run = (...args: string[]) => spawnSync(process.execPath, ['node_modules/tsx/dist/cli.mjs', 'lib/cli/main.ts', 'summary', ...args], { cwd: join(__dirname, '..'), encoding: 'utf8' });
   const fine = run('edgevit-xxs', '--size=64x96', '--classes=12', '--ablation=noLocalAgg', '--json');
   expect(fine.status).toBe(0);
   expect(JSON.parse(fine.stdout)).toMatchObject({ model: 'edgevit-xxs', inputSize: [64, 96], numClasses: 12, config: { localAgg: [false, false, false, false] } });

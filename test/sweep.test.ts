@@ -2,15 +2,15 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { startTrialProcess } from '../experiments/trial';
-import { UserError } from '../lib/errors';
-import { codeDigest } from '../lib/lab/code';
-import { consoleReporter } from '../lib/lab/console';
-import { configurationDigest, trialIdentity } from '../lib/lab/identity';
-import { listRuns, openRun } from '../lib/lab/runs';
-import { planSweep, runSweep, type Sweep, type SweepOptions, type SweepPlan } from '../lib/lab/sweep';
-import { findTrial, readTrialFile, runTrial } from '../lib/lab/trialFile';
-import { resolveRecipe } from '../lib/train/recipes';
+import { startTrialProcess } from '../lib/cli/trial';
+import { UserError } from '../lib/util/errors';
+import { codeDigest } from '../lib/runs/code';
+import { consoleReporter } from '../lib/runs/console';
+import { configurationDigest, trialIdentity } from '../lib/runs/identity';
+import { listRuns, openRun } from '../lib/runs/store';
+import { planSweep, runSweep, type Sweep, type SweepOptions, type SweepPlan } from '../lib/runs/sweep';
+import { findTrial, readTrialFile, runTrial } from '../lib/runs/trialFile';
+import { resolveRecipe } from '../lib/train/recipe';
 import { dataset, tinyRecipe } from './training';
 
 /** Processes that each load the engine, on a machine that may be busy with others. */

@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { hasGraphs, nodeBackend } from '../lib/engine/binding';
-import { compile, TraceError, type Tree } from '../lib/engine/graph';
-import { tf, type Tensor, type Tensor1D, type Tensor2D } from '../lib/engine/tf';
+import { compile, TraceError, type Tree } from '../lib/engine/compile/compile';
+import { tf, type Tensor, type Tensor1D, type Tensor2D } from '../lib/tensor/tf';
 import './allclose';
 
 /** All that tracing puts aside for a while. */

@@ -2,12 +2,12 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { tf } from '../lib/engine/tf';
-import { UserError } from '../lib/errors';
+import { tf } from '../lib/tensor/tf';
+import { UserError } from '../lib/util/errors';
 import { withoutRandomness } from '../lib/train/evaluate';
 import { createMeter } from '../lib/train/metrics';
-import { applySettings, buildModel, namedRecipe, RECIPES, resolveRecipe, settingsOf, type Recipe } from '../lib/train/recipes';
-import { createTrainer, DivergenceError, type EpochEvent, type TrainEvent, type Trainer } from '../lib/train/train';
+import { applySettings, buildModel, namedRecipe, RECIPES, resolveRecipe, settingsOf, type Recipe } from '../lib/train/recipe';
+import { createTrainer, DivergenceError, type EpochEvent, type TrainEvent, type Trainer } from '../lib/train/trainer';
 import './allclose';
 import { dataset, sha256, tinyRecipe } from './training';
 

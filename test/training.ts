@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { petals } from '../lib/data/petals';
-import { resolveRecipe, type Recipe, type RecipeOptions } from '../lib/train/recipes';
+import { petals } from '../lib/data/sources/petals';
+import { resolveRecipe, type Recipe, type RecipeOptions } from '../lib/train/recipe';
 
 /** Pictures and a network so small that a step takes milliseconds, but with all that a large one has. */
 export const DATA = 'petals:classes=3,train=8,test=5,size=32';

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { execute } from '../lib/engine/system';
+import { execute } from '../lib/engine/build/system';
 
 const root = join(__dirname, '..');
 

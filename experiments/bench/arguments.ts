@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from 'commander';
-import { positiveInteger } from '../../lib/config';
+import { positiveInteger } from '../../lib/model/config';
 
 /** A commander argument that must be a positive integer. */
 export function count(text: string): number {

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { tf } from '../../lib/engine/tf';
+import { tf } from '../../lib/tensor/tf';
 import { stopwatch } from '../../lib/measure/latency';
 import { createWork, type Engine, type Work } from './work';
 import type { Task } from './workloads';

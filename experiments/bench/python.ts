@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { execute } from '../../lib/engine/system';
-import { UserError } from '../../lib/errors';
-import { writeFileAtomic } from '../../lib/files';
+import { execute } from '../../lib/engine/build/system';
+import { UserError } from '../../lib/util/errors';
+import { writeFileAtomic } from '../../lib/util/files';
 
 /** The peers' scripts. */
 export const PEERS = join(__dirname, 'peers');

@@ -1,12 +1,12 @@
 import type { KernelTiming } from '../../lib/engine/binding';
-import { compile, type Compiled } from '../../lib/engine/graph';
+import { compile, type Compiled } from '../../lib/engine/compile/compile';
 import { exportSavedModel, type Signature } from '../../lib/engine/savedModel';
-import { tf, type Tensor } from '../../lib/engine/tf';
-import { flatten, unflatten, type Tree } from '../../lib/engine/tree';
-import { createModel } from '../../lib/models';
-import type { Model } from '../../lib/module';
-import { random } from '../../lib/random';
-import { createOptimizer } from '../../lib/train/optim';
+import { tf, type Tensor } from '../../lib/tensor/tf';
+import { flatten, unflatten, type Tree } from '../../lib/tensor/tree';
+import { createModel } from '../../lib/model/registry';
+import type { Model } from '../../lib/model/module';
+import { random } from '../../lib/util/random';
+import { createOptimizer } from '../../lib/train/optimizers';
 import { evalStep, initialState, trainStep, type StepBatch, type StepDraw, type StepSettings } from '../../lib/train/step';
 import type { Task } from './workloads';
 

@@ -1,6 +1,6 @@
-import { random } from '../random';
-import { ahead } from './ahead';
-import { parseAugmentation, type AugmentationOptions } from './augmentation';
+import { random } from '../util/random';
+import { ahead } from '../util/ahead';
+import { parseAugmentation, type AugmentationOptions } from './transforms/augmentation';
 import type { Batch } from './collate';
 import type { Split } from './dataset';
 import { batchMaker } from './workers';

@@ -1,8 +1,8 @@
-import { random } from '../random';
-import type { Augmentation } from './augmentation';
-import { augmentPicture, type Size } from './augment';
+import { random } from '../util/random';
+import type { Augmentation } from './transforms/augmentation';
+import { augmentPicture, type Size } from './transforms/augment';
 import type { PictureReader, Split } from './dataset';
-import { applyMix, drawMix } from './mix';
+import { applyMix, drawMix } from './transforms/mix';
 
 /** What the network is given at once. */
 export interface Batch {

@@ -1,6 +1,6 @@
-import { tf, type Tensor } from '../engine/tf';
-import { augmentPicture, type Size } from './augment';
-import { parseAugmentation, type AugmentationOptions } from './augmentation';
+import { tf, type Tensor } from '../tensor/tf';
+import { augmentPicture, type Size } from './transforms/augment';
+import { parseAugmentation, type AugmentationOptions } from './transforms/augmentation';
 import type { Picture } from './dataset';
 
 /** What a network is given of one picture, [1, h, w, 3]: resized and normalised as for evaluation. The caller disposes. Throws a UserError for options that don't exist. */

@@ -1,8 +1,8 @@
-import { UserError } from '../errors';
+import { UserError } from '../util/errors';
 import type { Dataset } from './dataset';
-import { flowers102, type Flowers102Options } from './flowers102';
-import { imageFolder } from './imageFolder';
-import { petals } from './petals';
+import { flowers102, type Flowers102Options } from './sources/flowers102';
+import { imageFolder } from './sources/folder';
+import { petals } from './sources/petals';
 
 export type DataOptions = Flowers102Options;
 

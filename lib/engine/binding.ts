@@ -1,5 +1,5 @@
 import type * as TensorFlow from '@tensorflow/tfjs';
-import { tf } from './tf';
+import { tf } from '../tensor/tf';
 
 /** An attribute of a TensorFlow op as tfjs-node writes it; `type` is a TF_ATTR_* number. */
 export interface Attr {

@@ -1,5 +1,5 @@
 import { hasGraphs, nodeBackend, type Attr } from './binding';
-import { tf, type Tensor, type Tensor4D } from './tf';
+import { tf, type Tensor, type Tensor4D } from '../tensor/tf';
 
 /**
  * Kernels of the lab's own (native/*.cc), each beside the composition of stock ops that it replaces and must equal.

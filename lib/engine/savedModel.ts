@@ -1,12 +1,12 @@
 import { readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { UserError } from '../errors';
-import { writeFileAtomic } from '../files';
+import { UserError } from '../util/errors';
+import { writeFileAtomic } from '../util/files';
 import { hasGraphs, nodeBackend } from './binding';
 import { withStockOps } from './fused';
-import { dtypeOf, serialise, shapeOf, type Output } from './ir';
-import { tf, type Tensor } from './tf';
-import { trace } from './trace';
+import { dtypeOf, serialise, shapeOf, type Output } from './compile/ir';
+import { tf, type Tensor } from '../tensor/tf';
+import { trace } from './compile/trace';
 
 /** The inputs of an exported function by name. A graph has fixed shapes, so the batch dimension is a number like the others. */
 export type Signature = Record<string, { shape: number[]; dtype: 'float32' | 'int32' | 'bool' }>;

@@ -1,6 +1,6 @@
-import { compile } from '../engine/graph';
-import { tf, type Tensor } from '../engine/tf';
-import type { Buffers, Model, Params } from '../module';
+import { compile } from '../engine/compile/compile';
+import { tf, type Tensor } from '../tensor/tf';
+import type { Buffers, Model, Params } from '../model/module';
 
 /** What a model needs beside its input. */
 export type Weights = { params: Params; buffers: Buffers };

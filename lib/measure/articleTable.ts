@@ -13,7 +13,7 @@ const tokens = [1, 3136, 48];
 
 const row = (layer: string, input: number[], output: number[], params: number): PrintedRow => ({ layer, input, output, params });
 
-/** What the teaching article prints with `paddle.summary` for its model (lib/article.ts) and one picture. Reported, not computed. */
+/** What the teaching article prints with `paddle.summary` for its model (lib/model/baselines/article.ts) and one picture. Reported, not computed. */
 export const ARTICLE_TABLE: PrintedSummary = {
   rows: [
     row('Conv2D-1', picture, map, 2352),

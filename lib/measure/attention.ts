@@ -1,9 +1,9 @@
-import type { EdgeViTConfig } from '../config';
-import { stageBlocks } from '../edgevit';
+import type { EdgeViTConfig } from '../model/config';
+import { stageBlocks } from '../model/edgevit';
 import { attentionWeights } from '../engine/fused';
-import { tf, type Tensor } from '../engine/tf';
-import { UserError } from '../errors';
-import type { Model } from '../module';
+import { tf, type Tensor } from '../tensor/tf';
+import { UserError } from '../util/errors';
+import type { Model } from '../model/module';
 import { activations, type Weights } from './activations';
 
 export interface AttentionMaps {

@@ -1,9 +1,9 @@
-import type { EdgeViTConfig } from '../config';
-import { PATCHES, stageBlocks } from '../edgevit';
-import { tf, type Tensor } from '../engine/tf';
-import { MOBILENET_V2_STAGES, round8, type MobileNetV2Config } from '../mobilenetV2';
-import type { Buffers, ForwardOptions, Model, ParamSpec, Params, Part, Tap } from '../module';
-import type { ViTConfig } from '../vit';
+import type { EdgeViTConfig } from '../model/config';
+import { PATCHES, stageBlocks } from '../model/edgevit';
+import { tf, type Tensor } from '../tensor/tf';
+import { MOBILENET_V2_STAGES, round8, type MobileNetV2Config } from '../model/baselines/mobilenetV2';
+import type { Buffers, ForwardOptions, Model, ParamSpec, Params, Part, Tap } from '../model/module';
+import type { ViTConfig } from '../model/baselines/vit';
 
 /**
  * Parameters and multiply-accumulates per picture, counted twice: by arithmetic on the configuration, and from what the

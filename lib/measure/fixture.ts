@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
-import { UserError, oneOf } from '../errors';
-import { parseOptions } from '../options';
+import { UserError, oneOf } from '../util/errors';
+import { parseOptions } from '../util/options';
 
 /** The files that `parity` reads: what a reference implementation computed in float64, NCHW, from weights and inputs by the rule of rule.ts. */
 

@@ -1,4 +1,4 @@
-import { random } from '../random';
+import { random } from '../util/random';
 
 /** Something whose work can be repeated and timed. */
 export interface Contender {

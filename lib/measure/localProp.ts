@@ -1,5 +1,5 @@
-import { tf, type Tensor } from '../engine/tf';
-import { sampleTopLeft } from '../layers';
+import { tf, type Tensor } from '../tensor/tf';
+import { sampleTopLeft } from '../model/layers';
 
 /** Weight [r, r, c] and bias [c] of LocalProp. */
 export type LocalPropWeights = { weight: Tensor; bias: Tensor };

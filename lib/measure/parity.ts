@@ -1,10 +1,10 @@
-import { compile } from '../engine/graph';
-import { tf, type Scalar, type Tensor } from '../engine/tf';
-import { torchShape } from '../layout';
-import { createModel } from '../models';
-import { definePart, type Model, type ParamSpec, type Part } from '../module';
+import { compile } from '../engine/compile/compile';
+import { tf, type Scalar, type Tensor } from '../tensor/tf';
+import { torchShape } from '../tensor/layout';
+import { createModel } from '../model/registry';
+import { definePart, type Model, type ParamSpec, type Part } from '../model/module';
 import { crossEntropy } from '../train/loss';
-import { createOptimizer } from '../train/optim';
+import { createOptimizer } from '../train/optimizers';
 import { evalStep, initialState, trainStep, type StepSettings } from '../train/step';
 import { Comparison, GRADIENT_TOLERANCE, LONG_SUM_TOLERANCE, OUTPUT_TOLERANCE, largest } from './compare';
 import { countConfig, totalCount } from './count';

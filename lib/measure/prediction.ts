@@ -1,7 +1,7 @@
-import { compile } from '../engine/graph';
-import { tf, type Tensor } from '../engine/tf';
-import type { Model } from '../module';
-import { random } from '../random';
+import { compile } from '../engine/compile/compile';
+import { tf, type Tensor } from '../tensor/tf';
+import type { Model } from '../model/module';
+import { random } from '../util/random';
 import { evalStep } from '../train/step';
 import { stopwatch, type Contender } from './latency';
 

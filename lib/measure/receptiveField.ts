@@ -1,5 +1,5 @@
-import { compile } from '../engine/graph';
-import { tf, type Tensor } from '../engine/tf';
+import { compile } from '../engine/compile/compile';
+import { tf, type Tensor } from '../tensor/tf';
 
 /**
  * How strongly each place of the input moves one place of the output: `network` takes x [1, h, w, c] to [1, h', w', d], and the result

@@ -1,11 +1,11 @@
-import { globalSparseAttn, lglBlock, localAgg, patchEmbed, selfAttn, type BlockConfig } from '../blocks';
-import { VARIANTS, type EdgeViTConfig, type PerStage } from '../config';
-import { checkEdgeViT, edgeViT } from '../edgevit';
-import { compile } from '../engine/graph';
-import { tf, type Scalar, type Tensor } from '../engine/tf';
-import { UserError } from '../errors';
-import { fromTorch, toChannelsFirst, toChannelsLast, toTorch, torchShape } from '../layout';
-import { defineModel, type Buffers, type Layer, type Model, type Params, type ParamSpec, type Part, type Scope } from '../module';
+import { globalSparseAttn, lglBlock, localAgg, patchEmbed, selfAttn, type BlockConfig } from '../model/blocks';
+import { VARIANTS, type EdgeViTConfig, type PerStage } from '../model/config';
+import { checkEdgeViT, edgeViT } from '../model/edgevit';
+import { compile } from '../engine/compile/compile';
+import { tf, type Scalar, type Tensor } from '../tensor/tf';
+import { UserError } from '../util/errors';
+import { fromTorch, toChannelsFirst, toChannelsLast, toTorch, torchShape } from '../tensor/layout';
+import { defineModel, type Buffers, type Layer, type Model, type Params, type ParamSpec, type Part, type Scope } from '../model/module';
 import type { BlockFixtureConfig, ModelFixtureConfig } from './fixture';
 import { ruleTensor } from './rule';
 

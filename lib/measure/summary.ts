@@ -1,5 +1,5 @@
-import type { Tensor } from '../engine/tf';
-import type { Model } from '../module';
+import type { Tensor } from '../tensor/tf';
+import type { Model } from '../model/module';
 import { countConfig, totalCount, walkLayers } from './count';
 
 /** A row of `paddle.summary`: shapes in channels-first order, own parameters, running statistics included. */

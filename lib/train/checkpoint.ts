@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
-import { tf, type Tensor } from '../engine/tf';
-import { UserError } from '../errors';
-import { fromTorch, torchShape, toTorch } from '../layout';
-import type { Buffers, Model, Params, ParamSpec } from '../module';
-import { readTensors, writeTensors, type HostTensor, type TensorFile } from './safetensors';
+import { tf, type Tensor } from '../tensor/tf';
+import { UserError } from '../util/errors';
+import { fromTorch, torchShape, toTorch } from '../tensor/layout';
+import type { Buffers, Model, Params, ParamSpec } from '../model/module';
+import { readTensors, writeTensors, type HostTensor, type TensorFile } from '../weights/safetensors';
 import type { StepState } from './step';
 
 /**

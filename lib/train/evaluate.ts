@@ -1,9 +1,9 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { tf } from '../engine/tf';
-import { parseAugmentation, type AugmentationOptions } from '../data/augmentation';
+import { tf } from '../tensor/tf';
+import { parseAugmentation, type AugmentationOptions } from '../data/transforms/augmentation';
 import { batches } from '../data/batches';
 import type { Split } from '../data/dataset';
-import type { Buffers, Model, Params } from '../module';
+import type { Buffers, Model, Params } from '../model/module';
 import { createMeter, type DetailedEvaluation } from './metrics';
 import type { EvalStep } from './step';
 

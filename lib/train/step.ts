@@ -1,7 +1,7 @@
-import { tf, type Scalar, type Tensor } from '../engine/tf';
-import type { Buffers, Model, Params } from '../module';
+import { tf, type Scalar, type Tensor } from '../tensor/tf';
+import type { Buffers, Model, Params } from '../model/module';
 import { countCorrect, crossEntropy } from './loss';
-import { clipByGlobalNorm, createOptimizer, movingAverage, type OptimizerSettings, type Slots } from './optim';
+import { clipByGlobalNorm, createOptimizer, movingAverage, type OptimizerSettings, type Slots } from './optimizers';
 
 export interface StepSettings extends OptimizerSettings {
   labelSmoothing: number;

@@ -1,10 +1,10 @@
 import { join, resolve } from 'node:path';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { UserError } from '../../lib/errors';
-import { readNotebook, writeNotebook, type CodeCell, type Notebook } from '../../lib/kernel/notebook';
-import { pythonEnvironment } from '../../lib/kernel/python';
-import { KERNEL_NAME } from '../../lib/kernel/register';
+import { UserError } from '../../lib/util/errors';
+import { readNotebook, writeNotebook, type CodeCell, type Notebook } from '../../lib/jupyter/notebook/notebook';
+import { pythonEnvironment } from '../../lib/jupyter/install/python';
+import { KERNEL_NAME } from '../../lib/jupyter/install/register';
 import { launchChromium } from './chromium';
 import { JupyterLab } from './jupyterLab';
 

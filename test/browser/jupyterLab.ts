@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Browser, Locator, Page } from 'playwright-core';
-import { freePorts } from '../../lib/kernel/client';
-import { DISPLAY_NAME } from '../../lib/kernel/register';
+import { freePorts } from '../../lib/jupyter/notebook/client';
+import { DISPLAY_NAME } from '../../lib/jupyter/install/register';
 
 const ROOT = resolve(__dirname, '../..');
 const START_TIMEOUT_MS = 120_000;
@@ -23,7 +23,7 @@ export class JupyterLab {
     const args = ['--no-browser', '--allow-root', `--ServerApp.port=${port}`, '--ServerApp.port_retries=0', `--ServerApp.root_dir=${folder}`, '--LabApp.default_url=/lab', `--IdentityProvider.token=${token}`];
     const own = { JUPYTER_CONFIG_DIR: 'config', JUPYTER_RUNTIME_DIR: 'runtime', JUPYTERLAB_SETTINGS_DIR: 'lab', JUPYTERLAB_WORKSPACES_DIR: 'workspaces' };
     const env = { ...process.env, ...Object.fromEntries(Object.entries(own).map(([name, place]) => [name, join(settings, place)])) };
-    const server = spawn(process.execPath, ['--import', 'tsx', 'experiments/cli.ts', 'lab', ...args], { cwd: ROOT, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    const server = spawn(process.execPath, ['--import', 'tsx', 'lib/cli/main.ts', 'lab', ...args], { cwd: ROOT, env, stdio: ['ignore', 'pipe', 'pipe'] });
     let log = '';
     for (const stream of [server.stdout, server.stderr]) stream.on('data', (text: Buffer) => (log += text));
     const lab = new JupyterLab(server, `http://127.0.0.1:${port}`, token, folder, settings);

@@ -1,7 +1,7 @@
 import type { KernelConfig, TensorInfo } from '@tensorflow/tfjs';
-import { compile, TraceError, type Compiled, type Tree } from '../../lib/engine/graph';
-import { tf, type Tensor } from '../../lib/engine/tf';
-import { isTracing } from '../../lib/engine/trace';
+import { compile, TraceError, type Compiled, type Tree } from '../../lib/engine/compile/compile';
+import { tf, type Tensor } from '../../lib/tensor/tf';
+import { isTracing } from '../../lib/engine/compile/trace';
 
 /** What was compiled so far. */
 export interface Routing {

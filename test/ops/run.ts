@@ -2,7 +2,7 @@ import { createRequire } from 'node:module';
 import { runInThisContext } from 'node:vm';
 import { build } from 'esbuild';
 import seedrandom from 'seedrandom';
-import '../../lib/engine/tf';
+import '../../lib/tensor/tf';
 import { compileKernels, type Routing } from './compiledKernels';
 
 /** What became of tfjs-core's tests, in their order. */

@@ -1,0 +1,45 @@
+import type { Command } from 'commander';
+import { positiveInteger } from '../model/config';
+import { UserError } from '../util/errors';
+import { publishedClasses } from '../measure/prediction';
+import { formatSummary, summarise } from '../measure/summary';
+import { createModel, parseSize } from '../model/registry';
+
+interface Options {
+  size: string;
+  batch: string;
+  classes?: string;
+  ablation?: string;
+  set?: string[];
+  json?: boolean;
+}
+
+/** `npm run summary -- MODEL`: the table that `paddle.summary` prints, for every model. About 2 s. */
+export function register(program: Command): void {
+  program
+    .command('summary')
+    .description('layers, shapes, parameters, sizes and MACs of a model')
+    .argument('<model>', 'edgevit-xxs, article, mobilenet-v2, …')
+    .option('--size <pixels>', 'side of the pictures, or height x width: 192x256', '224')
+    .option('--batch <n>', 'pictures at once', '1')
+    .option('--classes <n>', "outputs (default: 1000; the article's 103)")
+    .option('--ablation <name>', 'an ablation of EdgeViT')
+    .option('--set <settings...>', "settings of the model's configuration: key=value")
+    .option('--json', 'the same as JSON')
+    .action(run);
+}
+
+function run(name: string, options: Options): void {
+  const numClasses = options.classes === undefined ? publishedClasses(name) : count('--classes', options.classes);
+  const batch = count('--batch', options.batch);
+  const model = createModel(name, { numClasses, size: parseSize(options.size), ablation: options.ablation, set: options.set });
+  const summary = summarise(model, batch);
+  const { inputSize, config } = model;
+  console.log(options.json ? JSON.stringify({ model: name, numClasses, inputSize, batch, config, ...summary }) : formatSummary(summary));
+}
+
+function count(option: string, text: string): number {
+  const value = positiveInteger.parse(text);
+  if (value === undefined) throw new UserError(`${option} is '${text}' but must be ${positiveInteger.allowed}.`);
+  return value;
+}

@@ -1,0 +1,107 @@
+import type { Command } from 'commander';
+import { parseSettings } from '../model/config';
+import { UserError } from '../util/errors';
+import { consoleReporter, here } from '../runs/console';
+import { reportFiles } from '../report/runReport';
+import { RESULT_COLUMNS, resultRow, textTable } from '../report/tables';
+import { openRun, RUNS, type KeptDataOptions, type Run } from '../runs/store';
+import { resumeTrial, startTrial } from '../runs/trial';
+import { applySettings, DEFAULT_RECIPE, namedRecipe, RECIPES, resolveRecipe } from '../train/recipe';
+import { withDataOptions } from './dataOptions';
+
+/** Options that are a recipe's keys, under the same name: `--lr=0.001` is `--set lr=0.001`. */
+const SHORTHANDS = {
+  model: 'edgevit-xxs, edgevit-xs, edgevit-s, article, mobilenet-v2, vit-tiny, …',
+  ablation: 'what is taken away from or changed in an EdgeViT',
+  data: 'petals[:key=value,…], folder:PATH or flowers102[:split=official|paddle]',
+  size: 'side of the pictures in pixels, or HEIGHTxWIDTH',
+  epochs: 'passes over the training pictures',
+  batch: 'pictures per step',
+  lr: 'learning rate after warm-up',
+  seed: 'of weights, order, augmentation and drop path',
+} as const;
+
+type Shorthand = keyof typeof SHORTHANDS;
+
+interface TrainFlags extends Partial<Record<Shorthand, string>>, KeptDataOptions {
+  recipe?: string;
+  set: string[];
+  name?: string;
+  init?: string;
+  resume?: string;
+  runs: string;
+}
+
+/** `npm run train -- …`: trains a network into a run folder, or goes on with one. */
+export function register(program: Command): void {
+  const command = program.command('train').description('train a network into a run folder, or go on with one');
+  for (const [name, description] of Object.entries(SHORTHANDS)) command.option(`--${name} <value>`, description);
+  command
+    .option('--recipe <name>', `where all settings begin: ${Object.entries(RECIPES).map(([name, { about }]) => `${name} (${about})`).join('; ')} (default: ${DEFAULT_RECIPE})`)
+    .option('--set <key=value>', 'any other setting of the recipe, the augmentation (augment.flip=0) or the model (sampleRates=2,2,2,1); repeatable', (value: string, all: string[]) => [...all, value], [])
+    .option('--name <name>', 'of the run (default: made of model, data, size and seed)')
+    .option('--init <file>', 'weights to begin with: a .safetensors file in PyTorch\'s names and layout')
+    .option('--resume <run>', 'go on with a run, given by name or folder, to the same bytes')
+    .option('--runs <folder>', 'where runs are kept', RUNS);
+  withDataOptions(command).action(async (flags: TrainFlags) => finish(await train(flags), flags.runs));
+}
+
+async function train(flags: TrainFlags): Promise<Run> {
+  const { recipe: recipeName = DEFAULT_RECIPE, runs, name, init, flowers102Dir, cacheDir, side, strict } = flags;
+  const shorthands = (Object.keys(SHORTHANDS) as Shorthand[]).flatMap(key => (flags[key] === undefined ? [] : [[key, flags[key]] as const]));
+  const settings = { ...Object.fromEntries(shorthands), ...parseSettings(flags.set) };
+  const options = { reporter: consoleReporter(), interruption, data: given({ flowers102Dir, cacheDir, side, strict }) };
+  if (flags.resume !== undefined) {
+    const run = openRun(runs, flags.resume);
+    checkUnchanged(run, settings, flags);
+    return resumeTrial(run, options);
+  }
+  const { about, options: base } = namedRecipe(recipeName);
+  const recipe = resolveRecipe(applySettings(base, settings));
+  return startTrial({ ...options, recipe, recipeName, about, runs, name, init });
+}
+
+/** Without the keys that have no value. */
+function given<T extends object>(options: T): T {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T;
+}
+
+/** A run goes on with its own settings; others, where given, must be the same. */
+function checkUnchanged({ record }: Run, settings: Record<string, string>, { recipe, name, init }: TrainFlags): void {
+  const refuse = (key: string, own: unknown, given: unknown): never => {
+    throw new UserError(`The run '${record.name}' goes on with its own settings: its ${key} is ${JSON.stringify(own)}, not ${JSON.stringify(given)}.`);
+  };
+  const changed = resolveRecipe(applySettings(record.recipe, settings));
+  for (const [key, value] of Object.entries(changed)) {
+    const own = record.recipe[key as keyof typeof changed];
+    if (JSON.stringify(value) !== JSON.stringify(own)) refuse(key, own, value);
+  }
+  if (recipe !== undefined && recipe !== record.recipeName) refuse('recipe', record.recipeName, recipe);
+  if (name !== undefined && name !== record.name) refuse('name', record.name, name);
+  if (init !== undefined && init !== record.init?.path) refuse('init', record.init?.path ?? null, init);
+}
+
+/** Says what a run came to, and sets the exit status: 130 for one that was interrupted, which `command` goes on with. */
+export function finish(run: Run, runs: string, command = `npm run train -- --resume=${run.record.name}`): void {
+  if (run.record.status !== 'done') {
+    console.log(`Interrupted. ${here(run.folder)} holds what there is; go on with: ${command}${runs === RUNS ? '' : ` --runs=${runs}`}`);
+    process.exitCode = 130;
+    return;
+  }
+  const { curve, page } = reportFiles(run);
+  console.log(`\n${textTable(RESULT_COLUMNS, [resultRow(run)])}\n`);
+  console.log(`learning curve  ${here(curve)}\nreport          ${here(page)}\nrun folder      ${here(run.folder)}`);
+}
+
+/**
+ * From now on Ctrl-C, SIGTERM, the end of the terminal and that of a process which started this one as its own set a signal instead of
+ * ending the process. npm and tsx pass on what the terminal has sent already, so that one Ctrl-C may arrive more than once.
+ */
+export function interruption(): AbortSignal {
+  const controller = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => controller.abort());
+  process.on('disconnect', () => controller.abort());
+  process.channel?.unref();
+  if (process.connected === false) controller.abort(); // it ended while this one was still loading
+  return controller.signal;
+}

@@ -1,0 +1,251 @@
+import type { Attr, Binding } from '../../binding';
+import { TALL } from '../../fused';
+import { dtypeOf, reachable, shapeOf, type Graph, type Node, type Output } from '../ir';
+
+/**
+ * Local rewrites of a traced graph, each by one rule, for what TensorFlow's own optimizer leaves. A rule looks at one node,
+ * whose inputs are rewritten already, and returns what takes its place, or nothing.
+ */
+type Rule = (node: Node, graph: Rewriting) => Output | undefined;
+
+class Rewriting {
+  private readonly uses = new Map<Node, number>();
+  private readonly constants = new Map<Node, boolean>();
+
+  constructor(readonly binding: Binding, graph: Graph) {
+    for (const node of reachable(graph.outputs)) for (const input of node.inputs) this.uses.set(input.node, (this.uses.get(input.node) ?? 0) + 1);
+    for (const { node } of graph.outputs) this.uses.set(node, Infinity);
+  }
+
+  isCounted(node: Node): boolean {
+    return this.uses.has(node);
+  }
+
+  /** Whoever read `original` reads `node` from now on. */
+  replaced(original: Node, node: Node, fresh: boolean): void {
+    this.uses.set(node, this.uses.get(original)! + (fresh ? 0 : this.uses.get(node)! - 1));
+  }
+
+  /** The node that makes a value, if nothing else reads it. */
+  onlyUse({ node, index }: Output): Node | undefined {
+    return index === 0 && this.uses.get(node) === 1 ? node : undefined;
+  }
+
+  /** Whether a value depends on constants alone, so that TensorFlow computes it once, when the graph is loaded. */
+  isConstant({ node }: Output): boolean {
+    let constant = this.constants.get(node);
+    if (constant === undefined) {
+      constant = node.op === 'Const' || (node.inputs.length > 0 && node.inputs.every(input => this.isConstant(input)));
+      this.constants.set(node, constant);
+    }
+    return constant;
+  }
+
+  node(op: string, inputs: Output[], shape: readonly number[], attrs: readonly Attr[] = []): Output {
+    return this.made({ op, attrs, inputs, outputs: [{ dtype: dtypeOf(inputs[0]!), shape: [...shape] }] });
+  }
+
+  /** The same operation, with the same outputs. */
+  copy(original: Node, inputs: Output[], attrs: readonly Attr[]): Output {
+    return this.made({ ...original, inputs, attrs });
+  }
+
+  private made(node: Node): Output {
+    for (const input of node.inputs) if (!this.uses.has(input.node)) this.uses.set(input.node, 1); // just made too, for this one
+    return { node, index: 0 };
+  }
+
+  reshape(x: Output, shape: readonly number[]): Output {
+    const { TF_INT32 } = this.binding;
+    const dims: Node = { op: 'Const', attrs: [], inputs: [], outputs: [{ dtype: TF_INT32, shape: [shape.length] }], values: Int32Array.from(shape) };
+    return this.node('Reshape', [x, { node: dims, index: 0 }], shape);
+  }
+}
+
+/** GELU within a product is oneDNN's, which TensorFlow uses on x64 unless told not to. */
+const HAS_ONEDNN = process.arch === 'x64' && process.env.TF_ENABLE_ONEDNN_OPTS !== '0';
+
+const addsBias = (node: Node) => node.op === 'BiasAdd' || node.op === 'LabBiasGelu';
+
+/** A product of matrices, its bias and its activation in one kernel: with constant weights or many rows the lab's, else oneDNN's, of which TensorFlow finds only the bias. */
+const fuseProduct: Rule = (node, graph) => {
+  if (!addsBias(node)) return undefined;
+  const [x, bias] = node.inputs as [Output, Output];
+  const product = graph.onlyUse(x);
+  if (product?.op !== 'MatMul') return undefined;
+  const { TF_ATTR_STRING, TF_ATTR_INT, TF_ATTR_BOOL } = graph.binding;
+  const gelu = node.op === 'LabBiasGelu';
+  const constant = graph.isConstant(product.inputs[1]!) && graph.isConstant(bias);
+  if ((constant || shapeOf(x)[0]! >= TALL) && !isTransposed(product)) {
+    return graph.node('LabProduct', [...product.inputs, bias], shapeOf(x), [
+      { name: 'joins', type: TF_ATTR_INT, value: 0 },
+      { name: 'gelu', type: TF_ATTR_BOOL, value: gelu },
+      { name: 'constant_weight', type: TF_ATTR_BOOL, value: constant },
+    ]);
+  }
+  if (gelu && !HAS_ONEDNN) return undefined;
+  return graph.node('_FusedMatMul', [...product.inputs, bias], shapeOf(x), [
+    ...product.attrs,
+    { name: 'num_args', type: TF_ATTR_INT, value: 1 },
+    { name: 'fused_ops', type: TF_ATTR_STRING, value: gelu ? ['BiasAdd', 'GeluExact'] : ['BiasAdd'] },
+  ]);
+};
+
+const isTransposed = (product: Node) => product.attrs.some(({ name, value }) => name.startsWith('transpose') && value);
+
+/** How many inputs a kernel's list has; `attr` counts them. */
+const listed = ({ attrs }: Node, attr: string) => attrs.find(({ name }) => name === attr)?.value;
+const withListed = (attrs: readonly Attr[], attr: string, count: number): Attr[] => attrs.map(other => (other.name === attr ? { ...other, value: count } : other));
+
+/** Drop path of a gradient, dy · scale for each picture, in the kernel of the gradient of what was scaled. */
+const fuseScale: Rule = (node, graph) => {
+  if (listed(node, 'scales') !== 0) return undefined;
+  const [dy, ...others] = node.inputs as [Output, ...Output[]];
+  const reshape = graph.onlyUse(dy);
+  const scaled = reshape?.op === 'Reshape' ? graph.onlyUse(reshape.inputs[0]!) : undefined;
+  if (scaled?.op !== 'Mul') return undefined;
+  const [gradient, scale] = scaled.inputs as [Output, Output];
+  const [pictures, ...rest] = shapeOf(scale);
+  if (shapeOf(gradient).join() !== scaled.outputs[0]!.shape.join() || pictures !== shapeOf(gradient)[0] || rest.length !== shapeOf(gradient).length - 1 || rest.some(size => size !== 1)) return undefined;
+  return graph.copy(node, [graph.reshape(gradient, shapeOf(dy)), ...others, graph.reshape(scale, [pictures!])], withListed(node.attrs, 'scales', 1));
+};
+
+/**
+ * Batch norm before a product, in inference: (x · scale + shift) W + b = x (scale W) + (shift W + b), where scale, shift and
+ * W are constants, which leaves nothing of the norm to compute.
+ */
+const foldBatchNorm: Rule = (node, graph) => {
+  if (!addsBias(node)) return undefined;
+  const [x, bias] = node.inputs as [Output, Output];
+  const product = graph.onlyUse(x);
+  if (product?.op !== 'MatMul' || isTransposed(product)) return undefined;
+  const [rows, weight] = product.inputs as [Output, Output];
+  const reshape = graph.onlyUse(rows);
+  const sum = reshape?.op === 'Reshape' ? graph.onlyUse(reshape.inputs[0]!) : undefined;
+  const scaled = sum?.op === 'AddV2' ? graph.onlyUse(sum.inputs[0]!) : undefined;
+  if (!sum || scaled?.op !== 'Mul') return undefined;
+  const [shift, scale] = [sum.inputs[1]!, scaled.inputs[1]!];
+  const [from, to] = shapeOf(weight) as [number, number];
+  if (![shift, scale, weight].every(value => graph.isConstant(value)) || ![shift, scale].every(value => shapeOf(value).join() === String(from))) return undefined;
+  const folded = graph.node('Mul', [weight, graph.reshape(scale, [from, 1])], [from, to]);
+  const shifted = graph.reshape(graph.node('MatMul', [graph.reshape(shift, [1, from]), weight], [1, to]), [to]);
+  const { shape } = node.outputs[0]!;
+  return graph.node(node.op, [
+    graph.node('MatMul', [graph.reshape(scaled.inputs[0]!, shapeOf(rows)), folded], shape),
+    graph.node('AddV2', [shifted, bias], [to]),
+  ], shape, node.attrs);
+};
+
+/** x + depthwiseConv(x): one more in the middle of the kernel. */
+const foldSkip: Rule = (node, graph) => {
+  if (node.op !== 'AddV2') return undefined;
+  const [x, branch] = node.inputs as [Output, Output];
+  const conv = graph.onlyUse(branch);
+  if (conv?.op !== 'LabDepthwiseConv') return undefined;
+  const [from, kernel, bias] = conv.inputs as [Output, Output, Output];
+  if (from.node !== x.node || from.index !== x.index) return undefined;
+  const shape = shapeOf(kernel);
+  const channels = shape[2]!;
+  const middle = new Float32Array(shape[0]! * shape[1]! * channels).fill(1, channels * (shape[0]! * shape[1]! - 1) / 2, channels * (shape[0]! * shape[1]! + 1) / 2);
+  const identity: Node = { op: 'Const', attrs: [], inputs: [], outputs: [{ dtype: dtypeOf(kernel), shape }], values: middle };
+  return graph.node('LabDepthwiseConv', [x, graph.node('AddV2', [kernel, { node: identity, index: 0 }], shape), bias], shapeOf(x));
+};
+
+/** A reshape of a reshape is one reshape; one that changes nothing is none. */
+const mergeReshapes: Rule = (node, graph) => {
+  if (node.op !== 'Reshape') return undefined;
+  const { shape } = node.outputs[0]!;
+  const input = node.inputs[0]!;
+  if (shapeOf(input).join() === shape.join()) return input;
+  return input.node.op === 'Reshape' ? graph.reshape(input.node.inputs[0]!, shape) : undefined;
+};
+
+const RULES: readonly Rule[] = [mergeReshapes, foldBatchNorm, fuseProduct, fuseScale, foldSkip];
+
+/**
+ * Kernels that can add to their first output before they store it, and how many inputs that takes at most: what is added
+ * and, where a branch has drop path, its factor for each picture.
+ */
+const JOINS: Record<string, number> = { LabProduct: 2, LabFeedForward: 2, LabLayerNormGrad: 1, LabBatchNormGrad: 1, LabDepthwiseConvGrad: 1 };
+
+type Draft = { -readonly [key in keyof Node]: Node[key] };
+
+/**
+ * Sums of which one side comes from such a kernel, in that kernel: the residuals, forward and backward. No `Rule`, because the
+ * kernels have more outputs than that, and who reads those must read the new kernel's.
+ */
+function joinSums(binding: Binding, graph: Graph): Graph {
+  const drafts = new Map<Node, Draft>([...graph.inputs, ...reachable(graph.outputs)].map(node => [node, { ...node }]));
+  const draftOf = ({ node, index }: Output): Output => ({ node: drafts.get(node)!, index });
+  for (const draft of drafts.values()) draft.inputs = draft.inputs.map(draftOf);
+  const outputs = graph.outputs.map(draftOf);
+
+  const reads = new Map<Node, number[]>();
+  for (const { node, index } of [...outputs, ...[...drafts.values()].flatMap(draft => draft.inputs)]) {
+    const counts = reads.get(node) ?? [];
+    counts[index] = (counts[index] ?? 0) + 1;
+    reads.set(node, counts);
+  }
+  const isReadOnce = ({ node, index }: Output) => reads.get(node)?.[index] === 1;
+  /** The kernel whose first output this is, perhaps reshaped, if nothing else reads it and it can take so many inputs more. */
+  const joinable = (branch: Output, inputs: number): Draft | undefined => {
+    const source = branch.node.op === 'Reshape' ? branch.node.inputs[0]! : branch;
+    if (!isReadOnce(branch) || !isReadOnce(source) || source.index !== 0) return undefined;
+    return listed(source.node, 'joins') === 0 && JOINS[source.node.op]! >= inputs ? source.node : undefined;
+  };
+  const dims = (shape: readonly number[]): Output =>
+    ({ node: { op: 'Const', attrs: [], inputs: [], outputs: [{ dtype: binding.TF_INT32, shape: [shape.length] }], values: Int32Array.from(shape) }, index: 0 });
+
+  for (const sum of drafts.values()) {
+    if (sum.op !== 'AddV2' && sum.op !== 'LabAddScaled') continue;
+    const { dtype, shape } = sum.outputs[0]!;
+    const [first, second, ...scale] = sum.inputs as [Output, Output, ...Output[]];
+    for (const [x, branch] of sum.op === 'AddV2' ? [[first, second], [second, first]] as const : [[first, second]] as const) {
+      const kernel = joinable(branch, 1 + scale.length);
+      if (!kernel || [x, branch].some(value => shapeOf(value).join() !== shape.join()) || reachable([x]).includes(kernel)) continue;
+      const rows = kernel.outputs[0]!.shape;
+      const joined: Node = { op: 'Reshape', attrs: [], inputs: [x, dims(rows)], outputs: [{ dtype, shape: rows }] };
+      kernel.inputs = [...kernel.inputs, { node: joined, index: 0 }, ...scale];
+      kernel.attrs = withListed(kernel.attrs, 'joins', 1 + scale.length);
+      Object.assign(sum, { op: 'Reshape', attrs: [], inputs: [{ node: kernel, index: 0 }, dims(shape)] });
+      break;
+    }
+  }
+  return { inputs: graph.inputs.map(node => drafts.get(node)!), outputs };
+}
+
+/** The graph in fewer kernels: rewritten by the rules, then with sums joined to what they add. */
+export function simplify(binding: Binding, graph: Graph): Graph {
+  return joinSums(binding, rewrite(binding, graph));
+}
+
+/** By the rules, from the graph's inputs to its outputs, each node until none applies. */
+function rewrite(binding: Binding, graph: Graph): Graph {
+  const rewriting = new Rewriting(binding, graph);
+  const replacements = new Map<Node, Output>();
+  // Rules replace nodes of one output, and a copy keeps its outputs' order: the indices add up.
+  const follow = (output: Output): Output => {
+    const replacement = replacements.get(output.node);
+    return replacement ? { node: replacement.node, index: replacement.index + output.index } : output;
+  };
+  const apply = (node: Node): Output | undefined => {
+    for (const rule of RULES) {
+      const result = rule(node, rewriting);
+      if (result) return result;
+    }
+    return undefined;
+  };
+  for (const original of reachable(graph.outputs)) {
+    const stale = original.inputs.some(input => replacements.has(input.node));
+    let current: Output = { node: stale ? { ...original, inputs: original.inputs.map(follow) } : original, index: 0 };
+    if (stale) rewriting.replaced(original, current.node, true);
+    for (let result = apply(current.node); result; result = apply(current.node)) {
+      const fresh = !rewriting.isCounted(result.node);
+      rewriting.replaced(original, result.node, fresh);
+      current = result;
+      if (!fresh) break;
+    }
+    if (current.node !== original) replacements.set(original, current);
+  }
+  return { inputs: graph.inputs, outputs: graph.outputs.map(follow) };
+}

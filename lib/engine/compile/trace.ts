@@ -1,0 +1,364 @@
+import type * as TensorFlow from '@tensorflow/tfjs';
+import { nodeBackend, type Attr, type Binding, type NativeGraph, type NodeBackend, type TensorHandle, type Values } from '../binding';
+import { addNode, dtypeOf, load, reachable, type Graph, type Node, type Output } from './ir';
+import { tf, type Tensor } from '../../tensor/tf';
+import { flatten, unflatten, type Tree } from '../../tensor/tree';
+
+/** A function that cannot be traced: the message names the op and the line of the caller's code. */
+export class TraceError extends Error {
+  override name = 'TraceError';
+}
+
+export interface Trace extends Graph {
+  /** What the function captured, in the order of the inputs that follow its arguments. Read anew at each call. */
+  captured: Tensor[];
+  /** Variables that the function assigned; their new values are the last outputs. */
+  assigned: TensorFlow.Variable[];
+  /** The function's result, with tensors that must not be used, for its structure. */
+  result: Tree;
+}
+
+/** tfjs's engine, as far as tracing touches it. */
+interface Engine {
+  state: { registeredVariables: Record<string, TensorFlow.Variable> };
+  disposeTensor(tensor: Tensor): void;
+  disposeVariable(variable: TensorFlow.Variable): void;
+  trackTensor(tensor: Tensor, backend: unknown): void;
+  makeVariable(initial: Tensor, ...options: unknown[]): TensorFlow.Variable;
+  incRef(tensor: Tensor, backend: unknown): void;
+  nextTensorId(): number;
+}
+
+/** Ids that stand for outputs of traced nodes; real tensors of the addon count from 0. */
+const SYMBOLIC = 2 ** 30;
+
+/** An op of tfjs-node's as graphs want it: its `Add` is the old op that TensorFlow's fusions pass over; products of matrices need no batch. */
+function canonical(op: string, attrs: readonly Attr[], inputs: readonly Output[]): { op: string; attrs: readonly Attr[] } {
+  if (op === 'Add') return { op: 'AddV2', attrs };
+  if (op === 'BatchMatMulV2' && inputs.every(({ node, index }) => node.outputs[index]!.shape.length === 2)) {
+    const renamed: Record<string, string> = { adj_x: 'transpose_a', adj_y: 'transpose_b' };
+    return { op: 'MatMul', attrs: attrs.map(attr => ({ ...attr, name: renamed[attr.name] ?? attr.name })) };
+  }
+  // tfjs-node casts integers before it takes their mean, but names their old type; only eager TensorFlow overlooks that.
+  if (op === 'Mean') return { op, attrs: attrs.map(attr => attr.name === 'T' ? { ...attr, value: dtypeOf(inputs[0]!) } : attr) };
+  return { op, attrs };
+}
+
+/** The line of the caller's code that led here: the first frame outside the engine and the packages. */
+function callerLine(): string {
+  const { stackTraceLimit } = Error;
+  Error.stackTraceLimit = Infinity; // a dozen frames of tfjs lie between
+  const frames = (new Error().stack ?? '').split('\n').slice(1);
+  Error.stackTraceLimit = stackTraceLimit;
+  const own = frames.find(frame => /:\d+:\d+/.test(frame) && !/node_modules|node:|[\\/]lib[\\/]engine[\\/]|[\\/]tfjs[a-z-]*[\\/]src[\\/]/.test(frame));
+  return own ? ` (${own.trim().replace(/^at /, 'at ')})` : '';
+}
+
+/** Puts properties in front of an object's own; returns what takes them away again. */
+function override<T extends object>(target: T, properties: Partial<T>): () => void {
+  const before = Object.keys(properties).map(key => [key, Object.getOwnPropertyDescriptor(target, key)] as const);
+  Object.assign(target, properties);
+  return () => {
+    for (const [key, property] of before) {
+      if (property) Object.defineProperty(target, key, property);
+      else delete target[key as keyof T];
+    }
+  };
+}
+
+/** Runs a function on symbols instead of tensors and records every op. Nothing is computed; TensorFlow infers the shapes. */
+class Tracer {
+  private readonly backend: NodeBackend = nodeBackend();
+  private readonly real: Binding = this.backend.binding;
+  private readonly engine = tf.engine() as unknown as Engine;
+  private readonly oracle: NativeGraph = this.real.graphNew();
+  private readonly native = new Map<Node, number[]>();
+  /** What the ids from SYMBOLIC on stand for; a variable until its value is first used. */
+  private readonly symbols: (Output | TensorFlow.Variable)[] = [];
+  private readonly byDataId = new Map<object, Output>();
+  private readonly created = new WeakSet<object>();
+  private readonly firstTensorId = this.engine.nextTensorId();
+  /** The variables that were there before, with their data. */
+  private readonly variables = new Map<TensorFlow.Variable, object>();
+  /** The variables that the function makes, with their initial values. */
+  private readonly newVariables = new Map<TensorFlow.Variable, Output>();
+  /** The data that every variable has while the function runs, until it is assigned. */
+  private readonly standIns = new Map<TensorFlow.Variable, object>();
+  private readonly inputs: Node[] = [];
+  private readonly captured: Tensor[] = [];
+  /** The tensors that the function sees as its arguments, while it runs. */
+  private arguments = new Set<Tensor>();
+  /** Indices that tfjs-node reads only to check their range. */
+  private checked?: object;
+
+  constructor(private readonly capture: 'input' | 'constant') {}
+
+  trace(fn: (...args: never[]) => Tree, args: readonly Tree[], inputNames?: readonly string[]): Trace {
+    const { leaves } = flatten(args);
+    const trace = { inputs: this.inputs, captured: this.captured } as Trace;
+    let traced = false;
+    const restore = this.patch();
+    try {
+      leaves.forEach((leaf, i) => this.placeholder(leaf, inputNames?.[i]));
+      tf.tidy(() => {
+        // A tensor given twice, or captured as well, is two inputs: each argument gets a tensor of its own.
+        const own = this.inputs.map(node => this.symbolicTensor({ node, index: 0 }, node.outputs[0]!));
+        this.arguments = new Set(own);
+        try {
+          trace.result = (fn as (...args: Tree[]) => Tree)(...unflatten(args, own) as Tree[]);
+        } finally {
+          this.arguments.clear();
+        }
+        if (trace.result instanceof Promise) {
+          trace.result.catch(() => {}); // it may wait for a value and so reject
+          throw new TraceError('An async function can\'t be compiled: it waits for values that a graph computes later.');
+        }
+        trace.assigned = [...this.standIns].filter(([variable, dataId]) => variable.dataId !== dataId).map(([variable]) => variable);
+        const frozen = this.capture === 'constant' && trace.assigned[0];
+        if (frozen) throw new TraceError(`The function assigns the variable '${frozen.name}', which is frozen into its graph: capture it as 'input', or return the new value.`);
+        trace.outputs = [...flatten(trace.result).leaves, ...trace.assigned].map(tensor => this.outputOf(tensor));
+      });
+      traced = true;
+      return trace;
+    } finally {
+      restore();
+      this.real.graphDelete(this.oracle);
+      this.initialise(leaves);
+      if (!traced) for (const tensor of this.captured) if (!(tensor instanceof tf.Variable)) tensor.dispose();
+    }
+  }
+
+  /** Puts symbols in the place of tensors; returns what undoes it. */
+  private patch(): () => void {
+    const { backend, engine, real } = this;
+    const { getInputTensorIds, move } = backend;
+    const { disposeTensor, disposeVariable, makeVariable, trackTensor } = engine;
+    const made: Tensor[] = [];
+
+    // The addon's functions are read-only properties: the whole object is replaced.
+    const binding = Object.fromEntries(Object.getOwnPropertyNames(real).map(key => [key, real[key as keyof Binding]])) as unknown as Binding;
+    binding.createTensor = (shape, dtype, values) => this.idOf(this.constant(shape, dtype, values.slice())); // JavaScript may go on writing to its array
+    binding.executeOp = (op, attrs, inputs, outputs) => this.execute(op, attrs, inputs, outputs);
+    binding.deleteTensor = id => { if (id < SYMBOLIC) real.deleteTensor(id); };
+
+    const restoreBackend = override(backend, {
+      binding,
+      getInputTensorIds: tensors => tensors.map(tensor =>
+        'dataId' in tensor ? this.idOf(this.outputOf(tensor as Tensor)) : getInputTensorIds.call(backend, [tensor])[0]!),
+      move: (dataId, values, shape, dtype, refCount) => {
+        this.created.add(dataId);
+        move.call(backend, dataId, values, shape, dtype, refCount);
+      },
+      readSync: dataId => {
+        const record = backend.tensorMap.get(dataId);
+        if (record?.values && this.created.has(dataId)) return record.values;
+        if (dataId === this.checked) return new Int32Array(0);
+        const symbol = record && this.symbols[record.id - SYMBOLIC];
+        const what = symbol && 'node' in symbol && symbol.node.op !== 'Placeholder' ? `the result of ${symbol.node.op}` : 'a tensor from outside';
+        throw new TraceError(`The compiled function reads the value of ${what} (dataSync, arraySync or data)${callerLine()}: it would be frozen into the graph. Return the tensor and read it outside.`);
+      },
+    });
+    const refuseDisposal = () => {
+      throw new TraceError(`The compiled function disposes a tensor from outside${callerLine()}: dispose it after the call.`);
+    };
+    const restoreEngine = override(engine, {
+      disposeTensor: tensor => {
+        const old = tensor.id < this.firstTensorId || this.arguments.has(tensor);
+        if (old && !(tensor instanceof tf.Variable)) refuseDisposal(); // a variable is being assigned, and drops a symbol
+        disposeTensor.call(engine, tensor);
+      },
+      disposeVariable: refuseDisposal,
+      makeVariable: (...options) => {
+        const variable = makeVariable.apply(engine, options);
+        if (this.capture === 'constant') {
+          disposeVariable.call(engine, variable);
+          throw new TraceError(`The function makes the variable '${variable.name}'${callerLine()}, which would be frozen into its graph: make it before.`);
+        }
+        this.newVariables.set(variable, this.outputOf(variable));
+        disposeTensor.call(engine, variable);
+        this.standIn(variable);
+        return variable;
+      },
+      trackTensor: (tensor, owner) => {
+        made.push(tensor);
+        trackTensor.call(engine, tensor, owner);
+      },
+    });
+    // TensorFlow checks the range of a gather's indices too, when it has them.
+    const gather = tf.getKernel('GatherV2', 'tensorflow');
+    const { kernelFunc } = gather;
+    const restoreGather = override(gather, {
+      kernelFunc: params => {
+        this.checked = params.inputs.indices!.dataId;
+        try {
+          return kernelFunc(params);
+        } finally {
+          this.checked = undefined;
+        }
+      },
+    });
+    // In debug mode tfjs reads every kernel's result.
+    const environment = tf.env();
+    const restoreEnvironment = override(environment, { getBool: name => name !== 'DEBUG' && name !== 'CHECK_COMPUTATION_FOR_ERRORS' && Boolean(environment.get(name)) });
+    const restoreMath = override(Math, {
+      random: () => {
+        throw new TraceError(`The compiled function draws random numbers without a seed${callerLine()}: they would be the same in every call. Pass them in as a tensor.`);
+      },
+    });
+    for (const variable of Object.values(engine.state.registeredVariables)) {
+      this.variables.set(variable, variable.dataId);
+      this.standIn(variable);
+    }
+
+    return () => {
+      restoreMath();
+      restoreEnvironment();
+      restoreGather();
+      restoreEngine();
+      for (const variable of this.standIns.keys()) {
+        engine.disposeTensor(variable);
+        variable.dataId = this.variables.get(variable) ?? variable.dataId;
+      }
+      const captured = new Set(this.captured);
+      for (const tensor of made) if (!tensor.isDisposed && !(tensor instanceof tf.Variable) && !captured.has(tensor)) tensor.dispose();
+      restoreBackend();
+    };
+  }
+
+  /** A tensor of tfjs that stands for an output of the graph, or for a variable. */
+  private symbolicTensor(symbol: Output | TensorFlow.Variable, { dtype, shape }: { dtype: number; shape: number[] }): Tensor {
+    return this.backend.createOutputTensor({ id: this.idOf(symbol), dtype, shape: [...shape] });
+  }
+
+  /** Data for a variable while the function runs: a tensor that shares its real data does not change when it is assigned. */
+  private standIn(variable: TensorFlow.Variable): void {
+    const { dtype } = this.backend.tensorMap.get(variable.dataId)!;
+    variable.dataId = this.symbolicTensor(variable, { dtype, shape: variable.shape }).dataId;
+    this.engine.incRef(variable, this.backend);
+    this.standIns.set(variable, variable.dataId);
+  }
+
+  private idOf(symbol: Output | TensorFlow.Variable): number {
+    return SYMBOLIC + this.symbols.push(symbol) - 1;
+  }
+
+  private symbolOf(id: number): Output {
+    const symbol = this.symbols[id - SYMBOLIC]!;
+    if ('node' in symbol) return symbol;
+    return this.symbols[id - SYMBOLIC] = this.captureOf(symbol, this.variables.get(symbol));
+  }
+
+  private outputOf(tensor: Tensor): Output {
+    if (!this.backend.tensorMap.has(tensor.dataId)) throw new TraceError(`The compiled function uses or returns a tensor that was disposed${callerLine()}: tf.keep what leaves a tidy or a gradient function.`);
+    const record = this.backend.tensorMap.get(tensor.dataId)!;
+    if (record.id >= SYMBOLIC) return this.symbolOf(record.id);
+    let output = this.byDataId.get(tensor.dataId);
+    if (!output) {
+      output = this.created.has(tensor.dataId) ? this.constant(record.shape, record.dtype, record.values!.slice()) : this.captureOf(tensor);
+      this.byDataId.set(tensor.dataId, output);
+    }
+    return output;
+  }
+
+  private captureOf(tensor: Tensor, dataId = tensor.dataId): Output {
+    if (this.capture === 'constant') {
+      const record = this.backend.tensorMap.get(dataId)!;
+      return this.constant(tensor.shape, record.dtype, record.values ?? this.real.tensorDataSync(record.id));
+    }
+    // The tensor at hand may be a clone that tfjs made inside and frees at the end of the trace: keep one of our own.
+    this.captured.push(tensor instanceof tf.Variable ? tensor : tf.keep(tensor.clone()));
+    return this.placeholder(tensor);
+  }
+
+  private placeholder(tensor: Tensor, name?: string): Output {
+    const dtype = { float32: this.real.TF_FLOAT, int32: this.real.TF_INT32, bool: this.real.TF_BOOL, complex64: this.real.TF_COMPLEX64, string: this.real.TF_STRING }[tensor.dtype];
+    if (dtype === this.real.TF_STRING) throw new TraceError('A tensor of strings can\'t be an input of a graph: allowed are float32, int32, bool and complex64.');
+    const { TF_ATTR_TYPE, TF_ATTR_SHAPE } = this.real;
+    const node: Node = {
+      op: 'Placeholder', inputs: [], outputs: [{ dtype, shape: [...tensor.shape] }], name: name ?? `input_${this.inputs.length}`,
+      attrs: [{ name: 'dtype', type: TF_ATTR_TYPE, value: dtype }, { name: 'shape', type: TF_ATTR_SHAPE, value: [...tensor.shape] }],
+    };
+    this.inputs.push(node);
+    this.record(node);
+    return { node, index: 0 };
+  }
+
+  private constant(shape: readonly number[], dtype: number, values: Values): Output {
+    if (!ArrayBuffer.isView(values)) throw new TraceError(`A tensor of strings can't be a constant of a graph${callerLine()}.`);
+    const node: Node = { op: 'Const', attrs: [], inputs: [], outputs: [{ dtype, shape: [...shape] }], values };
+    this.record(node);
+    return { node, index: 0 };
+  }
+
+  private execute(op: string, attrs: Attr[], ids: number[], count: number): TensorHandle[] {
+    const inputs = ids.map(id => this.symbolOf(id));
+    const node: Node = { ...canonical(op, attrs, inputs), inputs, outputs: [] };
+    const outputs = this.recordOp(node).slice(0, count).map(({ dtype, shape }, index) => {
+      if (!shape || shape.includes(-1)) throw new TraceError(`The shape of ${op}'s result depends on values${callerLine()}: a graph needs it beforehand.`);
+      if (dtype === this.real.TF_INT64 || dtype === this.real.TF_UINT8) {
+        throw new TraceError(`${op} gives 64- or 8-bit integers, which tfjs takes for int32${callerLine()}: cast to int32 inside the op, or call it outside.`);
+      }
+      return { dtype, shape, index };
+    });
+    node.outputs = outputs;
+    return outputs.map(({ dtype, shape, index }) => ({ id: this.idOf({ node, index }), dtype, shape: [...shape] }));
+  }
+
+  private recordOp(node: Node) {
+    try {
+      return this.record(node);
+    } catch (error) {
+      throw new TraceError(`TensorFlow refuses ${node.op}${callerLine()}: ${(error as Error).message}`);
+    }
+  }
+
+  private record(node: Node) {
+    const inputs = node.inputs.map(input => this.native.get(input.node)![input.index]!);
+    const outputs = addNode(this.real, this.oracle, node, inputs, `n${this.native.size}`);
+    this.native.set(node, outputs.map(output => output.endpoint));
+    return outputs;
+  }
+
+  /** The variables that the function made, an optimizer's moments say, start with the values that it gave them. */
+  private initialise(leaves: readonly Tensor[]): void {
+    const sources: Tensor[] = [...leaves, ...this.captured];
+    const waiting = new Map(this.newVariables);
+    while (waiting.size) {
+      // One that starts from the value of another waits for the next round.
+      const unknown = new Set(this.inputs.filter((_, i) => waiting.has(sources[i] as TensorFlow.Variable)));
+      const ready = [...waiting].filter(([, value]) => !reachable([value]).some(node => unknown.has(node)));
+      const outputs = ready.map(([, value]) => value);
+      const used = new Set(reachable(outputs));
+      const session = load(this.real, { inputs: this.inputs.filter(node => used.has(node)), outputs });
+      const values = this.real.sessionRun(session, this.backend.getInputTensorIds(sources.filter((_, i) => used.has(this.inputs[i]!))));
+      this.real.sessionDelete(session);
+      ready.forEach(([variable], i) => {
+        const value = this.backend.createOutputTensor(values[i]!);
+        variable.assign(value as never);
+        value.dispose();
+        waiting.delete(variable);
+      });
+    }
+  }
+}
+
+/**
+ * Records what a function of tensors does as a graph of TensorFlow ops, without computing anything.
+ * Throws TraceError where the result would not be the function: values read back, tensors from outside disposed, unseeded
+ * random numbers, shapes that depend on values.
+ */
+export function trace(fn: (...args: never[]) => Tree, args: readonly Tree[], options: { capture: 'input' | 'constant'; inputNames?: readonly string[] }): Trace {
+  tracing = true;
+  try {
+    return new Tracer(options.capture).trace(fn, args, options.inputNames);
+  } finally {
+    tracing = false;
+  }
+}
+
+let tracing = false;
+
+/** Whether a function is being recorded, so that compiled functions which it calls become a part of its graph. */
+export function isTracing(): boolean {
+  return tracing;
+}

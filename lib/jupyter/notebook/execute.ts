@@ -1,0 +1,155 @@
+import { KernelClient, KernelDied } from './client';
+import type { Message } from '../protocol/message';
+import type { CodeCell, Notebook, Output } from './notebook';
+import { DISPLAY_NAME, KERNEL_ARGV, KERNEL_NAME } from '../install/register';
+
+export interface ExecuteOptions {
+  /** Per cell; a cell that takes longer is interrupted, and has failed. */
+  timeoutMs: number;
+  /** Ends the run as a failure of the cell that runs. */
+  signal?: AbortSignal;
+  /** Called when a cell has ended: how many of all cells that run have. */
+  onCell?: (done: number, total: number) => void;
+}
+
+export interface CellFailure {
+  /** `cell [3]`, by the number that Jupyter gives it, or what failed besides. */
+  where: string;
+  ename: string;
+  evalue: string;
+  traceback: readonly string[];
+}
+
+/** A cell that cannot be interrupted within this time is ended together with its kernel. */
+const INTERRUPT_PATIENCE_MS = 15_000;
+
+/** Waits until timers, files and connections that cells left behind are done, at most 2 s: they may still fail. */
+const SETTLE = `await (async () => {
+  const busy = () => process.getActiveResourcesInfo().some(name => !/^(MessagePort|TTYWrap|PipeWrap|SignalWrap|Immediate)$/.test(name));
+  for (let waited = 0; waited < 2000 && busy(); waited += 20) await new Promise(done => setTimeout(done, 20));
+})()`;
+
+/**
+ * Runs all code cells in a kernel of their own and puts the outputs into the notebook, in place; nothing of it depends on time. Stops at
+ * the first cell that fails, unless it is tagged `raises-exception`, and returns what failed. Cells tagged `skip-execution` don't run.
+ */
+export async function executeNotebook(notebook: Notebook, { timeoutMs, signal, onCell }: ExecuteOptions): Promise<CellFailure | undefined> {
+  const all = notebook.cells.filter((cell): cell is CodeCell => cell.cell_type === 'code');
+  for (const cell of all) Object.assign(cell, { outputs: [], execution_count: null });
+  const cells = all.filter(cell => cell.source.trim() !== '' && !cell.metadata.tags?.includes('skip-execution'));
+  const kernel = await KernelClient.start(KERNEL_ARGV);
+  const outputs = new Outputs();
+  let late: CellFailure | undefined;
+  const addLate = (message: Message, cell?: CodeCell): void => {
+    const owner = outputs.add(message, cell);
+    if (owner && message.header.msg_type === 'error') late ??= failureOf(owner);
+  };
+  kernel.onLateOutput = message => addLate(message);
+  try {
+    const { language_info } = await kernel.request('kernel_info_request');
+    Object.assign(notebook.metadata, { kernelspec: { name: KERNEL_NAME, display_name: DISPLAY_NAME, language: 'typescript' }, language_info });
+    await kernel.request('is_complete_request', { code: '' }); // the compiler's start is not the first cell's time
+    for (const [index, cell] of cells.entries()) {
+      if (signal?.aborted) return { where: 'the run', ename: 'Interrupted', evalue: 'it was interrupted between two cells', traceback: [] };
+      const failed = await runCell(kernel, cell, outputs, timeoutMs, signal);
+      onCell?.(index + 1, cells.length);
+      if (failed && !cell.metadata.tags?.includes('raises-exception')) return failed;
+      if (late) return late;
+    }
+    const last = cells.at(-1);
+    if (last) await kernel.request('execute_request', { code: SETTLE, silent: true }, { onOutput: message => addLate(message, last) });
+    return late;
+  } catch (error) {
+    if (!(error instanceof KernelDied)) throw error;
+    return { where: 'the kernel', ename: error.name, evalue: error.message, traceback: [error.message] };
+  } finally {
+    await kernel.stop();
+  }
+}
+
+async function runCell(kernel: KernelClient, cell: CodeCell, outputs: Outputs, timeoutMs: number, signal?: AbortSignal): Promise<CellFailure | undefined> {
+  let stopped: string | undefined;
+  let force: NodeJS.Timeout | undefined;
+  const stop = (why: string): void => {
+    stopped = why;
+    kernel.interrupt().catch(() => {}); // a kernel that has died is reported by the request
+    force = setTimeout(() => kernel.process.kill('SIGKILL'), INTERRUPT_PATIENCE_MS);
+  };
+  const onAbort = (): void => stop('the run was interrupted');
+  const timer = setTimeout(() => stop(`it did not end within ${timeoutMs / 1000} s`), timeoutMs);
+  signal?.addEventListener('abort', onAbort);
+  try {
+    const reply = await kernel.request('execute_request', { code: cell.source, stop_on_error: false }, { onOutput: message => outputs.add(message, cell) });
+    cell.execution_count = reply.execution_count as number;
+    if (reply.status === 'ok') return undefined;
+  } catch (error) {
+    if (!(error instanceof KernelDied)) throw error;
+    const evalue = stopped ? `${stopped}, nor could it be interrupted` : error.message;
+    cell.outputs.push({ output_type: 'error', ename: error.name, evalue, traceback: evalue.split('\n') });
+  } finally {
+    clearTimeout(timer);
+    clearTimeout(force);
+    signal?.removeEventListener('abort', onAbort);
+  }
+  const error = cell.outputs.find(output => output.output_type === 'error');
+  if (stopped && error?.output_type === 'error' && error.ename === 'Interrupted') Object.assign(error, { evalue: stopped, traceback: [`Interrupted: ${stopped}`] });
+  return failureOf(cell);
+}
+
+function failureOf(cell: CodeCell): CellFailure {
+  const error = cell.outputs.filter(output => output.output_type === 'error').at(-1);
+  if (error?.output_type !== 'error') throw new Error('A cell failed without an error: the kernel broke the protocol.');
+  const where = cell.execution_count === null ? `the cell that begins '${cell.source.trim().split('\n')[0]}'` : `cell [${cell.execution_count}]`;
+  return { where, ename: error.ename, evalue: error.evalue, traceback: error.traceback };
+}
+
+interface Shown {
+  data: Record<string, unknown>;
+  metadata: Record<string, unknown>;
+  execution_count: number;
+  transient?: { display_id?: string };
+}
+
+/** Turns messages into the outputs of cells. */
+class Outputs {
+  private readonly cells = new Map<string, CodeCell>();
+  private readonly displays = new Map<string, Shown[]>();
+  private readonly clearing = new Set<CodeCell>();
+
+  /** Adds an output of the cell, which later messages of the same request need not name; returns the cell. */
+  add({ header, parent, content }: Message, cell = this.cells.get(parent.msg_id ?? '')): CodeCell | undefined {
+    if (!cell) return undefined;
+    this.cells.set(parent.msg_id!, cell);
+    const { msg_type: type } = header;
+    if (this.clearing.has(cell) && type !== 'clear_output') {
+      cell.outputs = [];
+      this.clearing.delete(cell);
+    }
+    if (type === 'clear_output') {
+      if (content.wait) this.clearing.add(cell);
+      else cell.outputs = [];
+    } else if (type === 'stream') {
+      const last = cell.outputs.at(-1);
+      if (last?.output_type === 'stream' && last.name === content.name) last.text += content.text as string;
+      else cell.outputs.push({ output_type: 'stream', name: content.name as string, text: content.text as string });
+    } else if (type === 'error') {
+      const { ename, evalue, traceback } = content as { ename: string; evalue: string; traceback: string[] };
+      cell.outputs.push({ output_type: 'error', ename, evalue, traceback });
+    } else if (type === 'display_data' || type === 'execute_result') {
+      const { data, metadata = {}, execution_count, transient } = content as unknown as Shown;
+      const output: Output = type === 'display_data' ? { output_type: type, data, metadata } : { output_type: type, data, metadata, execution_count };
+      cell.outputs.push(output);
+      if (transient?.display_id) this.shown(transient.display_id).push(output as Shown);
+    } else if (type === 'update_display_data') {
+      const { data, metadata = {}, transient } = content as unknown as Shown;
+      for (const output of this.shown(transient?.display_id ?? '')) Object.assign(output, { data, metadata });
+    }
+    return cell;
+  }
+
+  private shown(id: string): Shown[] {
+    const outputs = this.displays.get(id) ?? [];
+    this.displays.set(id, outputs);
+    return outputs;
+  }
+}

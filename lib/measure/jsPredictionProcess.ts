@@ -1,0 +1,10 @@
+import { prediction } from './prediction';
+import { createModel } from '../model/registry';
+import type { PredictionRequest } from './jsPrediction';
+
+/** The process of jsPrediction.ts: builds what it is asked first, then answers numbers of runs with their seconds, until its parent hangs up. */
+process.once('message', ({ model, numClasses, size, batch }: PredictionRequest) => {
+  const contender = prediction(createModel(model, { numClasses, size }), batch, false);
+  process.on('message', async (count: number) => process.send!(await contender.run(count)));
+  process.send!('ready');
+});

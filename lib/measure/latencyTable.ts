@@ -1,0 +1,122 @@
+import { z } from 'zod';
+import { hasGraphs } from '../engine/binding';
+import { native } from '../tensor/tf';
+import { UserError } from '../util/errors';
+import { countConfig, totalCount } from './count';
+import { interleave, timeQuantile, type Contender, type Estimate, type Plan } from './latency';
+import { prediction, publishedClasses } from './prediction';
+import { createModel } from '../model/registry';
+import type { Model } from '../model/module';
+import { environment } from '../runs/environment';
+import { predictionInJs } from './jsPrediction';
+
+/** How a prediction can be run. */
+export const ENGINES = {
+  compiled: 'TensorFlow, as one graph with constant weights',
+  eager: "TensorFlow, op by op, with the lab's kernels",
+  js: 'pure JavaScript, in a process of its own',
+} as const;
+
+export type Engine = keyof typeof ENGINES;
+
+const positive = z.number().positive();
+const estimate = z.strictObject({ value: positive, low: positive, high: positive });
+
+/** What times were taken on: they compare among each other, and with none of another machine. */
+export const machineSchema = z.strictObject({ cpu: z.string(), cores: z.number().int(), engine: z.string(), node: z.string() });
+
+/** In milliseconds, with bootstrap 95 % intervals; null where there are too few timings to say. */
+export const timesSchema = { milliseconds: estimate, p90: estimate.nullable(), p99: estimate.nullable() };
+
+export type Machine = z.infer<typeof machineSchema>;
+
+export interface Latency {
+  model: string;
+  engine: Engine;
+  classes: number;
+  params: number;
+  /** Per picture. */
+  macs: number;
+  /** How many runs were timed. */
+  timings: number;
+  /** Of one batch, from host memory to logits in host memory: the median, and how long the slowest tenth and hundredth take at least. */
+  milliseconds: Estimate;
+  p90: Estimate | null;
+  p99: Estimate | null;
+}
+
+export interface Latencies {
+  machine: Machine;
+  size: readonly [height: number, width: number];
+  batch: number;
+  rows: Latency[];
+}
+
+export interface LatencyOptions {
+  models: readonly string[];
+  engines: readonly Engine[];
+  size: readonly [number, number];
+  batch?: number;
+  plan?: Plan;
+  jsPlan?: Plan;
+}
+
+/** 300 timings of each: three of them are slower than the 99th percentile. */
+export const PLAN: Plan = { rounds: 30, perRound: 10, warmUp: 10, settle: 3 };
+
+/** Pure JavaScript is a hundred times slower, so that there are few rounds of it. */
+export const JS_PLAN: Plan = { rounds: 5, perRound: 1, warmUp: 1, settle: 0 };
+
+/**
+ * Counts networks, and times a prediction of each by each engine, in turns (`interleave`): all of TensorFlow's, and then those of
+ * pure JavaScript, whose seconds would cool the others' caches. Throws UserError for names and sizes that do not exist or fit, and
+ * for engines that are not there.
+ */
+export async function measureLatency({ models, engines, size, batch = 1, plan = PLAN, jsPlan = JS_PLAN }: LatencyOptions): Promise<Latencies> {
+  checkEngines(engines);
+  const built = models.map(name => createModel(name, { numClasses: publishedClasses(name), size }));
+  const own = engines.filter((engine): engine is Exclude<Engine, 'js'> => engine !== 'js');
+  const rows = await time(built.flatMap(model => own.map(engine => ({ model, engine, start: async () => prediction(model, batch, engine === 'compiled') }))), plan);
+  if (engines.includes('js')) {
+    rows.push(...await time(built.map(model => ({ model, engine: 'js' as const, start: () => predictionInJs({ model: model.name, numClasses: model.numClasses, size, batch }) })), jsPlan));
+  }
+  const { cpu, cores, engine, node } = environment();
+  return { machine: { cpu: cpu.trim(), cores, engine, node }, size, batch, rows };
+}
+
+function checkEngines(engines: readonly Engine[]): void {
+  const missing = engines.find(engine => engine !== 'js' && !(engine === 'compiled' ? native && hasGraphs() : native));
+  if (missing) throw new UserError(`The engine '${missing}' is not there (npm run doctor says why): --engines=js measures what is.`);
+}
+
+interface Candidate {
+  model: Model;
+  engine: Engine;
+  start(): Promise<Contender & { dispose(): void }>;
+}
+
+async function time(candidates: readonly Candidate[], plan: Plan): Promise<Latency[]> {
+  const started: Awaited<ReturnType<Candidate['start']>>[] = [];
+  try {
+    for (const { start } of candidates) started.push(await start());
+    const seconds = await interleave(started, plan);
+    return candidates.map(({ model, engine }, i) => row(model, engine, seconds[i]));
+  } finally {
+    for (const each of started) each.dispose();
+  }
+}
+
+function row(model: Model, engine: Engine, seconds: readonly (readonly number[])[]): Latency {
+  const { params, macs } = totalCount(countConfig(model));
+  const milliseconds = (q: number): Estimate | null => {
+    const found = timeQuantile(seconds, q);
+    return found && { value: rounded(found.value), low: rounded(found.low), high: rounded(found.high) };
+  };
+  return {
+    model: model.name, engine, classes: model.numClasses, params, macs, timings: seconds.flat().length,
+    milliseconds: milliseconds(0.5)!, p90: milliseconds(0.9), p99: milliseconds(0.99),
+  };
+}
+
+/** Microseconds are beyond the clock of a machine that does something else too. */
+const rounded = (seconds: number): number => Number((1000 * seconds).toFixed(2));

@@ -1,0 +1,73 @@
+import { percent } from '../runs/console';
+import type { Difference } from '../charts/intervals';
+import type { Chart } from '../charts/style';
+import { thousands, type Table } from './tables';
+import type { MeanInterval } from '../measure/statistics';
+import { isClear, type TrialResult, type VariantResult } from '../runs/trialResults';
+
+/** A part of the lab's report: of a page, and of the tables in Markdown. */
+export interface Section {
+  /** Of its place in the page. */
+  id: string;
+  title: string;
+  /** Paragraphs, in which `backticks` stand for code. */
+  text: string[];
+  /** By the names of their files. */
+  charts: Record<string, Chart>;
+  tables: Table[];
+  /** The command that makes each point again, by what it is called. */
+  rerun: Record<string, string>;
+  /** Pictures with what is to be said of each. */
+  pictures: { jpeg: Buffer; caption: string[] }[];
+}
+
+/** A section with what it has; of all else it has nothing. */
+export function section(id: string, title: string, parts: Partial<Omit<Section, 'id' | 'title'>>): Section {
+  return { id, title, text: [], charts: {}, tables: [], rerun: {}, pictures: [], ...parts };
+}
+
+/** In per cent, or in points: `81.3 ± 1.2`. */
+export function interval({ mean, half }: MeanInterval, signed = false): string {
+  const value = (100 * mean).toFixed(1);
+  return `${signed && mean >= 0 ? '+' : ''}${value.replace('-', '−')}${half === null ? '' : ` ± ${(100 * half).toFixed(1)}`}`;
+}
+
+/** Variants with their costs, their accuracy and how far they are from the baseline. */
+export function variantTable(variants: readonly VariantResult[], baseline: string): Table {
+  return {
+    columns: { variant: 'variant', params: 'params', macs: 'MACs', seeds: 'seeds', top1: 'top-1, %', difference: `less ${baseline}, points`, clear: 'clear' },
+    rows: variants.map(({ variant, params, macs, top1, difference }) => ({
+      variant, params: thousands(params), macs: `${(macs / 1e6).toFixed(1)} M`, seeds: String(top1.count), top1: interval(top1),
+      difference: difference ? interval(difference, true) : '–', clear: difference ? (isClear(difference) ? 'yes' : 'no') : '–',
+    })),
+  };
+}
+
+export const INTERVALS = "Means over seeds ± half of the 95 % interval, by Student's t distribution. Differences are taken seed by seed; clear are those whose interval leaves out zero. "
+  + 'The intervals hold what seeds change, not the choice of test pictures.';
+
+/** Which differences are clear of noise, in a line. */
+export function verdict(differences: readonly Difference[]): string {
+  const clear = differences.filter(({ difference }) => isClear(difference)).map(({ variant }) => variant);
+  const of = `of ${differences.length} difference${differences.length === 1 ? '' : 's'}`;
+  return clear.length === 0 ? `None ${of} is clear of noise` : `${clear.length} ${of} ${clear.length === 1 ? 'is' : 'are'} clear of noise: ${clear.join(', ')}`;
+}
+
+/** What many comparisons show by chance. */
+export function byChance(count: number): string {
+  return `Of ${count} comparison${count === 1 ? '' : 's'} at 95 %, ${(0.05 * count).toFixed(2)} would look clear if nothing differed at all.`;
+}
+
+/** What the rows were made of, in a line. */
+export function setting(rows: readonly TrialResult[]): string {
+  const [{ data, classes, train, test, epochs, batch }] = rows;
+  const sizes = [...new Set(rows.map(({ height, width }) => (height === width ? String(height) : `${height}×${width}`)))].join(', ');
+  const seeds = new Set(rows.map(({ seed }) => seed)).size;
+  return `${data}: ${classes} classes, ${thousands(train)} pictures to train on and ${thousands(test)} to test with, ${sizes} px; ${epochs} epochs of batch ${batch}; ${seeds} seed${seeds === 1 ? '' : 's'}`;
+}
+
+/** `edgevit-s reached most, 81.3 %`. */
+export function leader(variants: readonly VariantResult[]): string {
+  const best = variants.reduce((most, each) => (each.top1.mean > most.top1.mean ? each : most));
+  return `${best.variant} reached most, ${percent(best.top1.mean)}`;
+}

@@ -1,0 +1,62 @@
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { availableParallelism, cpus } from 'node:os';
+import { join } from 'node:path';
+import { nodeBackend } from '../engine/binding';
+import { native, tf } from '../tensor/tf';
+import { codeDigest } from './code';
+import { ROOT } from '../util/root';
+
+export { ROOT };
+
+/** What a run ran on: where two runs of one recipe differ in a bit, the reason is here. */
+export interface Environment {
+  lab: string;
+  node: string;
+  platform: string;
+  cpu: string;
+  cores: number;
+  /** Of TensorFlow inside one op: sums of another number of threads round otherwise. */
+  threads: number;
+  /** `TensorFlow 2.19.1`, or `pure JavaScript`. */
+  engine: string;
+  tfjs: string;
+  /** Null outside a git checkout. */
+  git: { commit: string; dirty: boolean } | null;
+  /** sha256 of package-lock.json. */
+  lockfile: string;
+  /** `codeDigest`: of the sources that decide what a run computes. */
+  code: string;
+}
+
+export function environment(): Environment {
+  const processors = cpus();
+  return {
+    lab: (JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string }).version,
+    node: process.version,
+    platform: `${process.platform} ${process.arch}`,
+    cpu: processors[0]?.model ?? 'unknown',
+    cores: processors.length,
+    threads: threads(),
+    engine: native ? `TensorFlow ${nodeBackend().binding.TF_Version}` : 'pure JavaScript',
+    tfjs: tf.version_core,
+    git: gitState(),
+    lockfile: createHash('sha256').update(readFileSync(join(ROOT, 'package-lock.json'))).digest('hex'),
+    code: codeDigest(),
+  };
+}
+
+/** Threads that TensorFlow takes inside an op: what TF_NUM_INTRAOP_THREADS says, else one per core. */
+export function threads(): number {
+  return Number(process.env.TF_NUM_INTRAOP_THREADS ?? availableParallelism());
+}
+
+function gitState(): Environment['git'] {
+  const git = (...args: string[]) => execFileSync('git', args, { cwd: ROOT, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+  try {
+    return { commit: git('rev-parse', 'HEAD'), dirty: git('status', '--porcelain', '--untracked-files=no') !== '' };
+  } catch {
+    return null; // no git, or an archive of the sources
+  }
+}

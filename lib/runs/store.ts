@@ -1,0 +1,259 @@
+import { createHash } from 'node:crypto';
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { basename, join, resolve } from 'node:path';
+import type { DataOptions } from '../data/open';
+import { UserError } from '../util/errors';
+import { isTemporary, writeFileAtomic } from '../util/files';
+import type { DetailedEvaluation, Evaluation, Predictions } from '../train/metrics';
+import type { Recipe } from '../train/recipe';
+import type { Environment } from './environment';
+import { exists, isGone, type Owner } from './owner';
+import { ROOT } from '../util/root';
+
+/** Where runs are kept unless told otherwise. */
+export const RUNS = join(ROOT, 'experiments/runs');
+
+export type KeptDataOptions = Pick<DataOptions, 'flowers102Dir' | 'cacheDir' | 'side' | 'strict'>;
+
+export type RunStatus = 'running' | 'done' | 'failed' | 'interrupted';
+
+/** run.json: all that says what a run is, and how it went. */
+export interface RunRecord {
+  name: string;
+  status: RunStatus;
+  /** Digest of all that decides its bytes, for a trial of a sweep, which keeps its last weights alone; null for other runs. */
+  trial: string | null;
+  /** The named recipe that it began from. */
+  recipeName: string;
+  recipe: Recipe;
+  model: { name: string; config: object; outputs: number; params: number; macs: number };
+  /** How the dataset was opened. */
+  dataOptions: KeptDataOptions;
+  dataset: { name: string; description: string; fingerprint: string; classes: readonly string[]; train: number; test: number; val: number; skipped: number };
+  /** The file of weights that it began with, and its sha256; null for fresh ones. */
+  init: { path: string; sha256: string } | null;
+  environment: Environment;
+  started: string;
+  ended: string | null;
+  /** The process that works on it, or did. */
+  owner: Owner;
+  /** The step after which each later session went on. */
+  resumedAt: number[];
+  result: RunResult | null;
+  /** sha256 of the checkpoints that there are, by file name. */
+  files: Record<string, string>;
+  /** Why it failed. */
+  error: string | null;
+}
+
+export interface RunResult {
+  /** On the test pictures, by the weights of the last epoch. */
+  top1: number;
+  top5: number;
+  loss: number;
+  /** The epoch of the highest top-1 on the pictures that each epoch ends with, and that top-1. */
+  best: { epoch: number; top1: number };
+  /** Of training alone, the median of the epochs. */
+  imagesPerSecond: number | null;
+  /** sha256 of the last weights: equal for equal runs. */
+  weights: string;
+}
+
+/** metrics.jsonl, one row per step and one per epoch. */
+export type MetricRow =
+  | { kind: 'step'; step: number; epoch: number; learningRate: number; loss: number }
+  | {
+    kind: 'epoch'; step: number; epoch: number; learningRate: number; trainLoss: number; trainTop1: number;
+    on: 'val' | 'test'; evalLoss: number; evalTop1: number; evalTop5: number; imagesPerSecond: number | null;
+  };
+export type EpochRow = Extract<MetricRow, { kind: 'epoch' }>;
+
+/** A run's folder: the interface between what trains and what reports. */
+export class Run {
+  constructor(readonly folder: string, public record: RunRecord) {}
+
+  get lastCheckpoint(): string {
+    return join(this.folder, 'checkpoint-last.safetensors');
+  }
+
+  get bestCheckpoint(): string {
+    return join(this.folder, 'checkpoint-best.safetensors');
+  }
+
+  /** Changes run.json, whole or not at all. */
+  update(changes: Partial<RunRecord>): void {
+    this.record = { ...this.record, ...changes };
+    writeFileAtomic(join(this.folder, 'run.json'), `${JSON.stringify(this.record, null, 2)}\n`);
+  }
+
+  /** Reads what other processes changed. */
+  reload(): void {
+    this.record = readRecord(this.folder);
+  }
+
+  append(row: MetricRow): void {
+    appendFileSync(join(this.folder, 'metrics.jsonl'), `${JSON.stringify(row)}\n`);
+  }
+
+  /** All rows. A last line that a crash cut short is left out. */
+  metrics(): MetricRow[] {
+    const path = join(this.folder, 'metrics.jsonl');
+    if (!existsSync(path)) return [];
+    const lines = readFileSync(path, 'utf8').split('\n');
+    return lines.slice(0, -1).map(line => JSON.parse(line) as MetricRow);
+  }
+
+  epochs(): EpochRow[] {
+    return this.metrics().filter((row): row is EpochRow => row.kind === 'epoch');
+  }
+
+  /** Forgets the rows after a checkpoint, which the run goes on from and writes again, and what a killed process left half-written. */
+  rewind(step: number, epoch: number): void {
+    for (const name of readdirSync(this.folder).filter(isTemporary)) rmSync(join(this.folder, name), { force: true });
+    const kept = this.metrics().filter(row => (row.kind === 'step' ? row.step <= step : row.epoch <= epoch));
+    writeFileAtomic(join(this.folder, 'metrics.jsonl'), kept.map(row => `${JSON.stringify(row)}\n`).join(''));
+  }
+
+  /** evaluation.json, and predictions.json with probabilities of four digits. */
+  saveEvaluation({ predictions, ...evaluation }: DetailedEvaluation): void {
+    const probabilities = predictions.probabilities.map(row => row.map(value => Number(value.toFixed(4))));
+    writeFileAtomic(join(this.folder, 'evaluation.json'), `${JSON.stringify(evaluation)}\n`);
+    writeFileAtomic(join(this.folder, 'predictions.json'), `${JSON.stringify({ ...predictions, probabilities })}\n`);
+  }
+
+  /** The final evaluation; undefined before there is one. */
+  evaluation(): Evaluation | undefined {
+    return this.read<Evaluation>('evaluation.json');
+  }
+
+  /** What it said of each test picture in the end; undefined before that. */
+  predictions(): Predictions | undefined {
+    return this.read<Predictions>('predictions.json');
+  }
+
+  private read<T>(name: string): T | undefined {
+    const path = join(this.folder, name);
+    return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as T) : undefined;
+  }
+
+  /** Writes down which checkpoints there are. To be called after each change of them. */
+  recordFiles(): void {
+    const present = [this.lastCheckpoint, this.bestCheckpoint].filter(path => existsSync(path));
+    this.update({ files: Object.fromEntries(present.map(path => [basename(path), sha256(path)])) });
+  }
+
+  /** Checkpoints that are not those that run.json names: altered, or written by a process that was killed before it could say so. */
+  alteredFiles(): string[] {
+    return Object.entries(this.record.files).filter(([name, digest]) => {
+      const path = join(this.folder, name);
+      return !existsSync(path) || sha256(path) !== digest;
+    }).map(([name]) => name);
+  }
+
+  /** What run.json says, or `interrupted` where it says `running` and the process is gone. */
+  get status(): RunStatus {
+    const { status, owner } = this.record;
+    return status === 'running' && isGone(owner) ? 'interrupted' : status;
+  }
+}
+
+/** Makes a run's folder, run.json in it from the first moment. A given name must be new; a suggested one gets a number where it is taken. */
+export function createRun(runs: string, name: { given: string } | { suggested: string }, record: Omit<RunRecord, 'name'>): Run {
+  mkdirSync(runs, { recursive: true });
+  removeUnfinished(runs);
+  const temporary = join(runs, `${UNFINISHED}${hostname()}-${process.pid}-${created++}`);
+  mkdirSync(temporary);
+  try {
+    const chosen = 'given' in name ? takeName(runs, name.given, temporary, record) : suggestName(runs, name.suggested, temporary, record);
+    return new Run(join(runs, chosen), { name: chosen, ...record });
+  } finally {
+    rmSync(temporary, { recursive: true, force: true });
+  }
+}
+
+/** Of this process. */
+let created = 0;
+
+/** A run's folder before it bears the run's name. */
+const UNFINISHED = '.new-';
+
+/** Removes the folders of processes on this machine that were killed before they could name them. */
+function removeUnfinished(runs: string): void {
+  const ours = `${UNFINISHED}${hostname()}-`;
+  for (const name of readdirSync(runs).filter(entry => entry.startsWith(ours))) {
+    if (!exists(parseInt(name.slice(ours.length), 10))) rmSync(join(runs, name), { recursive: true, force: true });
+  }
+}
+
+/** A name that a run has already. */
+export class TakenError extends UserError {
+  constructor(name: string) {
+    super(`There is a run named '${name}': choose another name, or go on with --resume=${name}.`);
+  }
+}
+
+function takeName(runs: string, name: string, temporary: string, record: Omit<RunRecord, 'name'>): string {
+  if (!/^[\w.-]+$/.test(name) || /^\.+$/.test(name)) throw new UserError(`A run cannot be named '${name}': allowed are letters, digits, '.', '_' and '-'.`);
+  new Run(temporary, { name, ...record }).update({});
+  if (!moveFolder(temporary, join(runs, name))) throw new TakenError(name);
+  return name;
+}
+
+function suggestName(runs: string, base: string, temporary: string, record: Omit<RunRecord, 'name'>): string {
+  for (let i = 1; ; i++) {
+    try {
+      return takeName(runs, i === 1 ? base : `${base}-${i}`, temporary, record);
+    } catch (error) {
+      if (!(error instanceof TakenError)) throw error;
+    }
+  }
+}
+
+/** Whether there was no such folder, or an empty one: decided by the file system, so that two processes never share one. */
+function moveFolder(from: string, to: string): boolean {
+  try {
+    renameSync(from, to);
+    return true;
+  } catch (error) {
+    if (['EEXIST', 'ENOTEMPTY', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return false;
+    throw error;
+  }
+}
+
+/** A sentence that names all of a sweep's trials helps nobody. */
+const NAMES_TOLD = 5;
+
+/** A run by name or by its folder's path. Throws UserError where there is none. */
+export function openRun(runs: string, nameOrPath: string): Run {
+  const folder = [join(runs, nameOrPath), resolve(nameOrPath)].find(path => existsSync(join(path, 'run.json')));
+  if (!folder) {
+    const names = listRuns(runs).map(run => run.record.name);
+    const some = [...names.slice(0, NAMES_TOLD), ...(names.length > NAMES_TOLD ? [`${names.length - NAMES_TOLD} more`] : [])].join(', ');
+    throw new UserError(`There is no run '${nameOrPath}' in ${runs}: ${names.length > 0 ? `there are ${some}` : 'it holds none'}.`);
+  }
+  return readRun(folder);
+}
+
+/** All runs, the latest first. */
+export function listRuns(runs: string): Run[] {
+  if (!existsSync(runs)) return [];
+  const folders = readdirSync(runs).filter(name => !name.startsWith(UNFINISHED)).map(name => join(runs, name)).filter(folder => existsSync(join(folder, 'run.json')));
+  return folders.map(readRun).sort((a, b) => b.record.started.localeCompare(a.record.started));
+}
+
+function readRun(folder: string): Run {
+  return new Run(folder, readRecord(folder));
+}
+
+function readRecord(folder: string): RunRecord {
+  try {
+    return JSON.parse(readFileSync(join(folder, 'run.json'), 'utf8')) as RunRecord;
+  } catch (error) {
+    throw new UserError(`'${join(folder, 'run.json')}' cannot be read: ${(error as Error).message}.`);
+  }
+}
+
+function sha256(path: string): string {
+  return createHash('sha256').update(readFileSync(path)).digest('hex');
+}
