@@ -1,7 +1,7 @@
+import { sweepExperiment } from '../lib/cli/sweepExperiment';
 import { formatSummary, summarise } from '../lib/measure/summary';
 import { createModel } from '../lib/model/registry';
 import { RECIPES } from '../lib/train/recipe';
-import { sweepExperiment } from '../lib/cli/sweepExperiment';
 
 /**
  * Does the teaching article's model learn as the article has it? Its summary, layer by layer, and its recipe: Paddle's swapped split of Flowers-102,
@@ -20,5 +20,11 @@ export const article = sweepExperiment({
   baseline: 'article',
   variants: { article: {} },
   seeds: 1,
-  preface: () => formatSummary(summarise(createModel('article', { numClasses: RECIPES.article.options.outputs, size: RECIPES.article.options.size }), 1)),
+  preface: () =>
+    formatSummary(
+      summarise(
+        createModel('article', { numClasses: RECIPES.article.options.outputs, size: RECIPES.article.options.size }),
+        1,
+      ),
+    ),
 });

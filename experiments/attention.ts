@@ -1,5 +1,5 @@
-import { BUDGET } from './budget';
 import { sweepExperiment } from '../lib/cli/sweepExperiment';
+import { BUDGET } from './budget';
 
 /**
  * What does attention among all pixels buy over that among delegates, and what does it cost as pictures grow? EdgeViT-XXS with sparse and with
@@ -16,8 +16,10 @@ export const attention = sweepExperiment({
   promise: 'top-1 and MACs of both at 64, 96 and 128 px; full less sparse at each size',
   base: BUDGET,
   baseline: variant => variant.replace('full', 'sparse'),
-  variants: Object.fromEntries([64, 96, 128].flatMap(size => [
-    [`sparse-${size}`, { size }],
-    [`full-${size}`, { size, ablation: 'fullAttention' }],
-  ])),
+  variants: Object.fromEntries(
+    [64, 96, 128].flatMap(size => [
+      [`sparse-${size}`, { size }],
+      [`full-${size}`, { size, ablation: 'fullAttention' }],
+    ]),
+  ),
 });

@@ -1,5 +1,5 @@
-import { BUDGET } from './budget';
 import { sweepExperiment } from '../lib/cli/sweepExperiment';
+import { BUDGET } from './budget';
 
 /**
  * Which delegate speaks best for its window? EdgeViT-XXS with the top-left pixel, as the official code takes it, the mean, and the maximum.

@@ -1,5 +1,5 @@
-import { RECIPES } from '../lib/train/recipe';
 import { sweepExperiment } from '../lib/cli/sweepExperiment';
+import { RECIPES } from '../lib/train/recipe';
 
 /**
  * How far does EdgeViT-XXS come on Flowers-102 from nothing? The official split, 1,020 pictures to train on, by the recipe of the lab's twelve

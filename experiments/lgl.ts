@@ -1,5 +1,5 @@
-import { BUDGET } from './budget';
 import { sweepExperiment } from '../lib/cli/sweepExperiment';
+import { BUDGET } from './budget';
 
 /**
  * What does each part of the LGL block buy? EdgeViT-XXS with LocalAgg, the attention between delegates and LocalProp taken away in turn, and

@@ -1,10 +1,10 @@
-import { native } from '../lib/tensor/tf';
+import type { Experiment } from '../lib/cli/experiment';
+import { finish, interruption } from '../lib/cli/train';
 import { consoleReporter } from '../lib/runs/console';
 import { RUNS } from '../lib/runs/store';
 import { startTrial } from '../lib/runs/trial';
+import { native } from '../lib/tensor/tf';
 import { applySettings, namedRecipe, resolveRecipe } from '../lib/train/recipe';
-import type { Experiment } from '../lib/cli/experiment';
-import { finish, interruption } from '../lib/cli/train';
 
 /** What pure JavaScript manages in about a minute. It shows that all of it works, and no more. */
 const PURE_JAVASCRIPT = { data: 'petals:classes=3,train=8,test=8', size: '32', batch: '4', epochs: '2' };
@@ -24,7 +24,10 @@ export const quick: Experiment = {
   async run() {
     const reporter = consoleReporter();
     const { about, options } = namedRecipe('petals');
-    if (!native) reporter.say('Without TensorFlow the demonstration shrinks to a few steps, which are too few to learn from: see above for what is missing.');
+    if (!native)
+      reporter.say(
+        'Without TensorFlow the demonstration shrinks to a few steps, which are too few to learn from: see above for what is missing.',
+      );
     const recipe = resolveRecipe(native ? options : applySettings(options, PURE_JAVASCRIPT));
     finish(await startTrial({ recipe, recipeName: 'petals', about, reporter, interruption }), RUNS);
   },

@@ -1,7 +1,16 @@
-import { BUDGET } from './budget';
 import { sweepExperiment } from '../lib/cli/sweepExperiment';
+import { BUDGET } from './budget';
 
-const OTHERS = [[1, 1, 1, 1], [2, 1, 1, 1], [2, 2, 1, 1], [2, 2, 2, 1], [4, 1, 1, 1], [4, 2, 1, 1], [4, 4, 2, 1], [8, 4, 2, 1]];
+const OTHERS = [
+  [1, 1, 1, 1],
+  [2, 1, 1, 1],
+  [2, 2, 1, 1],
+  [2, 2, 2, 1],
+  [4, 1, 1, 1],
+  [4, 2, 1, 1],
+  [4, 4, 2, 1],
+  [8, 4, 2, 1],
+];
 
 /**
  * How sparse may attention be? EdgeViT-XXS with the published sample rates, one for each stage, and with eight others, from full attention to a
@@ -18,5 +27,8 @@ export const sampleRates = sweepExperiment({
   promise: 'top-1 and MACs by sample rates; each less the published 4,2,2,1',
   base: BUDGET,
   baseline: '4,2,2,1',
-  variants: { '4,2,2,1': {}, ...Object.fromEntries(OTHERS.map(rates => [String(rates), { modelSettings: { sampleRates: rates } }])) },
+  variants: {
+    '4,2,2,1': {},
+    ...Object.fromEntries(OTHERS.map(rates => [String(rates), { modelSettings: { sampleRates: rates } }])),
+  },
 });

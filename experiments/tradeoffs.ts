@@ -1,12 +1,12 @@
 import { basename, relative } from 'node:path';
-import { oneOf, UserError } from '../lib/util/errors';
-import { percent } from '../lib/runs/console';
-import { REPORTED } from '../lib/measure/reported';
-import { textTable, thousands } from '../lib/report/tables';
-import { COMPARED, measureTradeoffs, TRADEOFFS_FILE, writeTradeoffs, type Tradeoffs } from '../lib/runs/tradeoffs';
-import { byVariant, largestBudget, readResults, resultsFile } from '../lib/runs/trialResults';
-import { parseSize } from '../lib/model/registry';
 import type { Experiment } from '../lib/cli/experiment';
+import { REPORTED } from '../lib/measure/reported';
+import { parseSize } from '../lib/model/registry';
+import { textTable, thousands } from '../lib/report/tables';
+import { percent } from '../lib/runs/console';
+import { COMPARED, measureTradeoffs, TRADEOFFS_FILE, type Tradeoffs, writeTradeoffs } from '../lib/runs/tradeoffs';
+import { byVariant, largestBudget, readResults, resultsFile } from '../lib/runs/trialResults';
+import { oneOf, UserError } from '../lib/util/errors';
 
 /**
  * What do the networks cost, and what is said of them? Parameters and MACs, counted; the time of one prediction, measured on this
@@ -24,12 +24,15 @@ export const tradeoffs: Experiment = {
   takes: ['size', 'only', 'data'],
   async run({ size = '224', only, data = 'petals' }) {
     const unknown = only?.find(model => !COMPARED.includes(model));
-    if (unknown !== undefined) throw new UserError(`tradeoffs has no model '${unknown}': allowed are ${oneOf(COMPARED)}.`);
+    if (unknown !== undefined)
+      throw new UserError(`tradeoffs has no model '${unknown}': allowed are ${oneOf(COMPARED)}.`);
     const models = COMPARED.filter(model => only === undefined || only.includes(model));
     const measured = await measureTradeoffs(models, parseSize(size));
     writeTradeoffs(measured);
     const { cpu, cores, engine, node } = measured.machine;
-    console.log(`${cpu}, ${cores} cores | ${engine}, Node ${node} | one picture of ${measured.size.join('×')} px, compiled\n`);
+    console.log(
+      `${cpu}, ${cores} cores | ${engine}, Node ${node} | one picture of ${measured.size.join('×')} px, compiled\n`,
+    );
     console.log(formatTradeoffs(measured, data));
     console.log(`\nresults in ${relative(process.cwd(), TRADEOFFS_FILE)}`);
   },
@@ -37,13 +40,36 @@ export const tradeoffs: Experiment = {
 
 function formatTradeoffs({ models }: Tradeoffs, data: string): string {
   const dataset = data.startsWith('folder:') ? basename(data) : data.split(':')[0];
-  const trained = new Map(byVariant(largestBudget(readResults(resultsFile('variants', dataset))), '').map(({ variant, top1 }) => [variant, top1.mean]));
+  const trained = new Map(
+    byVariant(largestBudget(readResults(resultsFile('variants', dataset))), '').map(({ variant, top1 }) => [
+      variant,
+      top1.mean,
+    ]),
+  );
   const table = models.map(({ model, params, macs, milliseconds: { value, low, high } }) => {
     const { top1, params: paramsReported, macs: macsReported } = REPORTED.find(({ ours }) => ours === model) ?? {};
     return {
-      model, params: thousands(params), macs: `${(macs / 1e6).toFixed(1)} M`, latency: `${value.toFixed(1)} (${low.toFixed(1)}–${high.toFixed(1)})`, own: trained.has(model) ? percent(trained.get(model)!) : '–',
-      params2: paramsReported ? `${(paramsReported / 1e6).toFixed(1)} M` : '–', macs2: macsReported ? `${macsReported / 1e6} M` : '–', top1: top1 ? percent(top1) : '–',
+      model,
+      params: thousands(params),
+      macs: `${(macs / 1e6).toFixed(1)} M`,
+      latency: `${value.toFixed(1)} (${low.toFixed(1)}–${high.toFixed(1)})`,
+      own: trained.has(model) ? percent(trained.get(model)!) : '–',
+      params2: paramsReported ? `${(paramsReported / 1e6).toFixed(1)} M` : '–',
+      macs2: macsReported ? `${macsReported / 1e6} M` : '–',
+      top1: top1 ? percent(top1) : '–',
     };
   });
-  return textTable({ model: 'model', params: 'params', macs: 'MACs', latency: 'ms (95 %)', own: `top-1, ${dataset}`, params2: 'reported: params', macs2: 'MACs (FLOPs)', top1: 'top-1, ImageNet' }, table);
+  return textTable(
+    {
+      model: 'model',
+      params: 'params',
+      macs: 'MACs',
+      latency: 'ms (95 %)',
+      own: `top-1, ${dataset}`,
+      params2: 'reported: params',
+      macs2: 'MACs (FLOPs)',
+      top1: 'top-1, ImageNet',
+    },
+    table,
+  );
 }

@@ -1,5 +1,5 @@
-import { BUDGET } from './budget';
 import { sweepExperiment } from '../lib/cli/sweepExperiment';
+import { BUDGET } from './budget';
 
 const MODELS = ['edgevit-xxs', 'edgevit-xs', 'edgevit-s', 'mobilenet-v2', 'vit-tiny'];
 

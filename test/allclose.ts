@@ -1,6 +1,6 @@
 import { expect } from 'vitest';
-import { tf, type Tensor } from '../lib/tensor/tf';
 import { largest } from '../lib/measure/compare';
+import { type Tensor, tf } from '../lib/tensor/tf';
 
 type Values = Tensor | ArrayLike<number> | number;
 
@@ -19,9 +19,14 @@ declare module 'vitest' {
 expect.extend({
   toBeAllclose(received: Values, expected: Values, tolerance = 1e-5) {
     const [actual, wanted] = [host(received), host(expected)];
-    const shapes = [received, expected].map(value => (value instanceof tf.Tensor ? `[${value.shape.join(', ')}]` : undefined));
+    const shapes = [received, expected].map(value =>
+      value instanceof tf.Tensor ? `[${value.shape.join(', ')}]` : undefined,
+    );
     if (actual.length !== wanted.length || (shapes[0] && shapes[1] && shapes[0] !== shapes[1])) {
-      return { pass: false, message: () => `shape ${shapes[0] ?? actual.length} instead of ${shapes[1] ?? wanted.length}` };
+      return {
+        pass: false,
+        message: () => `shape ${shapes[0] ?? actual.length} instead of ${shapes[1] ?? wanted.length}`,
+      };
     }
     const limit = tolerance * (largest(wanted) || 1);
     let worst = -1;
@@ -32,7 +37,8 @@ expect.extend({
     }
     return {
       pass: difference <= limit,
-      message: () => `value ${worst} is ${actual[worst]}, expected ${wanted[worst]}: they differ by ${difference}, allowed are ${limit}`,
+      message: () =>
+        `value ${worst} is ${actual[worst]}, expected ${wanted[worst]}: they differ by ${difference}, allowed are ${limit}`,
     };
   },
 });

@@ -1,28 +1,41 @@
 import { expect, test } from 'vitest';
-import { VARIANTS } from '../lib/model/config';
-import { tf, type Tensor } from '../lib/tensor/tf';
 import { activations, upTo } from '../lib/measure/activations';
 import { attentionEntropy, attentionMaps } from '../lib/measure/attention';
+import { VARIANTS } from '../lib/model/config';
 import { createModel } from '../lib/model/registry';
+import { type Tensor, tf } from '../lib/tensor/tf';
 import './allclose';
 
 const model = createModel('edgevit-xxs', { numClasses: 3, size: [64, 96], sampleRates: [4, 2, 2, 1] });
 const weights = model.init(0);
 const images = tf.randomNormal([2, 64, 96, 3], 0, 1, 'float32', 1);
 
-test.each([['blocks1.0', 1, [4, 6]], ['blocks3.2', 4, [2, 3]], ['blocks4.1', 8, [2, 3]]] as const)('attention maps of %s have a row per delegate, and times the values they give what the block gives', (block, heads, grid) => {
-  const maps = attentionMaps(model, weights, images, block);
-  const n = grid[0] * grid[1];
-  expect(maps.grid).toEqual(grid);
-  expect(maps.weights.shape).toEqual([2, heads, n, n]);
-  expect(tf.sum(maps.weights, -1)).toBeAllclose(tf.ones([2, heads, n]));
+test.each([
+  ['blocks1.0', 1, [4, 6]],
+  ['blocks3.2', 4, [2, 3]],
+  ['blocks4.1', 8, [2, 3]],
+] as const)(
+  'attention maps of %s have a row per delegate, and times the values they give what the block gives',
+  (block, heads, grid) => {
+    const maps = attentionMaps(model, weights, images, block);
+    const n = grid[0] * grid[1];
+    expect(maps.grid).toEqual(grid);
+    expect(maps.weights.shape).toEqual([2, heads, n, n]);
+    expect(tf.sum(maps.weights, -1)).toBeAllclose(tf.ones([2, heads, n]));
 
-  const attn = `${block}.SelfAttn.attn`;
-  const { [`${attn}.qkv`]: qkv, [`${attn}.attention`]: expected } = activations(model, weights, images, [`${attn}.qkv`, `${attn}.attention`]);
-  const c = qkv.shape[2]! / 3;
-  const values = tf.transpose(tf.reshape(tf.slice(qkv, [0, 0, 2 * c], [2, n, c]), [2, n, heads, c / heads]), [0, 2, 1, 3]);
-  expect(tf.reshape(tf.transpose(tf.matMul(maps.weights, values), [0, 2, 1, 3]), [2, n, c])).toBeAllclose(expected);
-});
+    const attn = `${block}.SelfAttn.attn`;
+    const { [`${attn}.qkv`]: qkv, [`${attn}.attention`]: expected } = activations(model, weights, images, [
+      `${attn}.qkv`,
+      `${attn}.attention`,
+    ]);
+    const c = qkv.shape[2]! / 3;
+    const values = tf.transpose(
+      tf.reshape(tf.slice(qkv, [0, 0, 2 * c], [2, n, c]), [2, n, heads, c / heads]),
+      [0, 2, 1, 3],
+    );
+    expect(tf.reshape(tf.transpose(tf.matMul(maps.weights, values), [0, 2, 1, 3]), [2, n, c])).toBeAllclose(expected);
+  },
+);
 
 test('a block that does not exist, or does not attend, is refused', () => {
   expect(() => attentionMaps(model, weights, images, 'blocks1.1')).toThrow("has no block 'blocks1.1' that attends");
@@ -31,7 +44,15 @@ test('a block that does not exist, or does not attend, is refused', () => {
 });
 
 test('entropy is the logarithm of how many weigh alike', () => {
-  expect(attentionEntropy(tf.tensor2d([[0.25, 0.25, 0.25, 0.25], [0, 1, 0, 0], [0.5, 0, 0.5, 0]]))).toBeAllclose(tf.tensor1d([2, 0, 1]));
+  expect(
+    attentionEntropy(
+      tf.tensor2d([
+        [0.25, 0.25, 0.25, 0.25],
+        [0, 1, 0, 0],
+        [0.5, 0, 0.5, 0],
+      ]),
+    ),
+  ).toBeAllclose(tf.tensor1d([2, 0, 1]));
 });
 
 test('activations are those of the layers by name, and leave no tensors behind', () => {

@@ -1,21 +1,30 @@
 import { createHash } from 'node:crypto';
-import { appendFileSync, cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import JSZip from 'jszip';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { UserError } from '../lib/util/errors';
 import { packArchive, readArchive } from '../lib/runs/archive';
 import { lastWeights, makeBundle } from '../lib/runs/bundle';
 import { ENTRY, manifestOf, readBundle, SOURCE } from '../lib/runs/bundleFile';
 import { codeFiles } from '../lib/runs/code';
-import { ROOT } from '../lib/util/root';
 import { consoleReporter } from '../lib/runs/console';
 import { openRun, type Run, type RunRecord } from '../lib/runs/store';
-import { startTrial, type NewTrial } from '../lib/runs/trial';
-import { random } from '../lib/util/random';
+import { type NewTrial, startTrial } from '../lib/runs/trial';
 import { loadWeights, weightsDigest } from '../lib/train/checkpoint';
 import { buildModel } from '../lib/train/recipe';
+import { UserError } from '../lib/util/errors';
+import { random } from '../lib/util/random';
+import { ROOT } from '../lib/util/root';
 import { folderOfPictures } from './pictures';
 import { sha256, tinyRecipe } from './training';
 
@@ -49,8 +58,14 @@ describe('a bundle', () => {
       expect(createHash('sha256').update(entries.get(name)!).digest('hex')).toBe(sha256);
     }
     expect(codeFiles().filter(path => !entries.has(SOURCE + path))).toEqual([]);
-    for (const name of [ENTRY.metrics, ENTRY.evaluation, ENTRY.predictions]) expect(entries.get(name)).toEqual(readFileSync(join(run.folder, name)));
-    expect(json<RunRecord>(ENTRY.run)).toMatchObject({ recipe: run.record.recipe, environment: run.record.environment, result: run.record.result, init: null });
+    for (const name of [ENTRY.metrics, ENTRY.evaluation, ENTRY.predictions])
+      expect(entries.get(name)).toEqual(readFileSync(join(run.folder, name)));
+    expect(json<RunRecord>(ENTRY.run)).toMatchObject({
+      recipe: run.record.recipe,
+      environment: run.record.environment,
+      result: run.record.result,
+      init: null,
+    });
   });
 
   test('has the same bytes whenever and wherever it is made', async () => {
@@ -77,22 +92,34 @@ describe('a bundle', () => {
 
   test('says nothing of the machine, and brings the weights that its run began with', async () => {
     const folder = await folderOfPictures(join(runs, 'meadow'));
-    const begun = await trial({ name: 'begun', recipe: tinyRecipe({ data: `folder:${folder}`, epochs: 1 }), init: run.bestCheckpoint, data: { cacheDir: join(runs, 'cache') } });
+    const begun = await trial({
+      name: 'begun',
+      recipe: tinyRecipe({ data: `folder:${folder}`, epochs: 1 }),
+      init: run.bestCheckpoint,
+      data: { cacheDir: join(runs, 'cache') },
+    });
     const path = join(runs, 'begun.zip');
     writeFileSync(path, await makeBundle(begun));
     const packed = await readArchive(path);
     for (const [name, content] of packed) {
-      for (const secret of [runs, ROOT, `"${hostname()}"`]) expect(content.includes(secret), `${secret} in ${name}`).toBe(false);
+      for (const secret of [runs, ROOT, `"${hostname()}"`])
+        expect(content.includes(secret), `${secret} in ${name}`).toBe(false);
     }
     const bundle = await readBundle(path);
-    expect(bundle.run).toMatchObject({ recipe: { data: 'folder:meadow' }, dataOptions: {}, dataset: { fingerprint: begun.record.dataset.fingerprint } });
+    expect(bundle.run).toMatchObject({
+      recipe: { data: 'folder:meadow' },
+      dataOptions: {},
+      dataset: { fingerprint: begun.record.dataset.fingerprint },
+    });
     expect(bundle.run.dataset.description).toMatch(/meadow$/);
     expect(bundle.init).toEqual(readFileSync(run.bestCheckpoint));
     expect([...packed.keys()].filter(name => /\.(png|jpe?g|webp)$/.test(name))).toEqual([]);
 
     const init = { ...begun.record.init!, sha256: '0'.repeat(64) };
     await expect(makeBundle(withRecord(begun, { init }))).rejects.toThrow(UserError);
-    await expect(makeBundle(withRecord(begun, { init: { ...init, path: join(runs, 'gone') } }))).rejects.toThrow(UserError);
+    await expect(makeBundle(withRecord(begun, { init: { ...init, path: join(runs, 'gone') } }))).rejects.toThrow(
+      UserError,
+    );
   });
 
   test('has the moving average of the weights, where it is what was judged', async () => {
@@ -105,7 +132,10 @@ describe('a bundle', () => {
   test('is not made of a run that is not done, was altered, or was made by other code', async () => {
     const environment = run.record.environment;
     const records: Partial<RunRecord>[] = [
-      { status: 'failed' }, { status: 'interrupted' }, { environment: { ...environment, code: '0'.repeat(64) } }, { environment: { ...environment, lockfile: '0'.repeat(64) } },
+      { status: 'failed' },
+      { status: 'interrupted' },
+      { environment: { ...environment, code: '0'.repeat(64) } },
+      { environment: { ...environment, lockfile: '0'.repeat(64) } },
     ];
     for (const changes of records) await expect(makeBundle(withRecord(run, changes))).rejects.toThrow(UserError);
     cpSync(run.folder, join(runs, 'altered'), { recursive: true });
@@ -162,7 +192,10 @@ async function zipOf(name: string, content: Buffer, options: JSZip.JSZipFileOpti
 const MEGABYTE = Buffer.alloc(1e6);
 
 /** Room for the good bundle, and half of a megabyte more. */
-const bounds = () => ({ entries: 200, bytes: [...entries.values()].reduce((sum, { length }) => sum + length, 500_000) });
+const bounds = () => ({
+  entries: 200,
+  bytes: [...entries.values()].reduce((sum, { length }) => sum + length, 500_000),
+});
 
 describe('an archive from anywhere', () => {
   test.each<[string, () => Promise<Buffer> | Buffer]>([
@@ -175,44 +208,77 @@ describe('an archive from anywhere', () => {
     ['climbs out from inside', () => repack({ 'source/../../escaped.txt': 'x' })],
     ['climbs out by backslashes', () => repack({ '..\\escaped.txt': 'x' })],
     ['has an absolute name', () => repack({ '/tmp/escaped.txt': 'x' })],
-    ['has a drive\'s name', () => repack({ 'C:/escaped.txt': 'x' })],
+    ["has a drive's name", () => repack({ 'C:/escaped.txt': 'x' })],
     ['has a name that writes to the terminal', () => repack({ 'a\x1b[2Jb': 'x' })],
     ['has an absolute name that writes to the terminal', () => repack({ '/a\x1b[2Jb': 'x' })],
     ['has a link', () => zipOf('link', Buffer.from('/etc/passwd'), { unixPermissions: 0o120777 })],
     ['has a device', () => zipOf('device', Buffer.alloc(0), { unixPermissions: 0o020666 })],
     ['has a folder', () => zipOf('folder/', Buffer.alloc(0), { dir: true })],
-    ['has a name twice', async () => overwrite(await repack({ 'zwei.txt': 'x', 'zwie.txt': 'y' }), 'zwie.txt', 'zwei.txt')],
+    [
+      'has a name twice',
+      async () => overwrite(await repack({ 'zwei.txt': 'x', 'zwie.txt': 'y' }), 'zwie.txt', 'zwei.txt'),
+    ],
     ['has a name twice where case does not matter', () => repack({ 'RUN.json': '{}' })],
     ['has an entry that the manifest lacks', () => zipOf('more.txt', Buffer.from('x'))],
-    ['lacks an entry of the manifest', async () => packArchive(new Map([...entries].filter(([name]) => name !== ENTRY.readme)))],
-    ['has an entry that the manifest does not mean', () => packArchive(new Map([...entries, [ENTRY.readme, Buffer.from('x')]]))],
+    [
+      'lacks an entry of the manifest',
+      async () => packArchive(new Map([...entries].filter(([name]) => name !== ENTRY.readme))),
+    ],
+    [
+      'has an entry that the manifest does not mean',
+      () => packArchive(new Map([...entries, [ENTRY.readme, Buffer.from('x')]])),
+    ],
     ['has no manifest', () => packArchive(new Map([...entries].filter(([name]) => name !== ENTRY.manifest)))],
-    ['has a manifest of another format', () => packArchive(new Map([...entries, [ENTRY.manifest, Buffer.from('{"format":"x","version":1,"files":{}}')]]))],
-    ['has more than is allowed', () => repack({ 'bomb': MEGABYTE })],
-    ['has more than it declares', async () => declareSize(await repack({ 'bomb': MEGABYTE }), 10)],
-    ['has less than it declares', async () => declareSize(await repack({ 'bomb': Buffer.from('x') }), 10)],
-    ['declares more than there is memory', async () => declareSize(await repack({ 'bomb': MEGABYTE }), 0xfffffffe)],
-    ['has more entries than is allowed', () => repack(Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`${i}`, ''])))],
+    [
+      'has a manifest of another format',
+      () => packArchive(new Map([...entries, [ENTRY.manifest, Buffer.from('{"format":"x","version":1,"files":{}}')]])),
+    ],
+    ['has more than is allowed', () => repack({ bomb: MEGABYTE })],
+    ['has more than it declares', async () => declareSize(await repack({ bomb: MEGABYTE }), 10)],
+    ['has less than it declares', async () => declareSize(await repack({ bomb: Buffer.from('x') }), 10)],
+    ['declares more than there is memory', async () => declareSize(await repack({ bomb: MEGABYTE }), 0xfffffffe)],
+    [
+      'has more entries than is allowed',
+      () => repack(Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`${i}`, '']))),
+    ],
     ['has no run', () => repack({ [ENTRY.run]: undefined })],
     ['has a run that is no JSON', () => repack({ [ENTRY.run]: '{' })],
     ['has a run of nothing', () => repack({ [ENTRY.run]: 'null' })],
     ['has a run that is not done', () => editRun(record => (record.status = 'running'))],
     ['has a run with a path for a name', () => editRun(record => (record.name = '../x'))],
     ['has a run with paths of its own', () => editRun(record => (record.dataOptions = { cacheDir: '/tmp' }))],
-    ['has a run with a terminal\'s commands', () => editRun(record => (record.environment.cpu = '\x1b[2J'))],
-    ['has a run with keys that write to the terminal', () => editRun(record => (record.dataOptions = { '\x1b[2J': 1 }))],
+    ["has a run with a terminal's commands", () => editRun(record => (record.environment.cpu = '\x1b[2J'))],
+    [
+      'has a run with keys that write to the terminal',
+      () => editRun(record => (record.dataOptions = { '\x1b[2J': 1 })),
+    ],
     ['has a recipe that writes to the terminal', () => editRun(record => (record.recipe.model = '\x1b[2J'))],
-    ['has a recipe without a bottom', () => repack({ [ENTRY.run]: entries.get(ENTRY.run)!.toString().replace('"dropPath": 0.3', `"dropPath": ${'['.repeat(1e5)}${']'.repeat(1e5)}`) })],
+    [
+      'has a recipe without a bottom',
+      () =>
+        repack({
+          [ENTRY.run]: entries
+            .get(ENTRY.run)!
+            .toString()
+            .replace('"dropPath": 0.3', `"dropPath": ${'['.repeat(1e5)}${']'.repeat(1e5)}`),
+        }),
+    ],
     ['has a run with a long tale', () => editRun(record => (record.environment = 'x'.repeat(1e5)))],
     ['has a run without threads', () => editRun(record => delete record.environment.threads)],
     ['has metrics that are no JSON', () => repack({ [ENTRY.metrics]: '{}\nx\n' })],
     ['has metrics of another shape', () => repack({ [ENTRY.metrics]: '{"kind":"step","step":"1"}\n' })],
-    ['has predictions of another shape', () => repack({ [ENTRY.predictions]: '{"labels":[1.5],"top":[],"probabilities":[]}' })],
+    [
+      'has predictions of another shape',
+      () => repack({ [ENTRY.predictions]: '{"labels":[1.5],"top":[],"probabilities":[]}' }),
+    ],
     ['has an evaluation of another shape', () => repack({ [ENTRY.evaluation]: '[]' })],
     ['lacks weights', () => repack({ [ENTRY.weights]: undefined })],
     ['has sources that its run was not made by', () => repack({ [`${SOURCE}lib/util/errors.ts`]: 'x' })],
     ['has more sources than its run', () => repack({ [`${SOURCE}lib/evil.ts`]: 'x' })],
-    ['lacks the weights that its run began with', () => editRun(record => (record.init = { path: 'init.safetensors', sha256: '0'.repeat(64) }))],
+    [
+      'lacks the weights that its run began with',
+      () => editRun(record => (record.init = { path: 'init.safetensors', sha256: '0'.repeat(64) })),
+    ],
   ])('is refused where it %s', async (_what, make) => {
     const folder = mkdtempSync(join(runs, 'hostile-'));
     const path = join(folder, 'deep', 'evil.zip');

@@ -2,20 +2,35 @@ import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from '
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { tf, type Tensor } from '../lib/tensor/tf';
-import { UserError } from '../lib/util/errors';
-import { torchShape } from '../lib/tensor/layout';
-import { createModel } from '../lib/model/registry';
 import type { Model } from '../lib/model/module';
-import { loadTraining, loadWeights, saveTraining, saveWeights, weightsDigest, type TrainingState } from '../lib/train/checkpoint';
-import { readTensors, writeTensors, type HostTensor } from '../lib/weights/safetensors';
+import { createModel } from '../lib/model/registry';
+import { torchShape } from '../lib/tensor/layout';
+import { type Tensor, tf } from '../lib/tensor/tf';
+import {
+  loadTraining,
+  loadWeights,
+  saveTraining,
+  saveWeights,
+  type TrainingState,
+  weightsDigest,
+} from '../lib/train/checkpoint';
+import { UserError } from '../lib/util/errors';
+import { type HostTensor, readTensors, writeTensors } from '../lib/weights/safetensors';
 import { sha256 } from './training';
 
 const folder = mkdtempSync(join(tmpdir(), 'checkpoint-'));
 const path = join(folder, 'checkpoint.safetensors');
 afterAll(() => rmSync(folder, { recursive: true }));
 
-const small = (options: object = {}): Model => createModel('edgevit-xxs', { numClasses: 3, size: 32, depths: '1,1,1,1', dims: '8,16,16,16', heads: '1,2,2,2', ...options });
+const small = (options: object = {}): Model =>
+  createModel('edgevit-xxs', {
+    numClasses: 3,
+    size: 32,
+    depths: '1,1,1,1',
+    dims: '8,16,16,16',
+    heads: '1,2,2,2',
+    ...options,
+  });
 const model = small();
 const PROGRESS = { step: 7, epoch: 1, lossSum: 0.1 + 0.2, correct: 5, best: { epoch: 1, top1: 1 / 3 } };
 const LIKE = { slots: ['exp_avg', 'exp_avg_sq'], ema: true };
@@ -27,12 +42,17 @@ function training(seed: number): TrainingState {
   const averaged = draw('ema');
   return {
     params,
-    state: { buffers, slots: { exp_avg: draw('m').params, exp_avg_sq: draw('v').params }, ema: { ...averaged.params, ...averaged.buffers } },
+    state: {
+      buffers,
+      slots: { exp_avg: draw('m').params, exp_avg_sq: draw('v').params },
+      ema: { ...averaged.params, ...averaged.buffers },
+    },
     progress: PROGRESS,
   };
 }
 
-const values = (tensors: Record<string, Tensor>) => Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, [tensor.shape, [...tensor.dataSync()]]]));
+const values = (tensors: Record<string, Tensor>) =>
+  Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, [tensor.shape, [...tensor.dataSync()]]]));
 
 describe('a training checkpoint', () => {
   test('gives back every bit', () => {
@@ -57,7 +77,11 @@ describe('a training checkpoint', () => {
     expect(tensors['blocks1.0.SelfAttn.attn.LocalProp.weight'].shape).toEqual([8, 1, 4, 4]);
     expect(tensors['head.weight'].data).toEqual(tf.transpose(saved.params['head.weight']).dataSync());
     expect(tensors['norm.num_batches_tracked']).toEqual({ dtype: 'I64', shape: [], data: BigInt64Array.of(7n) });
-    const unknown = Object.keys(tensors).filter(name => !/^optimizer\.|^ema\./.test(name) && !model.params.concat(model.buffers as never).some(spec => spec.name === name));
+    const unknown = Object.keys(tensors).filter(
+      name =>
+        !/^optimizer\.|^ema\./.test(name) &&
+        !model.params.concat(model.buffers as never).some(spec => spec.name === name),
+    );
     expect(unknown.every(name => name.endsWith('num_batches_tracked'))).toBe(true);
   });
 
@@ -128,9 +152,15 @@ describe('safetensors', () => {
     const bytes = readFileSync(path);
     const header = Number(bytes.readBigUInt64LE());
     expect(header % 8).toBe(0);
-    const { __metadata__: _, ...entries } = JSON.parse(bytes.toString('utf8', 8, 8 + header)) as Record<string, { dtype: string; data_offsets: [number, number] }>;
+    const { __metadata__: _, ...entries } = JSON.parse(bytes.toString('utf8', 8, 8 + header)) as Record<
+      string,
+      { dtype: string; data_offsets: [number, number] }
+    >;
     let at = 0;
-    for (const { dtype, data_offsets: [begin, end] } of Object.values(entries)) {
+    for (const {
+      dtype,
+      data_offsets: [begin, end],
+    } of Object.values(entries)) {
       expect(begin).toBe(at);
       expect(begin % (dtype === 'I64' ? 8 : 4)).toBe(0);
       at = end;
@@ -143,9 +173,18 @@ describe('safetensors', () => {
     ['is empty', () => truncateSync(path, 0)],
     ['ends in its header', () => truncateSync(path, 40)],
     ['ends in its tensors', () => truncateSync(path, readFileSync(path).length - 1)],
-    ['is something else', () => writeFileSync(path, 'PK\x03\x04 and so on, as zip files and PyTorch checkpoints begin')],
-    ['has another element type', () => writeFileSync(path, readFileSync(path).toString('latin1').replace('"F32"', '"F16"'), 'latin1')],
-    ['has offsets beyond all', () => writeFileSync(path, readFileSync(path).toString('latin1').replace('[0,8]', '[9,1]'), 'latin1')],
+    [
+      'is something else',
+      () => writeFileSync(path, 'PK\x03\x04 and so on, as zip files and PyTorch checkpoints begin'),
+    ],
+    [
+      'has another element type',
+      () => writeFileSync(path, readFileSync(path).toString('latin1').replace('"F32"', '"F16"'), 'latin1'),
+    ],
+    [
+      'has offsets beyond all',
+      () => writeFileSync(path, readFileSync(path).toString('latin1').replace('[0,8]', '[9,1]'), 'latin1'),
+    ],
   ])('a file that %s is refused in one sentence', (_what, damage) => {
     writeTensors(path, { tensors, metadata: {} });
     damage();

@@ -1,4 +1,4 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,7 +13,11 @@ const runs = mkdtempSync(join(tmpdir(), 'cli-'));
 afterAll(() => rmSync(runs, { recursive: true }));
 
 const SMALL = [
-  `--data=${DATA}`, '--size=32', '--batch=4', '--epochs=8', `--runs=${runs}`,
+  `--data=${DATA}`,
+  '--size=32',
+  '--batch=4',
+  '--epochs=8',
+  `--runs=${runs}`,
   ...['depths=1,1,1,1', 'dims=8,16,16,16', 'heads=1,2,2,2'].flatMap(setting => ['--set', setting]),
 ];
 
@@ -26,7 +30,10 @@ interface Ended {
 /** A command in a process of its own; `meanwhile` is given it at once. */
 function command(args: string[], meanwhile: (child: ChildProcess) => void = () => {}): Promise<Ended> {
   return new Promise(resolve => {
-    const child = spawn(process.execPath, ['--import', 'tsx', 'lib/cli/main.ts', ...args], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, ['--import', 'tsx', 'lib/cli/main.ts', ...args], {
+      cwd: root,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     const ended: Ended = { code: null, stdout: '', stderr: '' };
     meanwhile(child);
     child.stdout.on('data', (data: Buffer) => (ended.stdout += data.toString()));
@@ -35,8 +42,12 @@ function command(args: string[], meanwhile: (child: ChildProcess) => void = () =
   });
 }
 
-const rows = (name: string): number => (existsSync(join(runs, name, 'metrics.jsonl')) ? readFileSync(join(runs, name, 'metrics.jsonl'), 'utf8').split('\n').length - 1 : 0);
-const record = (name: string) => JSON.parse(readFileSync(join(runs, name, 'run.json'), 'utf8')) as { status: string; resumedAt: number[] };
+const rows = (name: string): number =>
+  existsSync(join(runs, name, 'metrics.jsonl'))
+    ? readFileSync(join(runs, name, 'metrics.jsonl'), 'utf8').split('\n').length - 1
+    : 0;
+const record = (name: string) =>
+  JSON.parse(readFileSync(join(runs, name, 'run.json'), 'utf8')) as { status: string; resumedAt: number[] };
 const checkpoint = (name: string): string => sha256(join(runs, name, 'checkpoint-last.safetensors'));
 
 /** Sends a signal as soon as something is so. */
@@ -64,8 +75,18 @@ describe('train', () => {
     expect(alone).toMatchObject({ code: 0 });
     expect(alone.stdout).not.toContain('\x1b'); // a pipe gets plain lines
 
-    expect((await command(['train', ...SMALL, '--name=killed'], signalWhen(() => rows('killed') >= 8, 'SIGKILL'))).code).not.toBe(0);
-    const interrupted = await command(['train', '--resume=killed', `--runs=${runs}`], signalWhen(() => record('killed').resumedAt.length > 0 && rows('killed') >= 10, 'SIGINT'));
+    expect(
+      (
+        await command(
+          ['train', ...SMALL, '--name=killed'],
+          signalWhen(() => rows('killed') >= 8, 'SIGKILL'),
+        )
+      ).code,
+    ).not.toBe(0);
+    const interrupted = await command(
+      ['train', '--resume=killed', `--runs=${runs}`],
+      signalWhen(() => record('killed').resumedAt.length > 0 && rows('killed') >= 10, 'SIGINT'),
+    );
     expect(interrupted.code).toBe(130);
     expect(interrupted.stdout).toContain('--resume=killed');
     expect(record('killed').status).toBe('interrupted');
@@ -91,7 +112,9 @@ describe('train', () => {
     const program = new Command().exitOverride().configureOutput({ outputError: () => {} });
     register(program);
     const rest = args[0].startsWith('--resume') ? [`--runs=${runs}`] : SMALL;
-    const error = await program.parseAsync(['train', ...rest, ...args], { from: 'user' }).catch((thrown: unknown) => thrown);
+    const error = await program
+      .parseAsync(['train', ...rest, ...args], { from: 'user' })
+      .catch((thrown: unknown) => thrown);
     expect(error instanceof UserError || error instanceof CommanderError).toBe(true); // what the commands' entrance turns into exit 2
     const { message } = error as Error;
     expect(message).not.toContain('\n');

@@ -4,7 +4,11 @@ import { createModel } from '../lib/model/registry';
 import { checkContract } from './contract';
 
 // The smallest sizes that leave every stage something to do; the larger variants repeat the same blocks.
-describe.each([['edgevit-xxs', [64, 96]], ['edgevit-xs', [32, 64]], ['edgevit-s', [64, 32]]] as const)('%s', (variant, size) => {
+describe.each([
+  ['edgevit-xxs', [64, 96]],
+  ['edgevit-xs', [32, 64]],
+  ['edgevit-s', [64, 32]],
+] as const)('%s', (variant, size) => {
   test.each(['official', ...Object.keys(ABLATIONS)])('%s', name => {
     checkContract(createModel(variant, { numClasses: 5, size, ablation: name === 'official' ? undefined : name }));
   });
@@ -21,7 +25,11 @@ describe('settings', () => {
 });
 
 describe('the others', () => {
-  test.each<[string, number | [number, number]]>([['article', [32, 48]], ['mobilenet-v2', [64, 96]], ['vit-tiny', [32, 48]]])('%s', (name, size) => {
+  test.each<[string, number | [number, number]]>([
+    ['article', [32, 48]],
+    ['mobilenet-v2', [64, 96]],
+    ['vit-tiny', [32, 48]],
+  ])('%s', (name, size) => {
     checkContract(createModel(name, { numClasses: 5, size }));
   });
 });

@@ -1,10 +1,10 @@
 import { expect } from 'vitest';
 import { compile } from '../lib/engine/compile/compile';
-import { tf, type Scalar, type Tensor } from '../lib/tensor/tf';
 import { largest } from '../lib/measure/compare';
 import type { Model, Params } from '../lib/model/module';
-import { random } from '../lib/util/random';
+import { type Scalar, type Tensor, tf } from '../lib/tensor/tf';
 import { crossEntropy } from '../lib/train/loss';
+import { random } from '../lib/util/random';
 import './allclose';
 
 /** What every model owes: shapes, finite values, a gradient for every parameter, nothing leaked, pictures independent in evaluation, one result eager or compiled. */
@@ -25,16 +25,24 @@ export function checkContract(model: Model, batch = 2): void {
     tf.dispose([alone, together]);
   }
 
-  const differentiate = (x: Tensor, weights: Params) => tf.tidy(() => {
-    let updated!: Params;
-    const names = model.params.map(spec => spec.name);
-    const { value, grads } = tf.valueAndGrads((...values) => {
-      const output = model.forward(x, Object.fromEntries(names.map((name, i) => [name, values[i]])), buffers, { train: true, noise });
-      updated = Object.fromEntries(Object.entries(output.buffers).map(([name, tensor]) => [name, tf.keep(tensor)]));
-      return crossEntropy(output.logits, targets) as Scalar;
-    })(names.map(name => weights[name]));
-    return { loss: value as Tensor, grads: Object.fromEntries(names.map((name, i) => [name, grads[i]])), buffers: updated };
-  });
+  const differentiate = (x: Tensor, weights: Params) =>
+    tf.tidy(() => {
+      let updated!: Params;
+      const names = model.params.map(spec => spec.name);
+      const { value, grads } = tf.valueAndGrads((...values) => {
+        const output = model.forward(x, Object.fromEntries(names.map((name, i) => [name, values[i]])), buffers, {
+          train: true,
+          noise,
+        });
+        updated = Object.fromEntries(Object.entries(output.buffers).map(([name, tensor]) => [name, tf.keep(tensor)]));
+        return crossEntropy(output.logits, targets) as Scalar;
+      })(names.map(name => weights[name]));
+      return {
+        loss: value as Tensor,
+        grads: Object.fromEntries(names.map((name, i) => [name, grads[i]])),
+        buffers: updated,
+      };
+    });
   const eager = differentiate(images, params);
   const grads = host(eager.grads);
   for (const { name, shape } of model.params) {
@@ -43,7 +51,8 @@ export function checkContract(model: Model, batch = 2): void {
     expect(largest(grads[name]), name).toBeGreaterThan(0);
   }
   expect(Object.keys(eager.buffers)).toEqual(model.buffers.map(spec => spec.name));
-  for (const [name, values] of Object.entries(host(eager.buffers))) expect(values.every(Number.isFinite), name).toBe(true);
+  for (const [name, values] of Object.entries(host(eager.buffers)))
+    expect(values.every(Number.isFinite), name).toBe(true);
 
   const step = compile(differentiate, { name: 'contract' });
   const compiled = step(images, params);
@@ -59,7 +68,11 @@ export function checkContract(model: Model, batch = 2): void {
 }
 
 /** Relative to the largest value of all tensors, because some are zero in theory. */
-function expectClose(actual: Record<string, Float32Array>, expected: Record<string, Float32Array>, tolerance: number): void {
+function expectClose(
+  actual: Record<string, Float32Array>,
+  expected: Record<string, Float32Array>,
+  tolerance: number,
+): void {
   const scale = Math.max(0, ...Object.values(expected).map(largest));
   for (const [name, values] of Object.entries(expected)) {
     expect(largest(values.map((value, i) => value - actual[name][i])), name).toBeLessThanOrEqual(tolerance * scale);
@@ -69,7 +82,11 @@ function expectClose(actual: Record<string, Float32Array>, expected: Record<stri
 /** Reproducible values in [0, 1). */
 export function uniform(shape: number[], name: string): Tensor {
   const rng = random('contract').fork(name);
-  return tf.tensor(Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => rng.uniform()), shape);
+  return tf.tensor(
+    Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => rng.uniform()),
+    shape,
+  );
 }
 
-const host = (tensors: Params): Record<string, Float32Array> => Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, tensor.dataSync<'float32'>()]));
+const host = (tensors: Params): Record<string, Float32Array> =>
+  Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, tensor.dataSync<'float32'>()]));

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { ABLATIONS, VARIANTS } from '../lib/model/config';
 import { countConfig, countModel, totalCount } from '../lib/measure/count';
+import { ABLATIONS, VARIANTS } from '../lib/model/config';
 import { createModel, MODELS } from '../lib/model/registry';
 
 // EdgeViT: the official code, MACs by fvcore without norms. The others' parameters: the article's summary, torchvision, DeiT; their MACs by hand.
@@ -16,9 +16,15 @@ test.each([
 });
 
 describe('arithmetic on the configuration agrees with the built model, module by module', () => {
-  const cases = Object.keys(VARIANTS).flatMap(variant => ['official', ...Object.keys(ABLATIONS)].map(ablation => [variant, ablation]));
+  const cases = Object.keys(VARIANTS).flatMap(variant =>
+    ['official', ...Object.keys(ABLATIONS)].map(ablation => [variant, ablation]),
+  );
   test.each(cases)('%s, %s', (variant, ablation) => {
-    const model = createModel(variant, { numClasses: 7, size: [96, 64], ablation: ablation === 'official' ? undefined : ablation });
+    const model = createModel(variant, {
+      numClasses: 7,
+      size: [96, 64],
+      ablation: ablation === 'official' ? undefined : ablation,
+    });
     expect(sorted(countModel(model))).toEqual(sorted(countConfig(model)));
   });
 

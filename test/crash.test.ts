@@ -3,9 +3,9 @@ import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } fr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { ROOT } from '../lib/util/root';
 import { listRuns, openRun, type Run } from '../lib/runs/store';
 import { random } from '../lib/util/random';
+import { ROOT } from '../lib/util/root';
 import { readTensors } from '../lib/weights/safetensors';
 import { DATA, sha256 } from './training';
 
@@ -17,7 +17,10 @@ const runs = mkdtempSync(join(tmpdir(), 'crashes-'));
 afterAll(() => rmSync(runs, { recursive: true }));
 
 const SMALL = [
-  `--data=${DATA}`, '--size=32', '--batch=4', '--epochs=6',
+  `--data=${DATA}`,
+  '--size=32',
+  '--batch=4',
+  '--epochs=6',
   ...['depths=1,1,1,1', 'dims=8,16,16,16', 'heads=1,2,2,2', 'ema=0.9'].flatMap(setting => ['--set', setting]),
 ];
 
@@ -41,9 +44,20 @@ interface Trouble {
 /** Begins the run of a name, or goes on with it where it has begun: the real command in a process of its own. */
 function session(name: string, { fault, killAfter, limit }: Trouble = {}): Promise<Session> {
   const train = existsSync(join(runs, name)) ? [`--resume=${name}`] : [...SMALL, `--name=${name}`];
-  const node = [process.execPath, ...(fault ? ['--require', join(__dirname, 'fault.cjs')] : []), '--import', 'tsx', 'lib/cli/main.ts', 'train', `--runs=${runs}`, ...train];
+  const node = [
+    process.execPath,
+    ...(fault ? ['--require', join(__dirname, 'fault.cjs')] : []),
+    '--import',
+    'tsx',
+    'lib/cli/main.ts',
+    'train',
+    `--runs=${runs}`,
+    ...train,
+  ];
   const words = limit === undefined ? node : ['bash', '-c', `ulimit -f ${limit}; exec "$@"`, 'bash', ...node];
-  const env = fault ? { ...process.env, FAULT: fault.kind, FAULT_AT: String(fault.at), FAULT_FOLDER: runs } : process.env;
+  const env = fault
+    ? { ...process.env, FAULT: fault.kind, FAULT_AT: String(fault.at), FAULT_FOLDER: runs }
+    : process.env;
   return new Promise(resolve => {
     const child = spawn(words[0], words.slice(1), { cwd: ROOT, env, stdio: ['ignore', 'pipe', 'pipe'] });
     let stderr = '';
@@ -54,7 +68,9 @@ function session(name: string, { fault, killAfter, limit }: Trouble = {}): Promi
       began = performance.now();
       if (killAfter !== undefined) setTimeout(() => child.kill('SIGKILL'), killAfter);
     });
-    child.on('close', (code, signal) => resolve({ code, signal, stderr, trained: performance.now() - (began ?? performance.now()) }));
+    child.on('close', (code, signal) =>
+      resolve({ code, signal, stderr, trained: performance.now() - (began ?? performance.now()) }),
+    );
   });
 }
 
@@ -99,65 +115,89 @@ beforeAll(async () => {
 /** About half of the operations on files of a whole run: sessions get on, and are killed again. */
 const OPERATIONS = 90;
 
-test(`killed ${CRASHES} times at random moments, runs that go on end with the bytes of the run left alone`, async () => {
-  const rng = random('crash');
-  let crashes = 0;
-  for (let i = 0; crashes < CRASHES; i++) {
-    const name = `killed-${i}`;
-    for (let ended = false; !ended;) {
-      // By turns at a file operation, with a write half done, and by the clock, wherever that finds it.
-      const trouble = crashes % 2 === 0 ? { fault: { kind: 'kill', at: 1 + rng.int(OPERATIONS) } as const } : { killAfter: rng.uniform() * trainingTime };
-      const { code, signal, stderr } = await session(name, crashes < CRASHES ? trouble : {});
-      expect(signal ?? code, stderr).toBe(signal === null ? 0 : 'SIGKILL');
-      if (signal !== null) crashes++;
-      expectWhole(name);
-      ended = existsSync(join(runs, name)) && openRun(runs, name).status === 'done';
+test(
+  `killed ${CRASHES} times at random moments, runs that go on end with the bytes of the run left alone`,
+  async () => {
+    const rng = random('crash');
+    let crashes = 0;
+    for (let i = 0; crashes < CRASHES; i++) {
+      const name = `killed-${i}`;
+      for (let ended = false; !ended; ) {
+        // By turns at a file operation, with a write half done, and by the clock, wherever that finds it.
+        const trouble =
+          crashes % 2 === 0
+            ? { fault: { kind: 'kill', at: 1 + rng.int(OPERATIONS) } as const }
+            : { killAfter: rng.uniform() * trainingTime };
+        const { code, signal, stderr } = await session(name, crashes < CRASHES ? trouble : {});
+        expect(signal ?? code, stderr).toBe(signal === null ? 0 : 'SIGKILL');
+        if (signal !== null) crashes++;
+        expectWhole(name);
+        ended = existsSync(join(runs, name)) && openRun(runs, name).status === 'done';
+      }
+      expect(outcome(openRun(runs, name))).toEqual(undisturbed);
     }
-    expect(outcome(openRun(runs, name))).toEqual(undisturbed);
-  }
-}, TIMEOUT);
+  },
+  TIMEOUT,
+);
 
-test('killed between its last checkpoint and its record of it, a run ends with a record that is true', async () => {
-  cpSync(join(runs, 'undisturbed'), join(runs, 'late'), { recursive: true });
-  openRun(runs, 'late').update({ name: 'late', status: 'interrupted', result: null, files: { 'checkpoint-last.safetensors': '0'.repeat(64) } });
-  expect((await session('late')).code).toBe(0);
-  expect(outcome(openRun(runs, 'late'))).toEqual(undisturbed);
-}, TIMEOUT);
+test(
+  'killed between its last checkpoint and its record of it, a run ends with a record that is true',
+  async () => {
+    cpSync(join(runs, 'undisturbed'), join(runs, 'late'), { recursive: true });
+    openRun(runs, 'late').update({
+      name: 'late',
+      status: 'interrupted',
+      result: null,
+      files: { 'checkpoint-last.safetensors': '0'.repeat(64) },
+    });
+    expect((await session('late')).code).toBe(0);
+    expect(outcome(openRun(runs, 'late'))).toEqual(undisturbed);
+  },
+  TIMEOUT,
+);
 
-test('killed before it has a name, a run is none, and the next one cleans up', async () => {
-  const kill = (at: number): Promise<Session> => session('nameless', { fault: { kind: 'kill', at } });
-  const hidden = (): string[] => readdirSync(runs).filter(name => name.startsWith('.'));
-  await kill(2); // while it writes its first file
-  expect(hidden()).toHaveLength(1);
-  expectWhole('nameless');
-  expect(existsSync(join(runs, 'nameless'))).toBe(false);
-  await kill(20);
-  expect(hidden()).toEqual([]);
-  expect(openRun(runs, 'nameless').status).toBe('interrupted');
-}, TIMEOUT);
+test(
+  'killed before it has a name, a run is none, and the next one cleans up',
+  async () => {
+    const kill = (at: number): Promise<Session> => session('nameless', { fault: { kind: 'kill', at } });
+    const hidden = (): string[] => readdirSync(runs).filter(name => name.startsWith('.'));
+    await kill(2); // while it writes its first file
+    expect(hidden()).toHaveLength(1);
+    expectWhole('nameless');
+    expect(existsSync(join(runs, 'nameless'))).toBe(false);
+    await kill(20);
+    expect(hidden()).toEqual([]);
+    expect(openRun(runs, 'nameless').status).toBe('interrupted');
+  },
+  TIMEOUT,
+);
 
-test('a full disk stops a run with a sentence, leaves the last checkpoint as it was, and the run goes on when there is room', async () => {
-  const rng = random('full');
-  const stop = async (trouble: Trouble): Promise<string> => {
-    const { code, stderr } = await session('full', trouble);
-    expect(code, stderr).toBe(1);
-    expect(stderr).toMatch(/: (the disk is full|a file may not become so large here)\./);
-    expect(stderr).not.toMatch(/^\s+at /m);
-    expectWhole('full');
-    return stderr;
-  };
-  await stop({ fault: { kind: 'full', at: 2 } }); // at its first file
-  expect(existsSync(join(runs, 'full'))).toBe(false);
-  await stop({ fault: { kind: 'full', at: 50 + rng.int(OPERATIONS / 2) } }); // after its first checkpoint
+test(
+  'a full disk stops a run with a sentence, leaves the last checkpoint as it was, and the run goes on when there is room',
+  async () => {
+    const rng = random('full');
+    const stop = async (trouble: Trouble): Promise<string> => {
+      const { code, stderr } = await session('full', trouble);
+      expect(code, stderr).toBe(1);
+      expect(stderr).toMatch(/: (the disk is full|a file may not become so large here)\./);
+      expect(stderr).not.toMatch(/^\s+at /m);
+      expectWhole('full');
+      return stderr;
+    };
+    await stop({ fault: { kind: 'full', at: 2 } }); // at its first file
+    expect(existsSync(join(runs, 'full'))).toBe(false);
+    await stop({ fault: { kind: 'full', at: 50 + rng.int(OPERATIONS / 2) } }); // after its first checkpoint
 
-  // Here the system itself refuses: there is room for the weights, but none for the state of training.
-  const { lastCheckpoint, folder } = openRun(runs, 'full');
-  const before = sha256(lastCheckpoint);
-  expect(await stop({ limit: 200 })).toContain('checkpoint-last.safetensors, after step');
-  expect(sha256(lastCheckpoint)).toBe(before);
-  expect(readdirSync(folder).filter(name => name.endsWith('.tmp'))).toEqual([]);
-  expect(openRun(runs, 'full').record.status).toBe('failed');
+    // Here the system itself refuses: there is room for the weights, but none for the state of training.
+    const { lastCheckpoint, folder } = openRun(runs, 'full');
+    const before = sha256(lastCheckpoint);
+    expect(await stop({ limit: 200 })).toContain('checkpoint-last.safetensors, after step');
+    expect(sha256(lastCheckpoint)).toBe(before);
+    expect(readdirSync(folder).filter(name => name.endsWith('.tmp'))).toEqual([]);
+    expect(openRun(runs, 'full').record.status).toBe('failed');
 
-  expect((await session('full')).code).toBe(0);
-  expect(outcome(openRun(runs, 'full'))).toEqual(undisturbed);
-}, TIMEOUT);
+    expect((await session('full')).code).toBe(0);
+    expect(outcome(openRun(runs, 'full'))).toEqual(undisturbed);
+  },
+  TIMEOUT,
+);

@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { parseAugmentation, type AugmentationOptions } from '../lib/data/transforms/augmentation';
-import { augmentPicture, centerCropBox, randomCropBox, type Size } from '../lib/data/transforms/augment';
 import type { Picture } from '../lib/data/dataset';
+import { augmentPicture, centerCropBox, randomCropBox, type Size } from '../lib/data/transforms/augment';
+import { type AugmentationOptions, parseAugmentation } from '../lib/data/transforms/augmentation';
 import { adjustBrightness, adjustContrast, adjustHue, adjustSaturation } from '../lib/data/transforms/jitter';
 import { applyMix, drawMix } from '../lib/data/transforms/mix';
-import { resizeBox, type Interpolation } from '../lib/data/transforms/resize';
+import { type Interpolation, resizeBox } from '../lib/data/transforms/resize';
 import { UserError } from '../lib/util/errors';
 import { random } from '../lib/util/random';
 import pillow from './fixtures/pillow.json';
@@ -13,7 +13,10 @@ import pillow from './fixtures/pillow.json';
 const picture: Picture = {
   width: pillow.width,
   height: pillow.height,
-  pixels: Uint8Array.from({ length: pillow.width * pillow.height * 3 }, (_, i) => Math.floor(i / 40) + (Math.imul(i, 2654435761) >>> 25)),
+  pixels: Uint8Array.from(
+    { length: pillow.width * pillow.height * 3 },
+    (_, i) => Math.floor(i / 40) + (Math.imul(i, 2654435761) >>> 25),
+  ),
 };
 const bytes = (base64: string) => new Uint8Array(Buffer.from(base64, 'base64'));
 const box = ([x, y, width, height]: number[]) => ({ x, y, width, height });
@@ -25,11 +28,21 @@ function augmented(options: AugmentationOptions, seed = 0, size: Size = [24, 32]
 }
 
 describe('as torchvision on Pillow pictures', () => {
-  test.each(pillow.resized)('crop $box resized to $size, $interpolation', ({ box: at, size, interpolation, pixels }) => {
-    expect(resizeBox(picture, box(at), size as [number, number], interpolation as Interpolation)).toEqual(bytes(pixels));
-  });
+  test.each(pillow.resized)(
+    'crop $box resized to $size, $interpolation',
+    ({ box: at, size, interpolation, pixels }) => {
+      expect(resizeBox(picture, box(at), size as [number, number], interpolation as Interpolation)).toEqual(
+        bytes(pixels),
+      );
+    },
+  );
 
-  const changes = { brightness: adjustBrightness, contrast: adjustContrast, saturation: adjustSaturation, hue: adjustHue };
+  const changes = {
+    brightness: adjustBrightness,
+    contrast: adjustContrast,
+    saturation: adjustSaturation,
+    hue: adjustHue,
+  };
   test.each(pillow.adjusted)('$change by $factor', ({ change, factor, pixels }) => {
     const [, , width, height] = pillow.small;
     const small = resizeBox(picture, box(pillow.small), [height, width]); // same size: an exact copy
@@ -76,17 +89,23 @@ describe('augmentations', () => {
   });
 
   test('a flip mirrors rows', () => {
-    const plain = augmented({}), flipped = augmented({ flip: 1 });
+    const plain = augmented({}),
+      flipped = augmented({ flip: 1 });
     for (let y = 0; y < 24; y++) {
-      for (let x = 0; x < 32; x++) expect(flipped.subarray((y * 32 + x) * 3, (y * 32 + x + 1) * 3)).toEqual(plain.subarray((y * 32 + 31 - x) * 3, (y * 32 + 32 - x) * 3));
+      for (let x = 0; x < 32; x++)
+        expect(flipped.subarray((y * 32 + x) * 3, (y * 32 + x + 1) * 3)).toEqual(
+          plain.subarray((y * 32 + 31 - x) * 3, (y * 32 + 32 - x) * 3),
+        );
     }
   });
 
   test('erasing sets one rectangle to the mean colour', () => {
-    const plain = augmented({}), erased = augmented({ erase: 1 });
+    const plain = augmented({}),
+      erased = augmented({ erase: 1 });
     const changed = Array.from(plain, (_, i) => i).filter(i => plain[i] !== erased[i]);
     expect(changed.every(i => erased[i] === 0)).toBe(true);
-    const columns = changed.map(i => Math.floor(i / 3) % 32), rows = changed.map(i => Math.floor(i / 96));
+    const columns = changed.map(i => Math.floor(i / 3) % 32),
+      rows = changed.map(i => Math.floor(i / 96));
     const area = (Math.max(...columns) - Math.min(...columns) + 1) * (Math.max(...rows) - Math.min(...rows) + 1);
     expect(changed.length / 3).toBe(area);
     expect(area / (24 * 32)).toBeGreaterThan(0.01);
@@ -96,13 +115,19 @@ describe('augmentations', () => {
   test('switching one on leaves the others as they were', () => {
     const crop: AugmentationOptions = { randomCrop: [0.3, 0.9] };
     for (let seed = 0; seed < 5; seed++) {
-      const erased = augmented({ ...crop, erase: 1 }, seed), plain = augmented(crop, seed);
+      const erased = augmented({ ...crop, erase: 1 }, seed),
+        plain = augmented(crop, seed);
       expect(erased.every((value, i) => value === 0 || value === plain[i])).toBe(true);
     }
   });
 
   test('jitter of strength s is the same as brightness, contrast and saturation of s', () => {
-    expect(parseAugmentation({ jitter: 0.3 }).jitter).toEqual({ brightness: 0.3, contrast: 0.3, saturation: 0.3, hue: 0 });
+    expect(parseAugmentation({ jitter: 0.3 }).jitter).toEqual({
+      brightness: 0.3,
+      contrast: 0.3,
+      saturation: 0.3,
+      hue: 0,
+    });
     expect(augmented({ jitter: 0.3 })).not.toEqual(augmented({}));
   });
 
@@ -111,7 +136,14 @@ describe('augmentations', () => {
     expect(parseAugmentation(JSON.parse(JSON.stringify(once)))).toEqual(once);
   });
 
-  test.each([{ flip: 2 }, { randomCrop: [0.9, 0.2] }, { jitter: -1 }, { std: [1, 0, 1] }, { flop: 1 }, { interpolation: 'lanczos' }])('refuses %o', options => {
+  test.each([
+    { flip: 2 },
+    { randomCrop: [0.9, 0.2] },
+    { jitter: -1 },
+    { std: [1, 0, 1] },
+    { flop: 1 },
+    { interpolation: 'lanczos' },
+  ])('refuses %o', options => {
     expect(() => parseAugmentation(options as AugmentationOptions)).toThrow(UserError);
     expect(() => parseAugmentation(options as AugmentationOptions)).toThrow(Object.keys(options)[0]);
   });
@@ -119,7 +151,8 @@ describe('augmentations', () => {
 
 describe('mixing', () => {
   const size: Size = [24, 32];
-  const draws = (options: AugmentationOptions) => Array.from({ length: 3000 }, (_, i) => drawMix(parseAugmentation(options), 50, size, random(i)));
+  const draws = (options: AugmentationOptions) =>
+    Array.from({ length: 3000 }, (_, i) => drawMix(parseAugmentation(options), 50, size, random(i)));
 
   test('mixup blends by a share from Beta(α, α)', () => {
     const shares = draws({ mixup: 0.2 }).map(mix => mix.keep);

@@ -3,7 +3,7 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { batches, batchesPerEpoch, type BatchOptions } from '../lib/data/batches';
+import { type BatchOptions, batches, batchesPerEpoch } from '../lib/data/batches';
 import { readPicture, type Split } from '../lib/data/dataset';
 import { openDataset } from '../lib/data/open';
 import { petals } from '../lib/data/sources/petals';
@@ -13,7 +13,14 @@ const { train: split, test: held } = petals({ classes: 6, train: 5, test: 2, siz
 const everything: BatchOptions = {
   batchSize: 8,
   size: [24, 32],
-  augment: { randomCrop: [0.3, 1], flip: 0.5, jitter: { brightness: 0.3, contrast: 0.3, saturation: 0.3, hue: 0.1 }, erase: 0.5, mixup: 0.2, cutmix: 1 },
+  augment: {
+    randomCrop: [0.3, 1],
+    flip: 0.5,
+    jitter: { brightness: 0.3, contrast: 0.3, saturation: 0.3, hue: 0.1 },
+    erase: 0.5,
+    mixup: 0.2,
+    cutmix: 1,
+  },
   seed: 7,
   shuffle: true,
 };
@@ -22,22 +29,32 @@ const everything: BatchOptions = {
 async function pictures(from: Split, options: BatchOptions): Promise<Map<number, string>> {
   const seen = new Map<number, string>();
   for await (const batch of batches(from, options)) {
-    const pixels = batch.images.length / batch.count, classes = batch.targets.length / batch.count;
-    batch.indices.forEach((index, i) => seen.set(index, createHash('sha256')
-      .update(batch.images.slice(i * pixels, (i + 1) * pixels)).update(batch.targets.slice(i * classes, (i + 1) * classes)).digest('hex')));
+    const pixels = batch.images.length / batch.count,
+      classes = batch.targets.length / batch.count;
+    batch.indices.forEach((index, i) =>
+      seen.set(
+        index,
+        createHash('sha256')
+          .update(batch.images.slice(i * pixels, (i + 1) * pixels))
+          .update(batch.targets.slice(i * classes, (i + 1) * classes))
+          .digest('hex'),
+      ),
+    );
   }
   return seen;
 }
 
 describe('an epoch', () => {
   test('has every picture once, with its label, the last batch as large as it comes out', async () => {
-    const indices: number[] = [], counts: number[] = [];
+    const indices: number[] = [],
+      counts: number[] = [];
     for await (const batch of batches(split, everything)) {
       counts.push(batch.count);
       indices.push(...batch.indices);
       expect(batch.images.length).toBe(batch.count * 24 * 32 * 3);
       expect(Array.from(batch.labels)).toEqual(Array.from(batch.indices, index => split.labels[index]));
-      for (let i = 0; i < batch.count; i++) expect(batch.targets.slice(i * 6, i * 6 + 6).reduce((a, b) => a + b)).toBeCloseTo(1, 6);
+      for (let i = 0; i < batch.count; i++)
+        expect(batch.targets.slice(i * 6, i * 6 + 6).reduce((a, b) => a + b)).toBeCloseTo(1, 6);
     }
     expect(counts).toEqual([8, 8, 8, 6]);
     expect([...indices].sort((a, b) => a - b)).toEqual(Array.from({ length: 30 }, (_, i) => i));
@@ -55,7 +72,8 @@ describe('an epoch', () => {
   });
 
   test('from a batch on, it is the rest of the same epoch', async () => {
-    const whole: string[] = [], rest: string[] = [];
+    const whole: string[] = [],
+      rest: string[] = [];
     const digest = (data: Float32Array) => createHash('sha256').update(data).digest('hex');
     for await (const { images } of batches(split, everything)) whole.push(digest(images));
     for await (const { images } of batches(split, { ...everything, from: 2 })) rest.push(digest(images));
@@ -77,7 +95,9 @@ describe('what becomes of a picture', () => {
   });
 
   test('epochs come in different orders', async () => {
-    const orders = await Promise.all([0, 1].map(async epoch => [...(await pictures(split, { ...everything, epoch })).keys()]));
+    const orders = await Promise.all(
+      [0, 1].map(async epoch => [...(await pictures(split, { ...everything, epoch })).keys()]),
+    );
     expect(orders[0]).not.toEqual(orders[1]);
   });
 });
@@ -109,13 +129,16 @@ describe('drawn flowers', () => {
   const pixelsOf = (of: Split) => new Uint8Array(of.pixels as SharedArrayBuffer);
 
   test('are the same on every machine', () => {
-    expect(petals({ classes: 6, train: 5, test: 2, size: 40 }).fingerprint).toBe('8d1e82d78420bdd788ac6f0fce6d43d8f3af6e4dbb2a6fbee7ba842a3b3d06d9');
+    expect(petals({ classes: 6, train: 5, test: 2, size: 40 }).fingerprint).toBe(
+      '8d1e82d78420bdd788ac6f0fce6d43d8f3af6e4dbb2a6fbee7ba842a3b3d06d9',
+    );
   });
 
   test('a picture depends on the seed and its own name alone', () => {
     const more = petals({ classes: 6, train: 9, test: 3, size: 40 });
     expect(more.train.names.indexOf(split.names[17])).toBeGreaterThanOrEqual(0);
-    for (const [i, name] of split.names.entries()) expect(readPicture(more.train, more.train.names.indexOf(name))).toEqual(readPicture(split, i));
+    for (const [i, name] of split.names.entries())
+      expect(readPicture(more.train, more.train.names.indexOf(name))).toEqual(readPicture(split, i));
     expect(pixelsOf(petals({ classes: 6, train: 5, test: 2, size: 40, seed: 1 }).train)).not.toEqual(pixelsOf(split));
     expect(pixelsOf(split).subarray(0, 2 * 40 * 40 * 3)).not.toEqual(pixelsOf(held).subarray(0, 2 * 40 * 40 * 3));
   });
@@ -130,20 +153,31 @@ describe('drawn flowers', () => {
     const data = petals({ train: 30, test: 10, size: 48 });
     const mean = (of: Split, i: number) => {
       const { pixels } = readPicture(of, i);
-      return [0, 1, 2].map(c => pixels.filter((_, at) => at % 3 === c).reduce((a, b) => a + b, 0) / (pixels.length / 3));
+      return [0, 1, 2].map(
+        c => pixels.filter((_, at) => at % 3 === c).reduce((a, b) => a + b, 0) / (pixels.length / 3),
+      );
     };
     const known = Array.from(data.train.labels, (label, i) => ({ label, colour: mean(data.train, i) }));
     const distance = (a: number[], b: number[]) => Math.hypot(...a.map((v, c) => v - b[c]));
     const right = Array.from(data.test.labels).filter((label, i) => {
       const colour = mean(data.test, i);
-      return known.reduce((best, other) => (distance(other.colour, colour) < distance(best.colour, colour) ? other : best)).label === label;
+      return (
+        known.reduce((best, other) => (distance(other.colour, colour) < distance(best.colour, colour) ? other : best))
+          .label === label
+      );
     }).length;
     expect(right / data.test.length).toBeLessThan(0.45); // 1/12 by chance; who knew the colour of the flower itself would reach 1/3, here ± 0.04
   });
 
   test.each([
-    ['petals:classes=1', 'classes'], ['petals:size=big', 'size'], ['petals:petal=5', 'petal'], ['petals:train=10000,size=512', 'GB'], ['petals:classes', 'key=value'],
-    ['flowers', 'flowers102'], ['folder:', 'PATH'], ['flowers102:split=half', 'paddle'],
+    ['petals:classes=1', 'classes'],
+    ['petals:size=big', 'size'],
+    ['petals:petal=5', 'petal'],
+    ['petals:train=10000,size=512', 'GB'],
+    ['petals:classes', 'key=value'],
+    ['flowers', 'flowers102'],
+    ['folder:', 'PATH'],
+    ['flowers102:split=half', 'paddle'],
   ])('refuses %s', async (spec, says) => {
     await expect(openDataset(spec)).rejects.toThrow(UserError);
     await expect(openDataset(spec)).rejects.toThrow(says);

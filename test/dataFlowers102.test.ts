@@ -1,5 +1,15 @@
 import { createHash } from 'node:crypto';
-import { cpSync, createReadStream, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  createReadStream,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -9,11 +19,11 @@ import { createGzip, deflateSync } from 'node:zlib';
 import sharp from 'sharp';
 import { pack } from 'tar-stream';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { readPicture, type Dataset } from '../lib/data/dataset';
-import { download } from '../lib/data/sources/download';
-import { OXFORD, type Flowers102Options, type Flowers102Source } from '../lib/data/sources/flowers102';
-import { readMat } from '../lib/data/sources/mat';
+import { type Dataset, readPicture } from '../lib/data/dataset';
 import { openDataset } from '../lib/data/open';
+import { download } from '../lib/data/sources/download';
+import { type Flowers102Options, type Flowers102Source, OXFORD } from '../lib/data/sources/flowers102';
+import { readMat } from '../lib/data/sources/mat';
 import { UserError } from '../lib/util/errors';
 
 const FIXTURES = join(__dirname, 'fixtures');
@@ -21,7 +31,9 @@ const sum = (bytes: Uint8Array, kind = 'md5') => createHash(kind).update(bytes).
 const fixture = (name: string) => readFileSync(join(FIXTURES, name));
 
 let folder: string;
-beforeEach(() => { folder = mkdtempSync(join(tmpdir(), 'edgevit-flowers-')); });
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'edgevit-flowers-'));
+});
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 /** A data element with its tag, in either byte order; all but compressed ones are padded to 8 bytes. */
@@ -35,19 +47,32 @@ function element(type: number, bytes: Uint8Array, little: boolean): Buffer {
 }
 
 /** A MATLAB file of matrices of doubles (`kind` 6), written as 16-bit integers, as MATLAB does to save room. */
-function matFile(arrays: Record<string, { shape: number[]; data: number[] }>, { little = true, compressed = false, kind = 6 } = {}): Buffer {
+function matFile(
+  arrays: Record<string, { shape: number[]; data: number[] }>,
+  { little = true, compressed = false, kind = 6 } = {},
+): Buffer {
   const words = (values: number[], bytes: 2 | 4) => {
     const out = new DataView(new ArrayBuffer(values.length * bytes));
-    values.forEach((value, i) => (bytes === 2 ? out.setInt16(2 * i, value, little) : out.setInt32(4 * i, value, little)));
+    values.forEach((value, i) =>
+      bytes === 2 ? out.setInt16(2 * i, value, little) : out.setInt32(4 * i, value, little),
+    );
     return new Uint8Array(out.buffer);
   };
   const header = Buffer.alloc(128, ' ');
   header.write(little ? '\0\x01IM' : '\x01\0MI', 124, 'latin1');
-  return Buffer.concat([header, ...Object.entries(arrays).map(([name, { shape, data }]) => {
-    const parts: [number, Uint8Array][] = [[6, words([kind, 0], 4)], [5, words(shape, 4)], [1, Buffer.from(name)], [3, words(data, 2)]];
-    const matrix = element(14, Buffer.concat(parts.map(([type, bytes]) => element(type, bytes, little))), little);
-    return compressed ? element(15, deflateSync(matrix), little) : matrix;
-  })]);
+  return Buffer.concat([
+    header,
+    ...Object.entries(arrays).map(([name, { shape, data }]) => {
+      const parts: [number, Uint8Array][] = [
+        [6, words([kind, 0], 4)],
+        [5, words(shape, 4)],
+        [1, Buffer.from(name)],
+        [3, words(data, 2)],
+      ];
+      const matrix = element(14, Buffer.concat(parts.map(([type, bytes]) => element(type, bytes, little))), little);
+      return compressed ? element(15, deflateSync(matrix), little) : matrix;
+    }),
+  ]);
 }
 
 const row = (...data: number[]) => ({ shape: [1, data.length], data });
@@ -61,25 +86,40 @@ describe('MATLAB files', () => {
     expect(new Set(labels.data)).toEqual(new Set(Array.from({ length: 102 }, (_, i) => i + 1)));
     expect(Array.from(labels.data.subarray(0, 3))).toEqual([77, 77, 77]);
     const sets = readMat(fixture('setid.mat'), 'setid.mat');
-    expect(Object.entries(sets).map(([name, { data }]) => [name, data.length])).toEqual([['trnid', 1020], ['valid', 1020], ['tstid', 6149]]);
+    expect(Object.entries(sets).map(([name, { data }]) => [name, data.length])).toEqual([
+      ['trnid', 1020],
+      ['valid', 1020],
+      ['tstid', 6149],
+    ]);
     expect(new Set(Object.values(sets).flatMap(({ data }) => [...data])).size).toBe(8189);
     // Sums as scipy.io.loadmat gives them.
-    expect([labels, sets.trnid, sets.valid, sets.tstid].map(({ data }) => data.reduce((a, b) => a + b))).toEqual([466705, 5073294, 5056562, 23404099]);
+    expect([labels, sets.trnid, sets.valid, sets.tstid].map(({ data }) => data.reduce((a, b) => a + b))).toEqual([
+      466705, 5073294, 5056562, 23404099,
+    ]);
   });
 
   const values = { shape: [2, 3], data: [1, -2, 300, 4, 5, -6] };
 
-  test.each([true, false].flatMap(little => [true, false].map(compressed => ({ little, compressed }))))('%o', options => {
-    expect(readMat(matFile({ values }, options), 'x.mat')).toEqual({ values: { shape: [2, 3], data: Float64Array.from(values.data) } });
-  });
+  test.each([true, false].flatMap(little => [true, false].map(compressed => ({ little, compressed }))))(
+    '%o',
+    options => {
+      expect(readMat(matFile({ values }, options), 'x.mat')).toEqual({
+        values: { shape: [2, 3], data: Float64Array.from(values.data) },
+      });
+    },
+  );
 
-  test('passes over what is no numeric array', () => expect(readMat(matFile({ values }, { kind: 4 }), 'x.mat')).toEqual({}));
+  test('passes over what is no numeric array', () =>
+    expect(readMat(matFile({ values }, { kind: 4 }), 'x.mat')).toEqual({}));
 
   test('refuses what is no such file, or cut off anywhere', () => {
     expect(() => readMat(Buffer.from('PNG'), 'x.mat')).toThrow(UserError);
-    const whole = matFile({ values }), packed = fixture('setid.mat');
-    for (let end = 129; end < whole.length - 4; end += 5) expect(() => readMat(whole.subarray(0, end), 'x.mat'), `${end}`).toThrow(UserError);
-    for (const end of [130, 300, packed.length - 20]) expect(() => readMat(packed.subarray(0, end), 'x.mat'), `${end}`).toThrow(/x\.mat/);
+    const whole = matFile({ values }),
+      packed = fixture('setid.mat');
+    for (let end = 129; end < whole.length - 4; end += 5)
+      expect(() => readMat(whole.subarray(0, end), 'x.mat'), `${end}`).toThrow(UserError);
+    for (const end of [130, 300, packed.length - 20])
+      expect(() => readMat(packed.subarray(0, end), 'x.mat'), `${end}`).toThrow(/x\.mat/);
     const flipped = Buffer.from(packed);
     flipped[200] ^= 0xff;
     expect(() => readMat(flipped, 'x.mat')).toThrow(UserError);
@@ -95,16 +135,26 @@ let source: Flowers102Source;
 async function makeArchive(pictures: Iterable<[number: number, bytes: Buffer]>): Promise<Buffer> {
   const tar = pack();
   tar.entry({ name: 'jpg/', type: 'directory' });
-  for (const [number, bytes] of pictures) tar.entry({ name: `jpg/image_${String(number).padStart(5, '0')}.jpg` }, bytes);
+  for (const [number, bytes] of pictures)
+    tar.entry({ name: `jpg/image_${String(number).padStart(5, '0')}.jpg` }, bytes);
   tar.finalize();
   return buffer(tar.pipe(createGzip({ level: 1 })));
 }
 
 beforeAll(async () => {
   const { labels } = readMat(fixture('imagelabels.mat'), 'imagelabels.mat');
-  const jpegs = await Promise.all(Array.from({ length: 103 }, (_, label) =>
-    sharp({ create: { width: 16, height: 16, channels: 3, background: { r: 2 * label, g: 2 * label, b: 2 * label } } }).jpeg({ quality: 95 }).toBuffer()));
-  archive = await makeArchive(Array.from(labels.data, (label, i) => [i + 1, i + 1 === CORRUPT ? Buffer.from('not a JPEG') : jpegs[label]]));
+  const jpegs = await Promise.all(
+    Array.from({ length: 103 }, (_, label) =>
+      sharp({
+        create: { width: 16, height: 16, channels: 3, background: { r: 2 * label, g: 2 * label, b: 2 * label } },
+      })
+        .jpeg({ quality: 95 })
+        .toBuffer(),
+    ),
+  );
+  archive = await makeArchive(
+    Array.from(labels.data, (label, i) => [i + 1, i + 1 === CORRUPT ? Buffer.from('not a JPEG') : jpegs[label]]),
+  );
   source = { url: 'http://127.0.0.1:9/', files: { ...OXFORD.files, '102flowers.tgz': sum(archive) } };
 });
 
@@ -133,7 +183,11 @@ describe('Flowers-102', () => {
       }
     }
     const paddle = await open('flowers102:split=paddle', { source: { ...source, url: 'http://127.0.0.1:9/gone/' } });
-    expect([paddle.train.names, paddle.val!.names, paddle.test.names]).toEqual([official.test.names, official.val!.names, official.train.names]);
+    expect([paddle.train.names, paddle.val!.names, paddle.test.names]).toEqual([
+      official.test.names,
+      official.val!.names,
+      official.train.names,
+    ]);
     expect(paddle.fingerprint).not.toBe(official.fingerprint);
   });
 
@@ -148,7 +202,12 @@ describe('Flowers-102', () => {
     onTestFinished(() => void vi.restoreAllMocks());
     await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
     const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
-    const downloaded = () => open('flowers102', { flowers102Dir: undefined, downloadDir: join(folder, 'downloads'), source: { ...source, url } });
+    const downloaded = () =>
+      open('flowers102', {
+        flowers102Dir: undefined,
+        downloadDir: join(folder, 'downloads'),
+        source: { ...source, url },
+      });
     expect((await downloaded()).train.length).toBe(1020);
     rmSync(join(folder, 'downloads'), { recursive: true }); // the cache is all that is needed
     expect((await downloaded()).train.length).toBe(1020);
@@ -158,8 +217,16 @@ describe('Flowers-102', () => {
   test.each<[string, () => void | Promise<void>, RegExp]>([
     ['a missing file', () => rmSync(join(own, 'setid.mat')), /setid\.mat/],
     ['a missing folder', () => rmSync(own, { recursive: true }), /102flowers\.tgz/],
-    ['an archive cut off', () => writeFileSync(join(own, '102flowers.tgz'), archive.subarray(0, 1000)), /102flowers\.tgz has md5/],
-    ['a changed list', () => writeFileSync(join(own, 'imagelabels.mat'), fixture('setid.mat')), /imagelabels\.mat has md5/],
+    [
+      'an archive cut off',
+      () => writeFileSync(join(own, '102flowers.tgz'), archive.subarray(0, 1000)),
+      /102flowers\.tgz has md5/,
+    ],
+    [
+      'a changed list',
+      () => writeFileSync(join(own, 'imagelabels.mat'), fixture('setid.mat')),
+      /imagelabels\.mat has md5/,
+    ],
   ])('refuses %s', async (_, damage, says) => {
     await damage();
     await expect(open()).rejects.toThrow(UserError);
@@ -170,20 +237,39 @@ describe('Flowers-102', () => {
   /** Opens other files, with the sums that they have. */
   function openFiles(files: Record<keyof Flowers102Source['files'], Uint8Array | string>): Promise<Dataset> {
     for (const [name, bytes] of Object.entries(files)) writeFileSync(join(own, name), bytes);
-    const sums = Object.fromEntries(Object.keys(files).map(name => [name, sum(readFileSync(join(own, name)))])) as Flowers102Source['files'];
+    const sums = Object.fromEntries(
+      Object.keys(files).map(name => [name, sum(readFileSync(join(own, name)))]),
+    ) as Flowers102Source['files'];
     return open('flowers102', { source: { ...source, files: sums } });
   }
 
   test('refuses lists and archives that do not fit each other', async () => {
-    const jpeg = await sharp({ create: { width: 8, height: 8, channels: 3, background: 'red' } }).jpeg().toBuffer();
-    const whole = await makeArchive([[1, jpeg], [2, jpeg], [3, jpeg], [4, jpeg]]);
-    const labels = matFile({ labels: row(1, 2, 3, 102) }), sets = matFile({ trnid: row(3, 1), valid: row(2), tstid: row(4) });
+    const jpeg = await sharp({ create: { width: 8, height: 8, channels: 3, background: 'red' } })
+      .jpeg()
+      .toBuffer();
+    const whole = await makeArchive([
+      [1, jpeg],
+      [2, jpeg],
+      [3, jpeg],
+      [4, jpeg],
+    ]);
+    const labels = matFile({ labels: row(1, 2, 3, 102) }),
+      sets = matFile({ trnid: row(3, 1), valid: row(2), tstid: row(4) });
     const files = { '102flowers.tgz': whole, 'imagelabels.mat': labels, 'setid.mat': sets };
     const data = await openFiles(files);
     expect([data.train.labels, data.val!.labels, data.test.labels].map(of => [...of])).toEqual([[0, 2], [1], [101]]);
 
     const refused: [Partial<typeof files>, RegExp][] = [
-      [{ '102flowers.tgz': await makeArchive([[1, jpeg], [2, jpeg], [4, jpeg]]) }, /lacks 1 picture.* 3/],
+      [
+        {
+          '102flowers.tgz': await makeArchive([
+            [1, jpeg],
+            [2, jpeg],
+            [4, jpeg],
+          ]),
+        },
+        /lacks 1 picture.* 3/,
+      ],
       [{ '102flowers.tgz': whole.subarray(0, whole.length / 2) }, /can't be unpacked/],
       [{ '102flowers.tgz': Buffer.from('hello') }, /can't be unpacked/],
       [{ 'imagelabels.mat': matFile({ labels: row(1, 2, 3, 103) }) }, /picture 4.*103/],
@@ -212,7 +298,9 @@ describe('a download', () => {
     await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
   });
   afterAll(() => server.close());
-  afterEach(() => { vi.restoreAllMocks(); });
+  afterEach(() => {
+    vi.restoreAllMocks();
+  });
   beforeEach(() => {
     requests = [];
     answer = whole;
@@ -228,18 +316,25 @@ describe('a download', () => {
     response.end(content.subarray(start));
   };
   /** Breaks the connection when some more bytes have reached the disk. */
-  const broken = (bytes: number) => (request: IncomingMessage, response: ServerResponse): void => {
-    const end = from(request) + bytes;
-    if (end >= content.length) return whole(request, response);
-    response.writeHead(from(request) ? 206 : 200, { 'content-length': content.length - from(request) });
-    response.write(content.subarray(from(request), end));
-    const timer = setInterval(() => {
-      if (statSync(join(folder, 'file.part'), { throwIfNoEntry: false })?.size !== end) return;
-      clearInterval(timer);
-      response.destroy();
-    }, 5);
-  };
-  const get = (options = {}) => download(`http://127.0.0.1:${(server.address() as AddressInfo).port}/file`, join(folder, 'file'), { md5: sum(content), wait: 1, ...options });
+  const broken =
+    (bytes: number) =>
+    (request: IncomingMessage, response: ServerResponse): void => {
+      const end = from(request) + bytes;
+      if (end >= content.length) return whole(request, response);
+      response.writeHead(from(request) ? 206 : 200, { 'content-length': content.length - from(request) });
+      response.write(content.subarray(from(request), end));
+      const timer = setInterval(() => {
+        if (statSync(join(folder, 'file.part'), { throwIfNoEntry: false })?.size !== end) return;
+        clearInterval(timer);
+        response.destroy();
+      }, 5);
+    };
+  const get = (options = {}) =>
+    download(`http://127.0.0.1:${(server.address() as AddressInfo).port}/file`, join(folder, 'file'), {
+      md5: sum(content),
+      wait: 1,
+      ...options,
+    });
   const arrived = () => readFileSync(join(folder, 'file')).equals(content); // toEqual takes seconds
 
   test('arrives whole, past a redirect', async () => {
@@ -292,6 +387,8 @@ describe('a download', () => {
     answer = (_, response) => response.writeHead(404).end();
     await expect(get()).rejects.toThrow(/404/);
     expect(requests.length).toBe(1);
-    await expect(download('http://127.0.0.1:9/file', join(folder, 'file'), { md5: '', retries: 1, wait: 1 })).rejects.toThrow(UserError);
+    await expect(
+      download('http://127.0.0.1:9/file', join(folder, 'file'), { md5: '', retries: 1, wait: 1 }),
+    ).rejects.toThrow(UserError);
   });
 });

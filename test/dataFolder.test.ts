@@ -1,10 +1,21 @@
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { readPicture, type Dataset } from '../lib/data/dataset';
 import type { CacheOptions } from '../lib/data/cache/cache';
+import { type Dataset, readPicture } from '../lib/data/dataset';
 import { openDataset } from '../lib/data/open';
 import { UserError } from '../lib/util/errors';
 
@@ -21,9 +32,12 @@ beforeEach(() => {
 afterEach(() => rmSync(join(root, '..'), { recursive: true, force: true }));
 
 type Colour = [number, number, number];
-const RED: Colour = [200, 30, 20], BLUE: Colour = [20, 40, 210];
-const open = (options: CacheOptions = {}): Promise<Dataset> => openDataset(`folder:${root}`, { cacheDir, report: line => lines.push(line), ...options });
-const plain = (colour: Colour, width = 12, height = 8) => sharp({ create: { width, height, channels: 3, background: { r: colour[0], g: colour[1], b: colour[2] } } });
+const RED: Colour = [200, 30, 20],
+  BLUE: Colour = [20, 40, 210];
+const open = (options: CacheOptions = {}): Promise<Dataset> =>
+  openDataset(`folder:${root}`, { cacheDir, report: line => lines.push(line), ...options });
+const plain = (colour: Colour, width = 12, height = 8) =>
+  sharp({ create: { width, height, channels: 3, background: { r: colour[0], g: colour[1], b: colour[2] } } });
 
 /** Writes a file, with its folders. */
 function put(path: string, bytes: Uint8Array): void {
@@ -34,7 +48,10 @@ function put(path: string, bytes: Uint8Array): void {
 /** Two classes with two PNGs in each split. */
 async function makeFolder(splits = ['train', 'test']): Promise<void> {
   for (const split of splits) {
-    for (const [name, colour] of [['red', RED], ['blue', BLUE]] as const) {
+    for (const [name, colour] of [
+      ['red', RED],
+      ['blue', BLUE],
+    ] as const) {
       for (const i of [1, 2]) put(`${split}/${name}/${i}.png`, await plain(colour).png().toBuffer());
     }
   }
@@ -76,16 +93,28 @@ describe('a folder', () => {
     put('train/red/grey.png', await plain([90, 90, 90]).greyscale().png().toBuffer());
     put('train/red/cmyk.jpg', await plain(RED, 32, 32).toColourspace('cmyk').jpeg({ quality: 95 }).toBuffer());
     put('train/red/deep.png', await plain(RED).toColourspace('rgb16').png().toBuffer());
-    put('train/red/glass.png', await sharp({ create: { width: 12, height: 8, channels: 4, background: { r: 0, g: 0, b: 0, alpha: 0.5 } } }).png().toBuffer());
+    put(
+      'train/red/glass.png',
+      await sharp({ create: { width: 12, height: 8, channels: 4, background: { r: 0, g: 0, b: 0, alpha: 0.5 } } })
+        .png()
+        .toBuffer(),
+    );
     // Left half red, right half blue; EXIF says that it is to be turned by 90° clockwise: red comes to the top.
-    const halves = await sharp({ create: { width: 40, height: 20, channels: 3, background: { r: RED[0], g: RED[1], b: RED[2] } } })
-      .composite([{ input: await plain(BLUE, 20, 20).png().toBuffer(), left: 20, top: 0 }]).jpeg({ quality: 95 }).withMetadata({ orientation: 6 }).toBuffer();
+    const halves = await sharp({
+      create: { width: 40, height: 20, channels: 3, background: { r: RED[0], g: RED[1], b: RED[2] } },
+    })
+      .composite([{ input: await plain(BLUE, 20, 20).png().toBuffer(), left: 20, top: 0 }])
+      .jpeg({ quality: 95 })
+      .withMetadata({ orientation: 6 })
+      .toBuffer();
     put('train/red/turned.jpg', halves);
 
     const data = await open();
     expect(data.skipped).toEqual([]);
     const close = (name: string, colour: Colour, tolerance: number) =>
-      middle(data, `train/red/${name}`).forEach((value, c) => expect(Math.abs(value - colour[c]), name).toBeLessThanOrEqual(tolerance));
+      middle(data, `train/red/${name}`).forEach((value, c) =>
+        expect(Math.abs(value - colour[c]), name).toBeLessThanOrEqual(tolerance),
+      );
     close('jpeg.JPG', RED, 3);
     close('webp.webp', RED, 0);
     close('grey.png', [90, 90, 90], 0);
@@ -111,7 +140,17 @@ describe('a folder', () => {
 describe('a corrupt picture', () => {
   beforeEach(async () => {
     await makeFolder();
-    const whole = await sharp({ create: { width: 64, height: 64, channels: 3, noise: { type: 'gaussian', mean: 120, sigma: 60 }, background: 'black' } }).jpeg().toBuffer();
+    const whole = await sharp({
+      create: {
+        width: 64,
+        height: 64,
+        channels: 3,
+        noise: { type: 'gaussian', mean: 120, sigma: 60 },
+        background: 'black',
+      },
+    })
+      .jpeg()
+      .toBuffer();
     put('train/red/cut.jpg', whole.subarray(0, whole.length / 2));
     put('train/red/empty.png', Buffer.alloc(0));
     put('test/blue/text.webp', Buffer.from('hello'));
@@ -122,7 +161,11 @@ describe('a corrupt picture', () => {
       lines = [];
       const data = await open();
       expect([data.train.length, data.test.length], round).toEqual([4, 4]);
-      expect(data.skipped.map(({ name }) => name)).toEqual(['train/red/cut.jpg', 'train/red/empty.png', 'test/blue/text.webp']);
+      expect(data.skipped.map(({ name }) => name)).toEqual([
+        'train/red/cut.jpg',
+        'train/red/empty.png',
+        'test/blue/text.webp',
+      ]);
       for (const { name } of data.skipped) expect(lines.some(line => line.includes(name))).toBe(true);
       expect(lines.at(-1)).toContain('3');
     }
@@ -199,14 +242,72 @@ describe('what cannot be trained on is refused:', () => {
     ['a file', () => writeFileSync(root, 'x'), /is a file/],
     ['no train', async () => makeFolder(['test']), /'train'/],
     ['neither test nor val', async () => makeFolder(['train']), /'test' nor 'val'/],
-    ['no classes', async () => { await makeFolder(['test']); mkdirSync(join(root, 'train')); }, /train has no classes/],
-    ['pictures beside the classes', async () => { await makeFolder(['test']); put('train/1.png', Buffer.from('')); }, /train has no classes/],
-    ['one class', async () => { await makeFolder(); rmSync(join(root, 'train/red'), { recursive: true }); rmSync(join(root, 'test/red'), { recursive: true }); }, /single class 'blue'/],
-    ['an empty class', async () => { await makeFolder(); put('train/green/readme.txt', Buffer.from('')); put('test/green/1.png', Buffer.from('')); }, /'green' is empty/],
-    ['a class missing from test', async () => { await makeFolder(); rmSync(join(root, 'test/red'), { recursive: true }); }, /'red' is missing/],
-    ['a class unknown to train', async () => { await makeFolder(); put('test/green/1.png', Buffer.from('')); }, /'green'.*nothing could learn it/],
-    ['a link to nothing', async () => { await makeFolder(); symlinkSync('gone.png', join(root, 'train/red/link.png')); }, /link\.png can't be read/],
-    ['a class missing from val', async () => { await makeFolder(['train', 'test', 'val']); rmSync(join(root, 'val/red'), { recursive: true }); }, /'red' is missing/],
+    [
+      'no classes',
+      async () => {
+        await makeFolder(['test']);
+        mkdirSync(join(root, 'train'));
+      },
+      /train has no classes/,
+    ],
+    [
+      'pictures beside the classes',
+      async () => {
+        await makeFolder(['test']);
+        put('train/1.png', Buffer.from(''));
+      },
+      /train has no classes/,
+    ],
+    [
+      'one class',
+      async () => {
+        await makeFolder();
+        rmSync(join(root, 'train/red'), { recursive: true });
+        rmSync(join(root, 'test/red'), { recursive: true });
+      },
+      /single class 'blue'/,
+    ],
+    [
+      'an empty class',
+      async () => {
+        await makeFolder();
+        put('train/green/readme.txt', Buffer.from(''));
+        put('test/green/1.png', Buffer.from(''));
+      },
+      /'green' is empty/,
+    ],
+    [
+      'a class missing from test',
+      async () => {
+        await makeFolder();
+        rmSync(join(root, 'test/red'), { recursive: true });
+      },
+      /'red' is missing/,
+    ],
+    [
+      'a class unknown to train',
+      async () => {
+        await makeFolder();
+        put('test/green/1.png', Buffer.from(''));
+      },
+      /'green'.*nothing could learn it/,
+    ],
+    [
+      'a link to nothing',
+      async () => {
+        await makeFolder();
+        symlinkSync('gone.png', join(root, 'train/red/link.png'));
+      },
+      /link\.png can't be read/,
+    ],
+    [
+      'a class missing from val',
+      async () => {
+        await makeFolder(['train', 'test', 'val']);
+        rmSync(join(root, 'val/red'), { recursive: true });
+      },
+      /'red' is missing/,
+    ],
   ])('%s', async (_, make, says) => {
     await make();
     await expect(open()).rejects.toThrow(UserError);

@@ -6,12 +6,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, CommanderError } from 'commander';
 import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { register } from '../lib/cli/experiment';
-import { UserError } from '../lib/util/errors';
-import { ROOT } from '../lib/util/root';
-import { listRuns, type Run } from '../lib/runs/store';
 import { meanInterval, studentT } from '../lib/measure/statistics';
+import { listRuns, type Run } from '../lib/runs/store';
 import { measureTradeoffs } from '../lib/runs/tradeoffs';
 import { byVariant, isClear, largestBudget, putResults, readResults, type TrialResult } from '../lib/runs/trialResults';
+import { UserError } from '../lib/util/errors';
+import { ROOT } from '../lib/util/root';
 import { DATA } from './training';
 
 const folder = mkdtempSync(join(tmpdir(), 'experiments-'));
@@ -19,7 +19,15 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 describe('intervals', () => {
   test('Student t is that of the tables', () => {
-    for (const [freedom, t] of [[1, 12.7062], [2, 4.30265], [3, 3.18245], [4, 2.77645], [9, 2.26216], [30, 2.04227], [200, 1.97190]]) {
+    for (const [freedom, t] of [
+      [1, 12.7062],
+      [2, 4.30265],
+      [3, 3.18245],
+      [4, 2.77645],
+      [9, 2.26216],
+      [30, 2.04227],
+      [200, 1.9719],
+    ]) {
       expect(studentT(0.95, freedom)).toBeCloseTo(t, 4);
     }
     expect(studentT(0.99, 7)).toBeCloseTo(3.49948, 4);
@@ -32,8 +40,31 @@ describe('intervals', () => {
 });
 
 const row = (variant: string, seed: number, top1: number, budget = 'a'): TrialResult => ({
-  variant, seed, top1, budget, trial: `${variant}-${seed}-${budget}`, data: 'petals', train: 8, test: 4, classes: 2, model: 'edgevit-xxs', height: 32, width: 32, epochs: 1,
-  batch: 4, params: 1, macs: 1, top5: 1, loss: 1, curve: [top1], imagesPerSecond: null, weights: '', engine: '', cpu: '', threads: 1, code: '',
+  variant,
+  seed,
+  top1,
+  budget,
+  trial: `${variant}-${seed}-${budget}`,
+  data: 'petals',
+  train: 8,
+  test: 4,
+  classes: 2,
+  model: 'edgevit-xxs',
+  height: 32,
+  width: 32,
+  epochs: 1,
+  batch: 4,
+  params: 1,
+  macs: 1,
+  top5: 1,
+  loss: 1,
+  curve: [top1],
+  imagesPerSecond: null,
+  weights: '',
+  engine: '',
+  cpu: '',
+  threads: 1,
+  code: '',
 });
 
 describe('a file of results', () => {
@@ -56,7 +87,14 @@ describe('a file of results', () => {
   });
 
   test('compares seed by seed, within a budget', () => {
-    const rows = [row('full', 0, 0.5), row('less', 0, 0.4), row('full', 1, 0.9), row('less', 1, 0.79), row('less', 2, 0.3), row('full', 0, 0.1, 'b')];
+    const rows = [
+      row('full', 0, 0.5),
+      row('less', 0, 0.4),
+      row('full', 1, 0.9),
+      row('less', 1, 0.79),
+      row('less', 2, 0.3),
+      row('full', 0, 0.1, 'b'),
+    ];
     const [full, less] = byVariant(largestBudget(rows), 'full');
     expect(full).toMatchObject({ variant: 'full', top1: { count: 2, mean: 0.7 }, difference: null });
     expect(less.top1.count).toBe(3);
@@ -67,15 +105,33 @@ describe('a file of results', () => {
 });
 
 test('trade-offs name their machine, and count what is published', async () => {
-  const { machine, models } = await measureTradeoffs(['edgevit-xxs', 'mobilenet-v2'], [64, 64], { rounds: 2, perRound: 1, warmUp: 1, settle: 0 });
+  const { machine, models } = await measureTradeoffs(['edgevit-xxs', 'mobilenet-v2'], [64, 64], {
+    rounds: 2,
+    perRound: 1,
+    warmUp: 1,
+    settle: 0,
+  });
   expect(machine.cpu).not.toBe('');
-  expect(models.map(({ model, params }) => [model, params])).toEqual([['edgevit-xxs', 4_067_704], ['mobilenet-v2', 3_504_872]]);
-  for (const { milliseconds: { value, low, high } } of models) expect(low <= value && value <= high).toBe(true);
+  expect(models.map(({ model, params }) => [model, params])).toEqual([
+    ['edgevit-xxs', 4_067_704],
+    ['mobilenet-v2', 3_504_872],
+  ]);
+  for (const {
+    milliseconds: { value, low, high },
+  } of models)
+    expect(low <= value && value <= high).toBe(true);
 });
 
 describe('an experiment', () => {
   const runs = join(folder, 'runs');
-  const small = [`--data=${DATA}`, '--size=32', '--only=full,noLocalAgg', '--seeds=1', `--runs=${runs}`, ...['batch=4', 'depths=1,1,1,1', 'dims=8,16,16,16', 'heads=1,2,2,2'].flatMap(setting => ['--set', setting])];
+  const small = [
+    `--data=${DATA}`,
+    '--size=32',
+    '--only=full,noLocalAgg',
+    '--seeds=1',
+    `--runs=${runs}`,
+    ...['batch=4', 'depths=1,1,1,1', 'dims=8,16,16,16', 'heads=1,2,2,2'].flatMap(setting => ['--set', setting]),
+  ];
 
   const parse = async (args: string[]): Promise<void> => {
     const program = new Command().exitOverride().configureOutput({ outputError: () => {} });
@@ -88,7 +144,11 @@ describe('an experiment', () => {
     ['variant', ['lgl', ...small, '--only=none'], ['none', 'noLocalAgg']],
     ['variant of sample rates', ['sample-rates', '--only=4,2,2,2'], ['4,2,2,2', '4,2,2,1']],
     ['setting', ['lgl', ...small, '--set', 'learningRate=1'], ['learningRate', 'sampleRates']],
-    ['setting that the variants make', ['lgl', ...small, '--set', 'ablation=fullAttention'], ['ablation', 'fullAttention']],
+    [
+      'setting that the variants make',
+      ['lgl', ...small, '--set', 'ablation=fullAttention'],
+      ['ablation', 'fullAttention'],
+    ],
     ['number of seeds', ['lgl', ...small, '--seeds=0'], ['--seeds', '0']],
     ['flag for it', ['quick', '--seeds=2'], ['--seeds']],
     ['option', ['lgl', '--seed=2'], ['--seed']],
@@ -104,7 +164,12 @@ describe('an experiment', () => {
     const log = vi.spyOn(console, 'log').mockImplementation(() => {});
     try {
       await parse(['lgl', ...small, '--dry-run']);
-      expect(log.mock.calls.flat().join('\n').match(/^(full|noLocalAgg) .* to do /gm)).toHaveLength(2);
+      expect(
+        log.mock.calls
+          .flat()
+          .join('\n')
+          .match(/^(full|noLocalAgg) .* to do /gm),
+      ).toHaveLength(2);
       expect(existsSync(runs)).toBe(false);
     } finally {
       log.mockRestore();
@@ -113,12 +178,17 @@ describe('an experiment', () => {
 
   test('that is killed takes its trials with it, and one that is interrupted goes on and ends with 130', async () => {
     const trials = (): Run[] => listRuns(runs);
-    const progress = (): number => Math.min(trials().length < 2 ? 0 : Infinity, ...trials().map(run => run.metrics().length));
+    const progress = (): number =>
+      Math.min(trials().length < 2 ? 0 : Infinity, ...trials().map(run => run.metrics().length));
     const until = async (condition: () => boolean): Promise<void> => {
       while (!condition()) await sleep(20);
     };
     const start = () => {
-      const child = spawn(process.execPath, ['--import', 'tsx', 'lib/cli/main.ts', 'experiment', 'lgl', ...small, '--epochs=100000', '--jobs=2'], { cwd: ROOT, stdio: 'ignore', detached: true });
+      const child = spawn(
+        process.execPath,
+        ['--import', 'tsx', 'lib/cli/main.ts', 'experiment', 'lgl', ...small, '--epochs=100000', '--jobs=2'],
+        { cwd: ROOT, stdio: 'ignore', detached: true },
+      );
       onTestFinished(() => void child.kill('SIGKILL')); // its trials end with it
       return { child, ended: new Promise<number | null>(resolve => child.once('exit', resolve)) };
     };

@@ -26,7 +26,11 @@ function operation(half = () => {}) {
 }
 
 function noSpace(name) {
-  return Object.assign(new Error(`ENOSPC: no space left on device, ${name}`), { code: 'ENOSPC', errno: -28, syscall: name });
+  return Object.assign(new Error(`ENOSPC: no space left on device, ${name}`), {
+    code: 'ENOSPC',
+    errno: -28,
+    syscall: name,
+  });
 }
 
 /** For operations that need no room: only the moment counts. */

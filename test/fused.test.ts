@@ -1,13 +1,16 @@
 import { describe, expect, it } from 'vitest';
-import * as fused from '../lib/engine/fused';
 import { hasGraphs } from '../lib/engine/binding';
-import { tf, type Tensor } from '../lib/tensor/tf';
+import * as fused from '../lib/engine/fused';
+import { type Tensor, tf } from '../lib/tensor/tf';
 import { random } from '../lib/util/random';
 import './allclose';
 
 const rng = random('fused');
 function normal(shape: number[], mean = 0): Tensor {
-  return tf.tensor(Float32Array.from({ length: tf.util.sizeFromShape(shape) }, () => mean + rng.normal()), shape);
+  return tf.tensor(
+    Float32Array.from({ length: tf.util.sizeFromShape(shape) }, () => mean + rng.normal()),
+    shape,
+  );
 }
 
 /** Value and gradients of every input, for a random dy: by the kernel and by the composition of stock ops. */
@@ -54,15 +57,30 @@ describe.skipIf(!hasGraphs())('fused kernels equal the stock ops they replace, w
   });
 
   // Rows around the sizes of chunks and blocks; columns that fill vectors and panels and that do not, on either side.
-  it.each([[128, 48, 36], [130, 7, 100], [257, 100, 7], [900, 36, 49], [1600, 144, 50]])('product of %i × %i by %i columns', (m, k, n) => {
+  it.each([
+    [128, 48, 36],
+    [130, 7, 100],
+    [257, 100, 7],
+    [900, 36, 49],
+    [1600, 144, 50],
+  ])('product of %i × %i by %i columns', (m, k, n) => {
     const inputs = [normal([m, k]), normal([k, n]), normal([n])];
     agree(fused.product, inputs);
     agree((x, weight) => fused.product(x, weight), inputs.slice(0, 2));
   });
 
   // Hidden values computed again, and kept; the last with a width that fills no panel.
-  it.each([[2048, 36, 144, 36], [2100, 7, 48, 5], [2500, 64, 256, 64], [2049, 70, 100, 40]])('feedForward of %i × %i, %i hidden, to %i', (m, k, hidden, n) => {
-    agree(fused.feedForward, [normal([m, k]), normal([k, hidden]), normal([hidden]), normal([hidden, n]), normal([n])], 1e-4);
+  it.each([
+    [2048, 36, 144, 36],
+    [2100, 7, 48, 5],
+    [2500, 64, 256, 64],
+    [2049, 70, 100, 40],
+  ])('feedForward of %i × %i, %i hidden, to %i', (m, k, hidden, n) => {
+    agree(
+      fused.feedForward,
+      [normal([m, k]), normal([k, hidden]), normal([hidden]), normal([hidden, n]), normal([n])],
+      1e-4,
+    );
   });
 
   it('addScaled', () => {
@@ -70,15 +88,29 @@ describe.skipIf(!hasGraphs())('fused kernels equal the stock ops they replace, w
     agree((x, branch) => fused.addScaled(x, branch, scale), [normal([3, 4, 4, 5]), normal([3, 4, 4, 5])]);
   });
 
-  it.each([[3, [2, 6, 9, 36]], [5, [20, 7, 4, 17]], [5, [1, 1, 1, 48]], [5, [1, 3, 2, 16]], [3, [1, 4, 4, 8]], [7, [1, 8, 8, 4]]] as const)('depthwiseConv %i×: %j', (k, shape) => {
+  it.each([
+    [3, [2, 6, 9, 36]],
+    [5, [20, 7, 4, 17]],
+    [5, [1, 1, 1, 48]],
+    [5, [1, 3, 2, 16]],
+    [3, [1, 4, 4, 8]],
+    [7, [1, 8, 8, 4]],
+  ] as const)('depthwiseConv %i×: %j', (k, shape) => {
     agree(fused.depthwiseConv, [normal([...shape]), normal([k, k, shape[3], 1]), normal([shape[3]])]);
   });
 
-  it.each([[2, [2, 3, 4, 36]], [4, [3, 2, 2, 5]]] as const)('localProp ×%i: %j', (r, shape) => {
+  it.each([
+    [2, [2, 3, 4, 36]],
+    [4, [3, 2, 2, 5]],
+  ] as const)('localProp ×%i: %j', (r, shape) => {
     agree(fused.localProp, [normal([...shape]), normal([r, r, shape[3]]), normal([shape[3]])]);
   });
 
-  it.each([[2, 9, 3, 12], [1, 150, 2, 36], [3, 1, 1, 5]])('attention of %i × %i tokens, %i heads of %i', (b, n, heads, d) => {
+  it.each([
+    [2, 9, 3, 12],
+    [1, 150, 2, 36],
+    [3, 1, 1, 5],
+  ])('attention of %i × %i tokens, %i heads of %i', (b, n, heads, d) => {
     agree(qkv => fused.attention(qkv, { heads }), [normal([b, n, 3 * heads * d])]);
   });
 

@@ -1,13 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import { article } from '../lib/model/baselines/article';
-import { globalSparseAttn, lglBlock, localAgg, patchEmbed, selfAttn, type BlockConfig } from '../lib/model/blocks';
+import { invertedResidual } from '../lib/model/baselines/mobilenetV2';
+import { VIT_TINY, viT } from '../lib/model/baselines/vit';
+import { type BlockConfig, globalSparseAttn, lglBlock, localAgg, patchEmbed, selfAttn } from '../lib/model/blocks';
 import { ABLATIONS, VARIANTS } from '../lib/model/config';
 import { edgeViT, stageBlocks } from '../lib/model/edgevit';
-import { tf, type Tensor } from '../lib/tensor/tf';
-import { invertedResidual } from '../lib/model/baselines/mobilenetV2';
 import { definePart, initialise, type Layer, type Params, type Scope } from '../lib/model/module';
+import { type Tensor, tf } from '../lib/tensor/tf';
 import { random } from '../lib/util/random';
-import { VIT_TINY, viT } from '../lib/model/baselines/vit';
 import './allclose';
 
 /**
@@ -47,7 +47,12 @@ const PARTS: [name: string, inputShape: number[], build: (scope: Scope) => Layer
   ['selfAttn, no attention', PICTURE, scope => selfAttn(scope, block({ attention: false }))],
   ['lglBlock', PICTURE, scope => lglBlock(scope, block())],
   ['lglBlock, drop path', PICTURE, scope => lglBlock(scope, block({ dropPath: 0.4 }))],
-  ['EdgeViT', [2, 32, 64, 3], scope => edgeViT(scope, { ...VARIANTS['edgevit-xxs'], depths: [1, 1, 1, 1], dims: [4, 8, 8, 8], heads: [1, 2, 2, 2] }, 5)],
+  [
+    'EdgeViT',
+    [2, 32, 64, 3],
+    scope =>
+      edgeViT(scope, { ...VARIANTS['edgevit-xxs'], depths: [1, 1, 1, 1], dims: [4, 8, 8, 8], heads: [1, 2, 2, 2] }, 5),
+  ],
   ['article', [2, 16, 32, 3], scope => article(scope, 5, [16, 32], false)],
   ['invertedResidual', PICTURE, scope => invertedResidual(scope, 8, 8, 3, 1)],
   ['invertedResidual, stride 2', PICTURE, scope => invertedResidual(scope, 8, 12, 3, 2)],
@@ -55,30 +60,52 @@ const PARTS: [name: string, inputShape: number[], build: (scope: Scope) => Layer
 ];
 
 describe('gradients agree with finite differences', () => {
-  test.each(PARTS)('%s', (_name, inputShape, build) => tf.tidy(() => {
-    const rng = random('gradients');
-    const normal = (shape: number[], name: string, std = 1) => initialise([{ name, shape, kind: 'plain', init: { normal: std } }], rng)[name];
-    const part = definePart(build);
-    // Larger than any initialisation, so that softmax and GELU work where they bend.
-    const state: Params = { input: normal(inputShape, 'input'), ...Object.fromEntries(part.params.map(spec => [spec.name, normal(spec.shape, spec.name, 0.4)])) };
-    const buffers = initialise(part.buffers, rng);
-    const noise = tf.tensor2d(Array.from({ length: part.dropPathSites }, (_, site) => Array.from({ length: inputShape[0] }, (_, i) => rng.fork(site, i).uniform())), [part.dropPathSites, inputShape[0]]);
-    const output = ({ input, ...params }: Params) => part.forward(input, params, buffers, { train: true, noise }).output;
-    const target = normal(output(state).shape, 'target');
+  test.each(PARTS)('%s', (_name, inputShape, build) =>
+    tf.tidy(() => {
+      const rng = random('gradients');
+      const normal = (shape: number[], name: string, std = 1) =>
+        initialise([{ name, shape, kind: 'plain', init: { normal: std } }], rng)[name];
+      const part = definePart(build);
+      // Larger than any initialisation, so that softmax and GELU work where they bend.
+      const state: Params = {
+        input: normal(inputShape, 'input'),
+        ...Object.fromEntries(part.params.map(spec => [spec.name, normal(spec.shape, spec.name, 0.4)])),
+      };
+      const buffers = initialise(part.buffers, rng);
+      const noise = tf.tensor2d(
+        Array.from({ length: part.dropPathSites }, (_, site) =>
+          Array.from({ length: inputShape[0] }, (_, i) => rng.fork(site, i).uniform()),
+        ),
+        [part.dropPathSites, inputShape[0]],
+      );
+      const output = ({ input, ...params }: Params) =>
+        part.forward(input, params, buffers, { train: true, noise }).output;
+      const target = normal(output(state).shape, 'target');
 
-    const names = Object.keys(state);
-    const grads = tf.grads((...values) => tf.sum(tf.mul(output(zip(names, values)), target)))(names.map(name => state[name]));
-    const random0 = names.map(name => normal(state[name].shape, `direction ${name}`));
-    const direction = add(unit(grads), unit(random0));
-    const moved = (step: number) => output(zip(names, names.map((name, i) => tf.add(state[name], tf.mul(direction[i], step))))).dataSync<'float32'>();
-    const [after, before] = [moved(STEP), moved(-STEP)];
-    // In float64 on the host: only the outputs themselves are rounded.
-    const change = target.dataSync<'float32'>().reduce((sum, t, i) => sum + t * (after[i] - before[i]), 0);
-    expect(change / (2 * STEP)).toBeAllclose(dot(grads, direction), TOLERANCE);
-  }));
+      const names = Object.keys(state);
+      const grads = tf.grads((...values) => tf.sum(tf.mul(output(zip(names, values)), target)))(
+        names.map(name => state[name]),
+      );
+      const random0 = names.map(name => normal(state[name].shape, `direction ${name}`));
+      const direction = add(unit(grads), unit(random0));
+      const moved = (step: number) =>
+        output(
+          zip(
+            names,
+            names.map((name, i) => tf.add(state[name], tf.mul(direction[i], step))),
+          ),
+        ).dataSync<'float32'>();
+      const [after, before] = [moved(STEP), moved(-STEP)];
+      // In float64 on the host: only the outputs themselves are rounded.
+      const change = target.dataSync<'float32'>().reduce((sum, t, i) => sum + t * (after[i] - before[i]), 0);
+      expect(change / (2 * STEP)).toBeAllclose(dot(grads, direction), TOLERANCE);
+    }),
+  );
 });
 
-const zip = (names: string[], values: Tensor[]): Params => Object.fromEntries(names.map((name, i) => [name, values[i]]));
-const dot = (a: Tensor[], b: Tensor[]): number => a.reduce((sum, tensor, i) => sum + tf.sum(tf.mul(tensor, b[i])).dataSync()[0], 0);
+const zip = (names: string[], values: Tensor[]): Params =>
+  Object.fromEntries(names.map((name, i) => [name, values[i]]));
+const dot = (a: Tensor[], b: Tensor[]): number =>
+  a.reduce((sum, tensor, i) => sum + tf.sum(tf.mul(tensor, b[i])).dataSync()[0], 0);
 const unit = (tensors: Tensor[]): Tensor[] => tensors.map(tensor => tf.div(tensor, Math.sqrt(dot(tensors, tensors))));
 const add = (a: Tensor[], b: Tensor[]): Tensor[] => a.map((tensor, i) => tf.add(tensor, b[i]));

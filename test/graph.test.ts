@@ -3,11 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { hasGraphs, nodeBackend } from '../lib/engine/binding';
-import { layerNorm } from '../lib/engine/fused';
-import { compile, type Tree } from '../lib/engine/compile/compile';
-import { exportSavedModel, type Signature } from '../lib/engine/savedModel';
 import { execute } from '../lib/engine/build/system';
-import { tf, type Tensor, type Tensor1D } from '../lib/tensor/tf';
+import { compile, type Tree } from '../lib/engine/compile/compile';
+import { layerNorm } from '../lib/engine/fused';
+import { exportSavedModel, type Signature } from '../lib/engine/savedModel';
+import { type Tensor, type Tensor1D, tf } from '../lib/tensor/tf';
 import { flatten } from '../lib/tensor/tree';
 import { UserError } from '../lib/util/errors';
 import { random } from '../lib/util/random';
@@ -17,7 +17,10 @@ type Variable = ReturnType<typeof tf.variable>;
 
 const rng = random('graph');
 function normal(...shape: number[]): Tensor {
-  return tf.tensor(Float32Array.from({ length: tf.util.sizeFromShape(shape) }, () => rng.normal()), shape);
+  return tf.tensor(
+    Float32Array.from({ length: tf.util.sizeFromShape(shape) }, () => rng.normal()),
+    shape,
+  );
 }
 
 /** The function's result, eager and compiled (traced and replayed), must be the same: structure, shapes, dtypes and values. */
@@ -41,32 +44,114 @@ describe.skipIf(!hasGraphs())('eager and compiled agree', () => {
   const matrix = normal(4, 5);
 
   it.each<[string, (...args: any[]) => Tree, Tree[]]>([
-    ['a network with its gradients', (x, w, v) => tf.grads((...[x, w, v]: Tensor[]) =>
-      tf.mean(tf.matMul(tf.reshape(tf.relu(tf.conv2d(x as never, w as never, 2, 'same')), [2, -1]), v!)))([x, w, v]), [image, kernel, normal(64, 5)]],
-    ['softmax cross-entropy and its gradient', (x, y) => tf.valueAndGrad((x: Tensor) => tf.losses.softmaxCrossEntropy(y, x))(x) as never, [matrix, tf.oneHot([0, 3, 1, 1], 5)]],
-    ['second derivatives', x => tf.grad((x: Tensor) => tf.sum(tf.grad((x: Tensor) => tf.sum(tf.pow(x, 3)))(x)))(x), [matrix]],
-    ['accuracy and top-k, in int32 and bool', (x, y) => {
-      const hits = tf.equal(tf.argMax(x, 1), y);
-      return { accuracy: tf.mean(hits), hits, best: tf.topk(x, 2).indices, count: tf.sum(tf.cast(hits, 'int32')) };
-    }, [matrix, tf.tensor1d([0, 1, 2, 3], 'int32')]],
-    ['means of integers', x => tf.mean(x, 0), [tf.tensor2d([[1, 2], [4, 8]], [2, 2], 'int32')]],
-    ['products of matrices, transposed and batched', (a, b, c) => [tf.matMul(a, b, true, false), tf.matMul(a, a, false, true), tf.matMul(c, c, true, false)], [matrix, matrix, normal(2, 3, 4)]],
-    ['nested arguments and results', ({ x, list }, [y]) => [[{ sum: tf.add(x, y) }], list, {}, []], [{ x: matrix, list: [matrix, tf.scalar(2)] }, [tf.scalar(3)]]],
+    [
+      'a network with its gradients',
+      (x, w, v) =>
+        tf.grads((...[x, w, v]: Tensor[]) =>
+          tf.mean(tf.matMul(tf.reshape(tf.relu(tf.conv2d(x as never, w as never, 2, 'same')), [2, -1]), v!)),
+        )([x, w, v]),
+      [image, kernel, normal(64, 5)],
+    ],
+    [
+      'softmax cross-entropy and its gradient',
+      (x, y) => tf.valueAndGrad((x: Tensor) => tf.losses.softmaxCrossEntropy(y, x))(x) as never,
+      [matrix, tf.oneHot([0, 3, 1, 1], 5)],
+    ],
+    [
+      'second derivatives',
+      x => tf.grad((x: Tensor) => tf.sum(tf.grad((x: Tensor) => tf.sum(tf.pow(x, 3)))(x)))(x),
+      [matrix],
+    ],
+    [
+      'accuracy and top-k, in int32 and bool',
+      (x, y) => {
+        const hits = tf.equal(tf.argMax(x, 1), y);
+        return { accuracy: tf.mean(hits), hits, best: tf.topk(x, 2).indices, count: tf.sum(tf.cast(hits, 'int32')) };
+      },
+      [matrix, tf.tensor1d([0, 1, 2, 3], 'int32')],
+    ],
+    [
+      'means of integers',
+      x => tf.mean(x, 0),
+      [
+        tf.tensor2d(
+          [
+            [1, 2],
+            [4, 8],
+          ],
+          [2, 2],
+          'int32',
+        ),
+      ],
+    ],
+    [
+      'products of matrices, transposed and batched',
+      (a, b, c) => [tf.matMul(a, b, true, false), tf.matMul(a, a, false, true), tf.matMul(c, c, true, false)],
+      [matrix, matrix, normal(2, 3, 4)],
+    ],
+    [
+      'nested arguments and results',
+      ({ x, list }, [y]) => [[{ sum: tf.add(x, y) }], list, {}, []],
+      [{ x: matrix, list: [matrix, tf.scalar(2)] }, [tf.scalar(3)]],
+    ],
     ['a tensor given twice', (x, y) => tf.sub(tf.mul(x, 2), y), [matrix, matrix]],
-    ['an argument returned, and a result returned twice', x => {
-      const y = tf.exp(x);
-      return [x, y, tf.reshape(x, x.shape), y];
-    }, [matrix]],
-    ['results that depend on no argument', () => [tf.range(0, 5), tf.ones([3, 100]), tf.eye(3), tf.scalar(true), tf.linspace(0, 1, 4)], []],
-    ['scalars and empty tensors', (s, none) => [tf.mul(s, s), tf.concat([none, none]), tf.sum(none), tf.reshape(none, [3, 0])], [tf.scalar(4, 'int32'), tf.zeros([0, 3])]],
-    ['complex numbers', x => tf.abs(tf.ifft(tf.mul(tf.fft(x), tf.complex(0, 2)))), [tf.complex([1, 2, 3, 4], [0, 1, 0, -1])]],
-    ['gathers, slices, pads and concatenations', x => tf.concat([tf.gather(x, [2, 0], 1), tf.pad(tf.slice(x, [0, 1], [-1, 2]), [[0, 0], [1, 1]]), tf.reverse(tf.stridedSlice(x, [0, 4], [4, 0], [1, -2]), 1)], 1), [matrix]],
-    ['gathers at computed indices, with their gradients', (x, i) => tf.grads((x: Tensor) => tf.gather(x, tf.sub(i, tf.scalar(1, 'int32')) as Tensor1D, 1))([x]), [matrix, tf.tensor1d([1, 3, 3], 'int32')]],
-    ['values that JavaScript writes anew between ops', x => {
-      const buffer = new Float32Array(5);
-      return [1, 2].map(value => tf.add(x, tf.tensor1d(buffer.fill(value))));
-    }, [matrix]],
-    ['seeded random numbers', x => tf.dropout(tf.add(x, tf.randomNormal([4, 5], 0, 1, 'float32', 7)), 0.5, undefined, 3), [matrix]],
+    [
+      'an argument returned, and a result returned twice',
+      x => {
+        const y = tf.exp(x);
+        return [x, y, tf.reshape(x, x.shape), y];
+      },
+      [matrix],
+    ],
+    [
+      'results that depend on no argument',
+      () => [tf.range(0, 5), tf.ones([3, 100]), tf.eye(3), tf.scalar(true), tf.linspace(0, 1, 4)],
+      [],
+    ],
+    [
+      'scalars and empty tensors',
+      (s, none) => [tf.mul(s, s), tf.concat([none, none]), tf.sum(none), tf.reshape(none, [3, 0])],
+      [tf.scalar(4, 'int32'), tf.zeros([0, 3])],
+    ],
+    [
+      'complex numbers',
+      x => tf.abs(tf.ifft(tf.mul(tf.fft(x), tf.complex(0, 2)))),
+      [tf.complex([1, 2, 3, 4], [0, 1, 0, -1])],
+    ],
+    [
+      'gathers, slices, pads and concatenations',
+      x =>
+        tf.concat(
+          [
+            tf.gather(x, [2, 0], 1),
+            tf.pad(tf.slice(x, [0, 1], [-1, 2]), [
+              [0, 0],
+              [1, 1],
+            ]),
+            tf.reverse(tf.stridedSlice(x, [0, 4], [4, 0], [1, -2]), 1),
+          ],
+          1,
+        ),
+      [matrix],
+    ],
+    [
+      'gathers at computed indices, with their gradients',
+      (x, i) => tf.grads((x: Tensor) => tf.gather(x, tf.sub(i, tf.scalar(1, 'int32')) as Tensor1D, 1))([x]),
+      [matrix, tf.tensor1d([1, 3, 3], 'int32')],
+    ],
+    [
+      'values that JavaScript writes anew between ops',
+      x => {
+        const buffer = new Float32Array(5);
+        return [1, 2].map(value => tf.add(x, tf.tensor1d(buffer.fill(value))));
+      },
+      [matrix],
+    ],
+    [
+      'seeded random numbers',
+      x => tf.dropout(tf.add(x, tf.randomNormal([4, 5], 0, 1, 'float32', 7)), 0.5, undefined, 3),
+      [matrix],
+    ],
   ])('on %s', (_, fn, args) => expectAgreement(fn, ...args));
 
   it.each<[string, () => InstanceType<typeof tf.Optimizer>]>([
@@ -83,7 +168,9 @@ describe.skipIf(!hasGraphs())('eager and compiled agree', () => {
     const train = (wrap: <F extends (...args: [Tensor, Tensor]) => Tensor>(fn: F) => F) => {
       const weights = tf.variable(initial);
       const optimizer = makeOptimizer();
-      const step = wrap((x, y) => optimizer.minimize(() => tf.losses.meanSquaredError(y, tf.matMul(x, weights)), true, [weights])!);
+      const step = wrap(
+        (x, y) => optimizer.minimize(() => tf.losses.meanSquaredError(y, tf.matMul(x, weights)), true, [weights])!,
+      );
       const losses = Array.from({ length: 5 }, () => step(x, y));
       return tf.concat([...losses.map(loss => tf.reshape(loss, [1])), tf.reshape(weights, [6])]);
     };
@@ -135,7 +222,7 @@ describe.skipIf(!hasGraphs())('what a compiled function captures', () => {
     expect(f(tf.scalar(3))).toBeAllclose(15);
   });
 
-  it('is frozen by capture: \'constant\'', () => {
+  it("is frozen by capture: 'constant'", () => {
     const weight = tf.variable(tf.scalar(2));
     const f = compile((x: Tensor) => tf.mul(x, weight), { capture: 'constant' });
     expect(f(tf.scalar(3))).toBeAllclose(6);
@@ -167,7 +254,13 @@ describe.skipIf(!hasGraphs())('signatures', () => {
       traces++;
       return flatten(x).leaves.map(leaf => tf.sum(leaf));
     });
-    const inputs: Tree[] = [tf.ones([2, 3]), tf.ones([4, 3]), tf.ones([2, 3], 'int32'), [tf.ones([2, 3])], { x: tf.ones([2, 3]) }];
+    const inputs: Tree[] = [
+      tf.ones([2, 3]),
+      tf.ones([4, 3]),
+      tf.ones([2, 3], 'int32'),
+      [tf.ones([2, 3])],
+      { x: tf.ones([2, 3]) },
+    ];
     for (const round of [1, 2]) for (const input of inputs) expect(f(input)[0]!.shape, `round ${round}`).toEqual([]);
     expect(traces).toBe(inputs.length);
     f.dispose();
@@ -178,22 +271,30 @@ describe.skipIf(!hasGraphs())('signatures', () => {
   it('are bounded: past maxSignatures the oldest goes, with one warning', () => {
     const warn = vi.spyOn(console, 'error').mockImplementation(() => {});
     let traces = 0;
-    const f = compile((x: Tensor) => {
-      traces++;
-      return tf.sum(x);
-    }, { name: 'summed', maxSignatures: 2 });
+    const f = compile(
+      (x: Tensor) => {
+        traces++;
+        return tf.sum(x);
+      },
+      { name: 'summed', maxSignatures: 2 },
+    );
     const results = [1, 2, 3, 2, 1].map(size => f(tf.ones([size])).dataSync()[0]);
     expect(results).toEqual([1, 2, 3, 2, 1]);
     expect(traces).toBe(4);
     expect(warn).toHaveBeenCalledTimes(1);
-    expect(warn.mock.calls[0]![0]).toContain('\'summed\'');
+    expect(warn.mock.calls[0]![0]).toContain("'summed'");
     warn.mockRestore();
   });
 });
 
 describe.skipIf(!hasGraphs())('memory', () => {
   const { binding } = nodeBackend();
-  const held = () => ({ tensors: tf.memory().numTensors, buffers: tf.memory().numDataBuffers, bytes: tf.memory().numBytes, native: binding.getNumOfTensors() });
+  const held = () => ({
+    tensors: tf.memory().numTensors,
+    buffers: tf.memory().numDataBuffers,
+    bytes: tf.memory().numBytes,
+    native: binding.getNumOfTensors(),
+  });
 
   it('is where it was after 1,000 steps that assign variables', () => {
     const w = tf.variable(normal(64, 64));
@@ -245,7 +346,10 @@ describe.skipIf(!hasGraphs())('memory', () => {
 
 /** The output of a piece of JavaScript in a process of its own. */
 async function runElsewhere(code: string, env: NodeJS.ProcessEnv = {}): Promise<string> {
-  const { code: status, output } = await execute(process.execPath, ['--import', 'tsx', '-e', code], { cwd: join(__dirname, '..'), env: { ...process.env, ...env } });
+  const { code: status, output } = await execute(process.execPath, ['--import', 'tsx', '-e', code], {
+    cwd: join(__dirname, '..'),
+    env: { ...process.env, ...env },
+  });
   expect(status, output).toBe(0);
   return output;
 }
@@ -272,13 +376,16 @@ it.skipIf(!hasGraphs())('two processes train to the same bytes', async () => {
 });
 
 it('on the pure-JS engine a compiled function runs op by op, which is said once', async () => {
-  const output = await runElsewhere(`
+  const output = await runElsewhere(
+    `
     const { tf } = require('./lib/tensor/tf');
     const { compile } = require('./lib/engine/compile/compile');
     const double = compile(x => tf.mul(x, 2)), triple = compile(x => tf.mul(x, 3));
     console.log(double(tf.scalar(4)).dataSync()[0], triple(tf.scalar(4)).dataSync()[0]);
     double.dispose();
-    try { double.profile(tf.scalar(1)); } catch (error) { console.log(error.message); }`, { EDGEVIT_ENGINE: 'js' });
+    try { double.profile(tf.scalar(1)); } catch (error) { console.log(error.message); }`,
+    { EDGEVIT_ENGINE: 'js' },
+  );
   expect(output).toMatch(/^8 12$/m);
   expect(output).toMatch(/native engine/);
   expect(output.match(/^compile: /gm)).toHaveLength(1);
@@ -300,9 +407,14 @@ describe.skipIf(!hasGraphs())('exportSavedModel', () => {
   const weight = tf.variable(normal(3, 200));
   const network = ({ x, mask, count }: Record<string, Tensor>) => ({
     y: tf.where(mask!, layerNorm(tf.matMul(x!, weight), tf.ones([200]), tf.zeros([200]), 1e-5), tf.zeros([2, 200])),
-    next: tf.add(count!, tf.scalar(1, 'int32')), same: x!,
+    next: tf.add(count!, tf.scalar(1, 'int32')),
+    same: x!,
   });
-  const signature: Signature = { x: { shape: [2, 3], dtype: 'float32' }, mask: { shape: [2, 1], dtype: 'bool' }, count: { shape: [], dtype: 'int32' } };
+  const signature: Signature = {
+    x: { shape: [2, 3], dtype: 'float32' },
+    mask: { shape: [2, 1], dtype: 'bool' },
+    count: { shape: [], dtype: 'int32' },
+  };
 
   it('writes what stock tfjs-node loads, by names, shapes and dtypes', async () => {
     const dir = join(folder, 'new/model');
@@ -311,18 +423,34 @@ describe.skipIf(!hasGraphs())('exportSavedModel', () => {
     expect(tf.memory().numTensors).toBe(tensors);
     expect(readdirSync(join(folder, 'new'))).toEqual(['model']);
 
-    const { node } = tf as unknown as { node: { loadSavedModel(dir: string): Promise<{ inputs: object[]; predict(inputs: Record<string, Tensor>): Record<string, Tensor>; dispose(): void }> } };
+    const { node } = tf as unknown as {
+      node: {
+        loadSavedModel(dir: string): Promise<{
+          inputs: object[];
+          predict(inputs: Record<string, Tensor>): Record<string, Tensor>;
+          dispose(): void;
+        }>;
+      };
+    };
     const model = await node.loadSavedModel(dir);
     const inputs = { x: normal(2, 3), mask: tf.tensor2d([[true], [false]]), count: tf.scalar(41, 'int32') };
     const [expected, outputs] = [network(inputs), model.predict(inputs)];
     expect(Object.keys(outputs).sort()).toEqual(Object.keys(expected).sort());
-    for (const [name, output] of Object.entries(outputs)) expect(output).toBeAllclose(expected[name as keyof typeof expected]);
+    for (const [name, output] of Object.entries(outputs))
+      expect(output).toBeAllclose(expected[name as keyof typeof expected]);
     model.dispose();
   });
 
   it('holds the weights, standard ops and no uniform constants', () => {
     const dir = join(folder, 'small');
-    exportSavedModel(dir, ({ x }) => ({ y: layerNorm(tf.matMul(x!, weight), tf.ones([200]), tf.zeros([200]), 1e-5), big: tf.zeros([1000, 1000]) }), { x: signature.x! });
+    exportSavedModel(
+      dir,
+      ({ x }) => ({
+        y: layerNorm(tf.matMul(x!, weight), tf.ones([200]), tf.zeros([200]), 1e-5),
+        big: tf.zeros([1000, 1000]),
+      }),
+      { x: signature.x! },
+    );
     const bytes = readFileSync(join(dir, 'saved_model.pb'));
     expect(bytes.includes(Buffer.from(new Uint8Array(weight.dataSync<'float32'>().buffer)))).toBe(true);
     expect(bytes.length).toBeLessThan(weight.size * 4 + 10_000);
@@ -335,8 +463,12 @@ describe.skipIf(!hasGraphs())('exportSavedModel', () => {
     expect(() => exportSavedModel(dir, network, signature)).toThrow(UserError);
     writeFileSync(join(folder, 'file'), '');
     expect(() => exportSavedModel(join(folder, 'file'), network, signature)).toThrow(UserError);
-    expect(() => exportSavedModel(join(folder, 'names'), ({ 'x 1': x }) => ({ y: tf.neg(x!) }), { 'x 1': signature.x! })).toThrow(/'x 1'/);
-    expect(() => exportSavedModel(join(folder, 'names'), ({ x }) => ({ 'y/1': tf.neg(x!) }), { x: signature.x! })).toThrow(/'y\/1'/);
+    expect(() =>
+      exportSavedModel(join(folder, 'names'), ({ 'x 1': x }) => ({ y: tf.neg(x!) }), { 'x 1': signature.x! }),
+    ).toThrow(/'x 1'/);
+    expect(() =>
+      exportSavedModel(join(folder, 'names'), ({ x }) => ({ 'y/1': tf.neg(x!) }), { x: signature.x! }),
+    ).toThrow(/'y\/1'/);
     expect(readdirSync(folder)).not.toContain('names');
   });
 });

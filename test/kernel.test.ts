@@ -49,7 +49,11 @@ describe('cells', () => {
   test.each([
     ['await (x)', 'const f = async () => 5; const a = await (f()); a', '5'],
     ['await [x]', 'const b = await [1]; b', '[ 1 ]'],
-    ['for await', 'const seen: number[] = []; for await (const i of [1, Promise.resolve(2)]) seen.push(i); seen', '[ 1, 2 ]'],
+    [
+      'for await',
+      'const seen: number[] = []; for await (const i of [1, Promise.resolve(2)]) seen.push(i); seen',
+      '[ 1, 2 ]',
+    ],
     ['await in a function only', 'const later = async () => { await null; return 7 }; later()', '7'],
     ['a template', 'const t = await `x`; t', "'x'"],
   ])('may wait at the top level: %s', async (_name, code, result) => {
@@ -57,9 +61,15 @@ describe('cells', () => {
   });
 
   test('end only when what they show has been shown', async () => {
-    const { messages } = await run('import { show } from "./lib/jupyter/display/display";\nshow({ mark: "point", data: { values: [{ a: 1 }] }, encoding: { x: { field: "a", type: "quantitative" } } });\nlet after = 1');
+    const { messages } = await run(
+      'import { show } from "./lib/jupyter/display/display";\nshow({ mark: "point", data: { values: [{ a: 1 }] }, encoding: { x: { field: "a", type: "quantitative" } } });\nlet after = 1',
+    );
     const [shown] = messages.filter(m => m.header.msg_type === 'display_data');
-    expect(Object.keys(shown.content.data as object).sort()).toEqual(['application/vnd.vegalite.v5+json', 'image/svg+xml', 'text/plain']);
+    expect(Object.keys(shown.content.data as object).sort()).toEqual([
+      'application/vnd.vegalite.v5+json',
+      'image/svg+xml',
+      'text/plain',
+    ]);
   });
 
   test("show by tslab's own interface too", async () => {
@@ -70,11 +80,16 @@ describe('cells', () => {
 
 describe('errors', () => {
   test('fail the cell by an error message with the place in the cell and no frame of the kernel', async () => {
-    const { status, count, errors } = await run('type Unused = string;\n\nfunction inner(n: number) {\n  throw new RangeError(`bad ${n}`);\n}\ninner(3)');
+    const { status, count, errors } = await run(
+      'type Unused = string;\n\nfunction inner(n: number) {\n  throw new RangeError(`bad ${n}`);\n}\ninner(3)',
+    );
     expect(status).toBe('error');
     expect(errors).toHaveLength(1);
     expect(errors[0]).toMatchObject({ ename: 'RangeError', evalue: 'bad 3' });
-    expect(errors[0].traceback.filter(line => line.startsWith('    at '))).toEqual([`    at inner (cell[${count}]:4:9)`, `    at cell[${count}]:6:1`]);
+    expect(errors[0].traceback.filter(line => line.startsWith('    at '))).toEqual([
+      `    at inner (cell[${count}]:4:9)`,
+      `    at cell[${count}]:6:1`,
+    ]);
     expect(errors[0].traceback).toContain('> 4 |   throw new RangeError(`bad ${n}`);');
   });
 
@@ -86,12 +101,17 @@ describe('errors', () => {
   test('of type are at the right line and column, also after an await at the start', async () => {
     const { status, errors } = await run('await (null);\n\nconst wrong: number = "text";');
     expect(status).toBe('error');
-    expect(errors[0]).toMatchObject({ ename: 'TypeScriptError', evalue: expect.stringMatching(/^cell\[\d+\]:3:7 TS2322: /) });
+    expect(errors[0]).toMatchObject({
+      ename: 'TypeScriptError',
+      evalue: expect.stringMatching(/^cell\[\d+\]:3:7 TS2322: /),
+    });
   });
 
   test('follow the strict rules of the project, and its module resolution', async () => {
     expect((await run('function implicit(x) { return x }')).errors[0].evalue).toContain('TS7006');
-    expect((await run('const maybe: string | undefined = process.env.NOTHING; maybe.length')).errors[0].evalue).toContain('TS18048');
+    expect(
+      (await run('const maybe: string | undefined = process.env.NOTHING; maybe.length')).errors[0].evalue,
+    ).toContain('TS18048');
     const { status } = await run('import { register } from "tsx/cjs/api"; const typed: () => unknown = register;'); // types behind `exports`
     expect(status).toBe('ok');
   });
@@ -108,8 +128,16 @@ describe('errors', () => {
   });
 
   test('of the background fail the cell', async () => {
-    expect((await run('void Promise.reject(new Error("nobody waits"))')).errors[0]).toMatchObject({ evalue: 'nobody waits' });
-    expect((await run('setTimeout(() => { throw new Error("in a timer") }, 5); await new Promise(done => setTimeout(done, 50))')).errors[0]).toMatchObject({ evalue: 'in a timer' });
+    expect((await run('void Promise.reject(new Error("nobody waits"))')).errors[0]).toMatchObject({
+      evalue: 'nobody waits',
+    });
+    expect(
+      (
+        await run(
+          'setTimeout(() => { throw new Error("in a timer") }, 5); await new Promise(done => setTimeout(done, 50))',
+        )
+      ).errors[0],
+    ).toMatchObject({ evalue: 'in a timer' });
   });
 
   test('of the background that come after the reply are sent all the same', async () => {
@@ -119,7 +147,12 @@ describe('errors', () => {
   });
 
   test('stop the cells that were asked for already, unless the front end says otherwise', async () => {
-    const abort = await Promise.all([run('throw new Error("first")'), run('1'), kernel.request('kernel_info_request'), run('2')]);
+    const abort = await Promise.all([
+      run('throw new Error("first")'),
+      run('1'),
+      kernel.request('kernel_info_request'),
+      run('2'),
+    ]);
     expect(abort.map(({ status }) => status)).toEqual(['error', 'aborted', 'ok', 'aborted']);
     const go = await Promise.all([run('throw new Error("first")', { stop_on_error: false }), run('1'), run('2')]);
     expect(go.map(({ status }) => status)).toEqual(['error', 'ok', 'ok']);
@@ -132,9 +165,16 @@ describe('interrupts', () => {
   beforeAll(() => run('let count = 0; const pause = (ms: number) => new Promise(done => setTimeout(done, ms));'));
 
   /** Interrupts the cell when it has begun. */
-  async function interrupt(code: string, how: () => unknown = () => kernel.interrupt()): Promise<Awaited<ReturnType<typeof run>>> {
+  async function interrupt(
+    code: string,
+    how: () => unknown = () => kernel.interrupt(),
+  ): Promise<Awaited<ReturnType<typeof run>>> {
     let begun = false;
-    const done = run(`count = 0; console.log("begun");\n${code}`, {}, ({ header }) => (begun ||= header.msg_type === 'stream'));
+    const done = run(
+      `count = 0; console.log("begun");\n${code}`,
+      {},
+      ({ header }) => (begun ||= header.msg_type === 'stream'),
+    );
     await expect.poll(() => begun, { timeout: 30_000 }).toBe(true);
     await sleep(300);
     await how();
@@ -156,24 +196,33 @@ describe('interrupts', () => {
   });
 
   test('run the finally blocks of a cell that waits, and nothing goes on behind it', async () => {
-    const { stdout } = await interrupt('try { for (;;) { await pause(1); count++ } } finally { console.log("tidied") }');
+    const { stdout } = await interrupt(
+      'try { for (;;) { await pause(1); count++ } } finally { console.log("tidied") }',
+    );
     expect(stdout).toBe('begun\ntidied\n');
     const { result } = await run('const seen1 = count; await pause(30); count - seen1');
     expect(result).toBe('0');
   });
 
   test('close what a for await loop reads', async () => {
-    const { stdout } = await interrupt('async function* numbers() { try { for (;;) { await pause(1); yield count++ } } finally { console.log("closed") } }\nfor await (const n of numbers()) void n;');
+    const { stdout } = await interrupt(
+      'async function* numbers() { try { for (;;) { await pause(1); yield count++ } } finally { console.log("closed") } }\nfor await (const n of numbers()) void n;',
+    );
     expect(stdout).toBe('begun\nclosed\n');
   });
 
   test('reach lib by a signal', async () => {
     await run('import { interruption } from "./lib/jupyter/display/display"');
-    const { stdout } = await interrupt('count++; interruption().addEventListener("abort", () => console.log("aborted")); await pause(60_000)');
+    const { stdout } = await interrupt(
+      'count++; interruption().addEventListener("abort", () => console.log("aborted")); await pause(60_000)',
+    );
     expect(stdout).toBe('begun\naborted\n');
   });
 
-  test.each([['a loop', 'while (true) count++'], ['a wait', 'count++; await pause(60_000)']])('by SIGINT end %s', async (_name, code) => {
+  test.each([
+    ['a loop', 'while (true) count++'],
+    ['a wait', 'count++; await pause(60_000)'],
+  ])('by SIGINT end %s', async (_name, code) => {
     const { errors } = await interrupt(code, () => kernel.process.kill('SIGINT'));
     expect(errors[0].ename).toBe('Interrupted');
   });
@@ -186,7 +235,13 @@ describe('imports', () => {
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
   test('of ES modules with top-level await', async () => {
-    expect((await run('import * as vega from "vega";\nimport { compile } from "vega-lite";\n[typeof vega.parse, typeof compile]')).result).toBe("[ 'function', 'function' ]");
+    expect(
+      (
+        await run(
+          'import * as vega from "vega";\nimport { compile } from "vega-lite";\n[typeof vega.parse, typeof compile]',
+        )
+      ).result,
+    ).toBe("[ 'function', 'function' ]");
     expect((await run('const { View } = await import("vega"); typeof View')).result).toBe("'function'");
   });
 
@@ -211,7 +266,13 @@ describe('imports', () => {
   });
 
   test('share one instance with lib', async () => {
-    expect((await run('import { tf } from "./lib/tensor/tf";\nimport * as again from "./lib/tensor/tf";\n[tf === again.tf, tf.tensor1d([1, 2]).sum().dataSync()[0]]')).result).toBe('[ true, 3 ]');
+    expect(
+      (
+        await run(
+          'import { tf } from "./lib/tensor/tf";\nimport * as again from "./lib/tensor/tf";\n[tf === again.tf, tf.tensor1d([1, 2]).sum().dataSync()[0]]',
+        )
+      ).result,
+    ).toBe('[ true, 3 ]');
   });
 });
 
@@ -226,17 +287,30 @@ describe('editor', () => {
 
   test('inspects types and documentation', async () => {
     const reply = await kernel.request('inspect_request', { code: 'flowers', cursor_pos: 2, detail_level: 0 });
-    expect(reply).toMatchObject({ status: 'ok', found: true, data: { 'text/plain': expect.stringContaining('petals: number') } });
-    expect(await kernel.request('inspect_request', { code: '   ', cursor_pos: 1 })).toMatchObject({ status: 'ok', found: false });
+    expect(reply).toMatchObject({
+      status: 'ok',
+      found: true,
+      data: { 'text/plain': expect.stringContaining('petals: number') },
+    });
+    expect(await kernel.request('inspect_request', { code: '   ', cursor_pos: 1 })).toMatchObject({
+      status: 'ok',
+      found: false,
+    });
   });
 
   test('knows when code is complete', async () => {
-    expect(await kernel.request('is_complete_request', { code: 'for (;;) {' })).toMatchObject({ status: 'incomplete', indent: '  ' });
+    expect(await kernel.request('is_complete_request', { code: 'for (;;) {' })).toMatchObject({
+      status: 'incomplete',
+      indent: '  ',
+    });
     expect(await kernel.request('is_complete_request', { code: 'let a = 1' })).toMatchObject({ status: 'complete' });
   });
 
   test('learns of the kernel what other tools ask', async () => {
-    expect(await kernel.request('kernel_info_request')).toMatchObject({ status: 'ok', language_info: { name: 'typescript', file_extension: '.ts' } });
+    expect(await kernel.request('kernel_info_request')).toMatchObject({
+      status: 'ok',
+      language_info: { name: 'typescript', file_extension: '.ts' },
+    });
     expect(await kernel.request('comm_info_request')).toEqual({ status: 'ok', comms: {} });
     expect(await kernel.request('history_request')).toEqual({ status: 'ok', history: [] });
   });

@@ -2,15 +2,15 @@ import { appendFileSync, cpSync, existsSync, mkdtempSync, readFileSync, rmSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Failure, UserError } from '../lib/util/errors';
+import { reportFiles, rerunCommand } from '../lib/report/runReport';
+import { textTable } from '../lib/report/tables';
 import { codeDigest, codeFiles } from '../lib/runs/code';
 import { consoleReporter, duration } from '../lib/runs/console';
 import { thisProcess } from '../lib/runs/owner';
-import { reportFiles, rerunCommand } from '../lib/report/runReport';
-import { textTable } from '../lib/report/tables';
 import { listRuns, openRun, type Run, type RunRecord } from '../lib/runs/store';
-import { resumeTrial, startTrial, type NewTrial } from '../lib/runs/trial';
+import { type NewTrial, resumeTrial, startTrial } from '../lib/runs/trial';
 import type { Recipe } from '../lib/train/recipe';
+import { Failure, UserError } from '../lib/util/errors';
 import { sha256, tinyRecipe } from './training';
 
 const runs = mkdtempSync(join(tmpdir(), 'runs-'));
@@ -45,14 +45,28 @@ describe('a run', () => {
 
   test('leaves a folder that says all', () => {
     const { record } = openRun(runs, 'whole');
-    expect(record).toMatchObject({ status: 'done', recipe: tinyRecipe(), error: null, init: null, result: { weights: expect.stringMatching(/^[0-9a-f]{64}$/) } });
+    expect(record).toMatchObject({
+      status: 'done',
+      recipe: tinyRecipe(),
+      error: null,
+      init: null,
+      result: { weights: expect.stringMatching(/^[0-9a-f]{64}$/) },
+    });
     expect(record.model.params).toBeGreaterThan(0);
     expect(record.environment.engine).toMatch(/TensorFlow|JavaScript/);
-    expect(whole.metrics().filter(row => row.kind === 'step').map(row => row.step)).toEqual([...Array(12).keys()].map(i => i + 1));
+    expect(
+      whole
+        .metrics()
+        .filter(row => row.kind === 'step')
+        .map(row => row.step),
+    ).toEqual([...Array(12).keys()].map(i => i + 1));
     expect(whole.epochs().map(row => row.epoch)).toEqual([1, 2]);
     expect(record.result!.top1).toBe(whole.epochs().at(-1)!.evalTop1);
     expect(record.environment).toMatchObject({ threads: expect.any(Number), code: codeDigest() });
-    expect(record.files).toEqual({ 'checkpoint-last.safetensors': sha256(whole.lastCheckpoint), 'checkpoint-best.safetensors': sha256(whole.bestCheckpoint) });
+    expect(record.files).toEqual({
+      'checkpoint-last.safetensors': sha256(whole.lastCheckpoint),
+      'checkpoint-best.safetensors': sha256(whole.bestCheckpoint),
+    });
     const { labels, top, probabilities } = whole.predictions()!;
     expect(labels).toHaveLength(15);
     expect(labels.filter((label, i) => top[i][0] === label).length / 15).toBe(record.result!.top1);
@@ -64,7 +78,11 @@ describe('a run', () => {
     expect(interrupted.record.status).toBe('interrupted');
     appendFileSync(join(interrupted.folder, 'metrics.jsonl'), '{"kind":"step","step":9,"epoch":2,"learni'); // as a crash leaves it
     const resumed = await resumeTrial(openRun(runs, 'interrupted'), { reporter: consoleReporter(silent) });
-    expect(resumed.record).toMatchObject({ status: 'done', resumedAt: [8], result: { weights: whole.record.result!.weights } });
+    expect(resumed.record).toMatchObject({
+      status: 'done',
+      resumedAt: [8],
+      result: { weights: whole.record.result!.weights },
+    });
     expect(files(resumed)).toEqual(files(whole));
   });
 
@@ -74,7 +92,9 @@ describe('a run', () => {
     for (const step of [9, 10]) killed.append({ kind: 'step', step, epoch: 2, learningRate: 1, loss: 1 });
     killed.update({ status: 'running', owner: { ...thisProcess(), since: 'before' } });
     expect(openRun(runs, 'killed').status).toBe('interrupted');
-    expect(files(await resumeTrial(openRun(runs, 'killed'), { reporter: consoleReporter(silent) }))).toEqual(files(whole));
+    expect(files(await resumeTrial(openRun(runs, 'killed'), { reporter: consoleReporter(silent) }))).toEqual(
+      files(whole),
+    );
   });
 
   test('killed before its first checkpoint begins again', async () => {
@@ -92,8 +112,15 @@ describe('a run', () => {
     };
     await expect(resume({})).rejects.toThrow(UserError);
     await expect(resume({ status: 'running', owner: thisProcess() })).rejects.toThrow(UserError);
-    await expect(resume({ status: 'interrupted', dataset: { ...whole.record.dataset, fingerprint: '0' } })).rejects.toThrow(UserError);
-    await expect(resume({ status: 'interrupted', recipe: tinyRecipe({ modelSettings: { ...tinyRecipe().modelSettings, delegate: 'mean' } }) })).rejects.toThrow(UserError);
+    await expect(
+      resume({ status: 'interrupted', dataset: { ...whole.record.dataset, fingerprint: '0' } }),
+    ).rejects.toThrow(UserError);
+    await expect(
+      resume({
+        status: 'interrupted',
+        recipe: tinyRecipe({ modelSettings: { ...tinyRecipe().modelSettings, delegate: 'mean' } }),
+      }),
+    ).rejects.toThrow(UserError);
   });
 
   test('that diverges fails with its step, its learning rate and its last good checkpoint', async () => {
@@ -109,7 +136,10 @@ describe('a run', () => {
   });
 
   test('begins with the weights of another', async () => {
-    const run = await trial(tinyRecipe({ epochs: 1, lr: 1e-12, minLr: 0, ema: 0, weightDecay: 0 }), { name: 'init', init: whole.bestCheckpoint });
+    const run = await trial(tinyRecipe({ epochs: 1, lr: 1e-12, minLr: 0, ema: 0, weightDecay: 0 }), {
+      name: 'init',
+      init: whole.bestCheckpoint,
+    });
     expect(run.record.init).toEqual({ path: whole.bestCheckpoint, sha256: sha256(whole.bestCheckpoint) });
     expect(run.epochs()[0].evalTop1).toBeGreaterThan(0);
   });
@@ -117,7 +147,9 @@ describe('a run', () => {
   test('has a name of its own', async () => {
     await expect(trial(tinyRecipe(), { name: 'whole' })).rejects.toThrow(UserError);
     await expect(trial(tinyRecipe(), { name: '../whole' })).rejects.toThrow(UserError);
-    const names = [await trial(tinyRecipe(), stopAfter(1)), await trial(tinyRecipe(), stopAfter(1))].map(run => run.record.name);
+    const names = [await trial(tinyRecipe(), stopAfter(1)), await trial(tinyRecipe(), stopAfter(1))].map(
+      run => run.record.name,
+    );
     expect(new Set(names).size).toBe(2);
     expect(listRuns(runs).map(run => run.record.name)).toEqual(expect.arrayContaining(names));
     expect(() => openRun(runs, 'none')).toThrow(UserError);
@@ -142,7 +174,15 @@ describe('a run', () => {
 test('the code of a trial is all that training imports, and nothing of the lab around it', () => {
   const files = codeFiles();
   expect(files).toEqual([...files].sort());
-  expect(files).toEqual(expect.arrayContaining(['lib/model/blocks.ts', 'lib/data/worker.ts', 'lib/data/transforms/resize.ts', 'lib/engine/native/norms.cc', 'lib/train/step.ts']));
+  expect(files).toEqual(
+    expect.arrayContaining([
+      'lib/model/blocks.ts',
+      'lib/data/worker.ts',
+      'lib/data/transforms/resize.ts',
+      'lib/engine/native/norms.cc',
+      'lib/train/step.ts',
+    ]),
+  );
   expect(files.filter(path => path.startsWith('lib/runs/') || path.startsWith('lib/measure/'))).toEqual([]);
 });
 
@@ -170,6 +210,11 @@ describe('the console', () => {
 
   test('tells times and tables', () => {
     expect([null, 0, 59.6, 250, 1380, 3725].map(duration)).toEqual(['?', '0s', '1m00s', '4m10s', '23m', '1h02m']);
-    expect(textTable({ name: 'name', n: 'n' }, [{ name: 'a', n: '1' }, { name: 'bcdef', n: '10' }])).toBe('name    n\n─────  ──\na       1\nbcdef  10');
+    expect(
+      textTable({ name: 'name', n: 'n' }, [
+        { name: 'a', n: '1' },
+        { name: 'bcdef', n: '10' },
+      ]),
+    ).toBe('name    n\n─────  ──\na       1\nbcdef  10');
   });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { fromTorch, toChannelsFirst, toChannelsLast, toTorch, torchShape } from '../lib/tensor/layout';
 import type { ParamKind } from '../lib/model/module';
+import { fromTorch, toChannelsFirst, toChannelsLast, torchShape, toTorch } from '../lib/tensor/layout';
 
 const range = (n: number): Float32Array => Float32Array.from({ length: n }, (_, i) => i);
 
@@ -16,12 +16,15 @@ describe.each<[ParamKind, number[], number[]]>([
 
   test('has its official shape', () => expect(torchShape({ kind, shape })).toEqual(official));
 
-  test('comes back from PyTorch as it went', () => expect(fromTorch({ kind, shape }, toTorch({ kind, shape }, values))).toEqual(values));
+  test('comes back from PyTorch as it went', () =>
+    expect(fromTorch({ kind, shape }, toTorch({ kind, shape }, values))).toEqual(values));
 });
 
 test('values go where PyTorch has them', () => {
   // Ours [kh, kw, in, out] = [1, 2, 2, 3]: value at (0, x, i, o) is 6x + 3i + o.
-  expect([...toTorch({ kind: 'conv', shape: [1, 2, 2, 3] }, range(12))]).toEqual([0, 6, 3, 9, 1, 7, 4, 10, 2, 8, 5, 11]);
+  expect([...toTorch({ kind: 'conv', shape: [1, 2, 2, 3] }, range(12))]).toEqual([
+    0, 6, 3, 9, 1, 7, 4, 10, 2, 8, 5, 11,
+  ]);
   expect([...toTorch({ kind: 'linear', shape: [2, 3] }, range(6))]).toEqual([0, 3, 1, 4, 2, 5]);
   expect([...toTorch({ kind: 'localProp', shape: [2, 2, 2] }, range(8))]).toEqual([0, 2, 4, 6, 1, 3, 5, 7]);
 });

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
-import { tf } from '../lib/tensor/tf';
 import { localProp } from '../lib/engine/fused';
-import { sampleTopLeft } from '../lib/model/layers';
 import { errorByPlace, fitLocalProp } from '../lib/measure/localProp';
+import { sampleTopLeft } from '../lib/model/layers';
+import { tf } from '../lib/tensor/tf';
 import './allclose';
 
 test('a LocalProp that leaves the delegate as it is, is found again from what it has made', () => {
@@ -16,7 +16,8 @@ test('a LocalProp that leaves the delegate as it is, is found again from what it
 test('the fit is where the gradient of the squared error is zero', () => {
   const x = tf.randomNormal([3, 6, 8, 2], 0.4, 1, 'float32', 3);
   const { weight, bias } = fitLocalProp(x, 2);
-  const loss = (w: typeof weight, b: typeof bias) => tf.mean<ReturnType<typeof tf.scalar>>(tf.square(tf.sub(localProp(sampleTopLeft(x, 2), w, b), x)));
+  const loss = (w: typeof weight, b: typeof bias) =>
+    tf.mean<ReturnType<typeof tf.scalar>>(tf.square(tf.sub(localProp(sampleTopLeft(x, 2), w, b), x)));
   const [dw, db] = tf.grads(loss as never)([weight, bias]);
   expect(dw).toBeAllclose(tf.zerosLike(dw), 1e-6);
   expect(db).toBeAllclose(tf.zerosLike(db), 1e-6);
@@ -24,6 +25,14 @@ test('the fit is where the gradient of the squared error is zero', () => {
 
 test('errors are told by place', () => {
   const x = tf.zeros([2, 4, 4, 1]);
-  const y = tf.tensor4d(Array.from({ length: 32 }, (_, i) => (i % 2 === 1 ? 3 : 0)), [2, 4, 4, 1]);
-  expect(errorByPlace(x, y, 2)).toBeAllclose(tf.tensor2d([[0, 3], [0, 3]]));
+  const y = tf.tensor4d(
+    Array.from({ length: 32 }, (_, i) => (i % 2 === 1 ? 3 : 0)),
+    [2, 4, 4, 1],
+  );
+  expect(errorByPlace(x, y, 2)).toBeAllclose(
+    tf.tensor2d([
+      [0, 3],
+      [0, 3],
+    ]),
+  );
 });

@@ -3,11 +3,17 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { UserError } from '../lib/util/errors';
 import { compareNotebooks } from '../lib/jupyter/notebook/compare';
 import { executeNotebook } from '../lib/jupyter/notebook/execute';
-import { readNotebook, writeNotebook, type CodeCell, type Notebook, type Output } from '../lib/jupyter/notebook/notebook';
+import {
+  type CodeCell,
+  type Notebook,
+  type Output,
+  readNotebook,
+  writeNotebook,
+} from '../lib/jupyter/notebook/notebook';
 import { withoutParameters, withParameters } from '../lib/jupyter/notebook/parameters';
+import { UserError } from '../lib/util/errors';
 
 // The runner: notebooks in, executed notebooks out, without Jupyter.
 
@@ -24,7 +30,14 @@ function notebook(...cells: Cell[]): Notebook {
     metadata: {},
     cells: cells.map((cell, i) => {
       const { source, tags } = typeof cell === 'string' ? { source: cell, tags: undefined } : cell;
-      return { cell_type: 'code', id: `cell-${i}`, source, metadata: tags ? { tags } : {}, outputs: [], execution_count: null };
+      return {
+        cell_type: 'code',
+        id: `cell-${i}`,
+        source,
+        metadata: tags ? { tags } : {},
+        outputs: [],
+        execution_count: null,
+      };
     }),
   };
 }
@@ -45,7 +58,11 @@ function npmRun(...args: string[]): { status: number | null; stdout: string; std
 
 /** As npm does: in the project's folder, with the one where it was called in INIT_CWD. */
 function npmRunIn(here: string, ...args: string[]): { status: number | null; stdout: string; stderr: string } {
-  return spawnSync(process.execPath, [join(ROOT, 'node_modules/tsx/dist/cli.mjs'), 'lib/cli/main.ts', 'notebooks', ...args], { cwd: ROOT, encoding: 'utf8', env: { ...process.env, INIT_CWD: here } });
+  return spawnSync(
+    process.execPath,
+    [join(ROOT, 'node_modules/tsx/dist/cli.mjs'), 'lib/cli/main.ts', 'notebooks', ...args],
+    { cwd: ROOT, encoding: 'utf8', env: { ...process.env, INIT_CWD: here } },
+  );
 }
 
 const options = { timeoutMs: 60_000 };
@@ -67,10 +84,15 @@ describe('a run', () => {
       { output_type: 'stream', name: 'stderr', text: 'two\n' },
       { output_type: 'stream', name: 'stdout', text: 'three\n' },
     ]);
-    expect(shown.map(output => (output as { data: Record<string, string> }).data['text/plain'])).toEqual(['████████████████████████ 3/3', 'a\n─\n1']);
+    expect(shown.map(output => (output as { data: Record<string, string> }).data['text/plain'])).toEqual([
+      '████████████████████████ 3/3',
+      'a\n─\n1',
+    ]);
     expect([skipped, empty]).toEqual([[], []]);
     expect(raised).toMatchObject([{ output_type: 'error', ename: 'RangeError', evalue: 'meant' }]);
-    expect(value).toEqual([{ output_type: 'execute_result', data: { 'text/plain': '42' }, metadata: {}, execution_count: 4 }]);
+    expect(value).toEqual([
+      { output_type: 'execute_result', data: { 'text/plain': '42' }, metadata: {}, execution_count: 4 },
+    ]);
     expect(nb.metadata.kernelspec?.name).toBe('edgevit-lab');
   });
 
@@ -89,14 +111,27 @@ describe('a run', () => {
 
   test('interrupts a cell that takes too long, and one whose run is given up', async () => {
     const nb = notebook('const pause = () => new Promise(done => setTimeout(done, 60_000)); 1', 'await pause()');
-    expect(await executeNotebook(nb, { timeoutMs: 5000 })).toMatchObject({ where: 'cell [2]', ename: 'Interrupted', evalue: 'it did not end within 5 s' });
+    expect(await executeNotebook(nb, { timeoutMs: 5000 })).toMatchObject({
+      where: 'cell [2]',
+      ename: 'Interrupted',
+      evalue: 'it did not end within 5 s',
+    });
     const given = new AbortController();
-    expect(await executeNotebook(nb, { ...options, signal: given.signal, onCell: () => setTimeout(() => given.abort(), 300) })).toMatchObject({ ename: 'Interrupted', evalue: 'the run was interrupted' });
+    expect(
+      await executeNotebook(nb, {
+        ...options,
+        signal: given.signal,
+        onCell: () => setTimeout(() => given.abort(), 300),
+      }),
+    ).toMatchObject({ ename: 'Interrupted', evalue: 'the run was interrupted' });
   });
 
   test('says that a kernel has died', async () => {
     const nb = notebook('process.exit(7)');
-    expect(await executeNotebook(nb, options)).toMatchObject({ ename: 'KernelDied', evalue: 'the kernel ended (exit code 7)' });
+    expect(await executeNotebook(nb, options)).toMatchObject({
+      ename: 'KernelDied',
+      evalue: 'the kernel ended (exit code 7)',
+    });
   });
 });
 
@@ -104,7 +139,13 @@ describe('the file', () => {
   test('has the bytes that Jupyter would write, and is read back the same', () => {
     const path = save('bytes.ipynb', 'const a = 1;\nconst flower = "🌸";');
     const nb = readNotebook(path);
-    (nb.cells[0] as CodeCell).outputs = [{ output_type: 'display_data', metadata: {}, data: { 'text/plain': 'x\ny', 'image/png': 'AAAA', 'application/json': { b: [1], a: 2 } } }];
+    (nb.cells[0] as CodeCell).outputs = [
+      {
+        output_type: 'display_data',
+        metadata: {},
+        data: { 'text/plain': 'x\ny', 'image/png': 'AAAA', 'application/json': { b: [1], a: 2 } },
+      },
+    ];
     writeNotebook(path, nb);
     const text = readFileSync(path, 'utf8');
     expect(text).toBe(`{
@@ -151,7 +192,11 @@ describe('the file', () => {
     ['missing', undefined, /There is no notebook/],
     ['no JSON', '{', /is no notebook/],
     ['another format', '{"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": []}', /format 4: nbformat/],
-    ['for Python', '{"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": {"name": "python3", "language": "python"}}, "cells": []}', /for the kernel 'python3'/],
+    [
+      'for Python',
+      '{"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": {"name": "python3", "language": "python"}}, "cells": []}',
+      /for the kernel 'python3'/,
+    ],
   ])('is refused when it is %s', (name, text, message) => {
     const path = join(folder, `${name}.ipynb`);
     if (text !== undefined) writeFileSync(path, text);
@@ -161,27 +206,47 @@ describe('the file', () => {
 });
 
 describe('parameters', () => {
-  const declared = notebook({
-    source: "const quick = true, epochs: number = 3;\nlet model: 'xxs' | 'xs' = 'xxs';\nconst name = `run`;\nconst sizes = [1, 2] as const;\nconst shift = -1;\nconst now = Date.now();\nconst settings = { lr: 1 };",
-    tags: ['parameters'],
-  }, 'epochs');
+  const declared = notebook(
+    {
+      source:
+        "const quick = true, epochs: number = 3;\nlet model: 'xxs' | 'xs' = 'xxs';\nconst name = `run`;\nconst sizes = [1, 2] as const;\nconst shift = -1;\nconst now = Date.now();\nconst settings = { lr: 1 };",
+      tags: ['parameters'],
+    },
+    'epochs',
+  );
   const given = (...pairs: [string, string][]): Notebook => withParameters(declared, new Map(pairs), 'n.ipynb');
 
   test('become a cell behind the declared ones, with their keyword and type', () => {
-    const nb = given(['quick', 'false'], ['epochs', '1e2'], ['model', 'xs'], ['name', 'it\'s "1"'], ['sizes', '[3]'], ['shift', '0.5'], ['settings', '{"lr": 2}']);
+    const nb = given(
+      ['quick', 'false'],
+      ['epochs', '1e2'],
+      ['model', 'xs'],
+      ['name', 'it\'s "1"'],
+      ['sizes', '[3]'],
+      ['shift', '0.5'],
+      ['settings', '{"lr": 2}'],
+    );
     expect(nb.cells).toHaveLength(3);
     expect(nb.cells[1]).toMatchObject({ id: 'injected-parameters', metadata: { tags: ['injected-parameters'] } });
-    expect(nb.cells[1].source).toBe('const quick = false;\nconst epochs: number = 100;\nlet model: \'xxs\' | \'xs\' = "xs";\nconst name = "it\'s \\"1\\"";\nconst sizes = [3];\nconst shift = 0.5;\nconst settings = {"lr":2};');
+    expect(nb.cells[1].source).toBe(
+      'const quick = false;\nconst epochs: number = 100;\nlet model: \'xxs\' | \'xs\' = "xs";\nconst name = "it\'s \\"1\\"";\nconst sizes = [3];\nconst shift = 0.5;\nconst settings = {"lr":2};',
+    );
   });
 
   test('of an earlier run are replaced', () => {
     const again = withParameters(given(['epochs', '5']), new Map([['epochs', '6']]), 'n.ipynb');
-    expect(again.cells.map(cell => cell.source).filter(source => /epochs.* = [56]/.test(source))).toEqual(['const epochs: number = 6;']);
+    expect(again.cells.map(cell => cell.source).filter(source => /epochs.* = [56]/.test(source))).toEqual([
+      'const epochs: number = 6;',
+    ]);
     expect(withoutParameters(again).cells).toEqual(declared.cells);
   });
 
   test.each([
-    ['epoch', '3', "n.ipynb has no parameter 'epoch'; it has 'quick', 'epochs', 'model', 'name', 'sizes', 'shift', 'now' or 'settings'."],
+    [
+      'epoch',
+      '3',
+      "n.ipynb has no parameter 'epoch'; it has 'quick', 'epochs', 'model', 'name', 'sizes', 'shift', 'now' or 'settings'.",
+    ],
     ['epochs', 'three', "Parameter epochs is 'three': it must be a number."],
     ['epochs', '', "Parameter epochs is '': it must be a number."],
     ['quick', '1', "Parameter quick is '1': it must be true or false."],
@@ -194,7 +259,9 @@ describe('parameters', () => {
   });
 
   test('of a notebook without such a cell are refused', () => {
-    expect(() => withParameters(notebook('1'), new Map([['a', '1']]), 'n.ipynb')).toThrow(/no cell tagged 'parameters'/);
+    expect(() => withParameters(notebook('1'), new Map([['a', '1']]), 'n.ipynb')).toThrow(
+      /no cell tagged 'parameters'/,
+    );
   });
 });
 
@@ -205,22 +272,32 @@ describe('the comparison', () => {
     return nb;
   };
   const text = (value: string): Output => ({ output_type: 'stream', name: 'stdout', text: value });
-  const data = (bundle: Record<string, unknown>): Output => ({ output_type: 'display_data', data: bundle, metadata: {} });
-  const compare = (before: Output[], after: Output[], tolerance = 1e-3) => compareNotebooks(showing(...before), showing(...after), tolerance);
+  const data = (bundle: Record<string, unknown>): Output => ({
+    output_type: 'display_data',
+    data: bundle,
+    metadata: {},
+  });
+  const compare = (before: Output[], after: Output[], tolerance = 1e-3) =>
+    compareNotebooks(showing(...before), showing(...after), tolerance);
 
   test('lets numbers differ by the tolerance, and nothing else', async () => {
     expect(await compare([text('loss 0.5001, 4,067,704 params')], [text('loss 0.5003, 4,067,705 params')])).toEqual([]);
     expect(await compare([text('step 9.99 |')], [text('step 10.0 |')])).toEqual([]);
-    expect(await compare([text('a\nloss 0.50')], [text('a\nloss 0.51')])).toEqual([{ where: 'cell [1], stdout', before: 'loss 0.50', after: 'loss 0.51' }]);
+    expect(await compare([text('a\nloss 0.50')], [text('a\nloss 0.51')])).toEqual([
+      { where: 'cell [1], stdout', before: 'loss 0.50', after: 'loss 0.51' },
+    ]);
     expect(await compare([text('loss 0.50')], [text('loss 0.51')], 0.05)).toEqual([]);
     expect(await compare([text('top-1 0.5')], [text('top-2 0.5')])).toHaveLength(1);
     expect(await compare([text('good')], [text('bad')])).toHaveLength(1);
   });
 
   test('reads charts as data and leaves their pictures out', async () => {
-    const chart = (value: number, svg: string): Output => data({ 'application/vnd.vegalite.v5+json': { data: { values: [{ a: value, b: 'x' }] } }, 'image/svg+xml': svg });
+    const chart = (value: number, svg: string): Output =>
+      data({ 'application/vnd.vegalite.v5+json': { data: { values: [{ a: value, b: 'x' }] } }, 'image/svg+xml': svg });
     expect(await compare([chart(1, '<svg>1</svg>')], [chart(1.0001, '<svg>2</svg>')])).toEqual([]);
-    expect(await compare([chart(1, '')], [chart(2, '')])).toMatchObject([{ where: 'cell [1], application/vnd.vegalite.v5+json' }]);
+    expect(await compare([chart(1, '')], [chart(2, '')])).toMatchObject([
+      { where: 'cell [1], application/vnd.vegalite.v5+json' },
+    ]);
   });
 
   test('reads pictures as pixels', async () => {
@@ -229,8 +306,11 @@ describe('the comparison', () => {
       return toPng({ width: 2, height: 1, pixels: Uint8Array.of(red, 0, 0, 9, 9, 9) });
     };
     expect(await compare([data({ 'image/png': await png(100) })], [data({ 'image/png': await png(101) })])).toEqual([]);
-    expect(await compare([data({ 'image/png': await png(100) })], [data({ 'image/png': await png(200) })])).toHaveLength(1);
-    const html = async (red: number): Promise<Output> => data({ 'text/html': `<img src="data:image/png;base64,${await png(red)}"> 1.00` });
+    expect(
+      await compare([data({ 'image/png': await png(100) })], [data({ 'image/png': await png(200) })]),
+    ).toHaveLength(1);
+    const html = async (red: number): Promise<Output> =>
+      data({ 'text/html': `<img src="data:image/png;base64,${await png(red)}"> 1.00` });
     expect(await compare([await html(100)], [await html(101)])).toEqual([]);
     expect(await compare([await html(100)], [await html(200)])).toHaveLength(1);
   });
@@ -250,7 +330,12 @@ describe('the comparison', () => {
 describe('npm run notebooks', () => {
   let good: string;
   beforeAll(() => {
-    good = save('good.ipynb', { source: 'const n: number = 2;', tags: ['parameters'] }, 'import { show } from "./lib/jupyter/display/display";\nshow({ data: { values: [{ n }] }, mark: "bar", encoding: { x: { field: "n", type: "quantitative" } } })', 'n');
+    good = save(
+      'good.ipynb',
+      { source: 'const n: number = 2;', tags: ['parameters'] },
+      'import { show } from "./lib/jupyter/display/display";\nshow({ data: { values: [{ n }] }, mark: "bar", encoding: { x: { field: "n", type: "quantitative" } } })',
+      'n',
+    );
   });
 
   test('gives the same bytes twice, and checks itself', () => {
@@ -277,7 +362,10 @@ describe('npm run notebooks', () => {
     const { status, stderr } = npmRun(bad, good, '--out', join(folder, 'out'));
     expect(status).toBe(1);
     expect(stderr).toContain('bad.ipynb: cell [2] failed with TypeScriptError: cell[2]:1:7 TS2322');
-    expect(outputs(join(folder, 'out', 'bad.ipynb'))).toMatchObject([[{ data: { 'text/plain': "'kept'" } }], [{ output_type: 'error' }]]);
+    expect(outputs(join(folder, 'out', 'bad.ipynb'))).toMatchObject([
+      [{ data: { 'text/plain': "'kept'" } }],
+      [{ output_type: 'error' }],
+    ]);
     expect(existsSync(join(folder, 'out', 'good.ipynb'))).toBe(true);
   });
 
@@ -305,12 +393,29 @@ describe('npm run notebooks', () => {
 
   test('is interrupted by Ctrl-C with the outputs saved', async () => {
     const started = join(folder, 'started');
-    const slow = save('slow.ipynb', `import { writeFileSync } from "node:fs";\nwriteFileSync(${JSON.stringify(started)}, "");\nawait new Promise(done => setTimeout(done, 60_000))`);
-    const runner = spawn(process.execPath, [join(ROOT, 'node_modules/tsx/dist/cli.mjs'), 'lib/cli/main.ts', 'notebooks', slow, '--out', join(folder, 'slow')], { cwd: ROOT, stdio: 'ignore' });
+    const slow = save(
+      'slow.ipynb',
+      `import { writeFileSync } from "node:fs";\nwriteFileSync(${JSON.stringify(started)}, "");\nawait new Promise(done => setTimeout(done, 60_000))`,
+    );
+    const runner = spawn(
+      process.execPath,
+      [
+        join(ROOT, 'node_modules/tsx/dist/cli.mjs'),
+        'lib/cli/main.ts',
+        'notebooks',
+        slow,
+        '--out',
+        join(folder, 'slow'),
+      ],
+      { cwd: ROOT, stdio: 'ignore' },
+    );
     await expect.poll(() => existsSync(started), { timeout: 60_000 }).toBe(true);
     runner.kill('SIGINT');
     const [code] = await new Promise<[number | null]>(done => runner.once('exit', status => done([status])));
     expect(code).toBe(130);
-    expect(outputs(join(folder, 'slow', 'slow.ipynb'))[0].at(-1)).toMatchObject({ output_type: 'error', ename: 'Interrupted' });
+    expect(outputs(join(folder, 'slow', 'slow.ipynb'))[0].at(-1)).toMatchObject({
+      output_type: 'error',
+      ename: 'Interrupted',
+    });
   });
 });

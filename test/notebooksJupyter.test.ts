@@ -1,14 +1,14 @@
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { afterAll, beforeAll, expect, test, type TestContext } from 'vitest';
+import { afterAll, beforeAll, expect, type TestContext, test } from 'vitest';
 import { execute } from '../lib/engine/build/system';
-import { UserError } from '../lib/util/errors';
-import { executeNotebook } from '../lib/jupyter/notebook/execute';
-import { readNotebook, writeNotebook, type Notebook } from '../lib/jupyter/notebook/notebook';
 import { pythonEnvironment } from '../lib/jupyter/install/python';
 import { KERNEL_NAME, register, unregister, userJupyter } from '../lib/jupyter/install/register';
+import { executeNotebook } from '../lib/jupyter/notebook/execute';
+import { type Notebook, readNotebook, writeNotebook } from '../lib/jupyter/notebook/notebook';
 import { resultsFile } from '../lib/runs/trialResults';
+import { UserError } from '../lib/util/errors';
 
 // Jupyter's own tools with our kernel, and our files in Jupyter's own checks.
 
@@ -30,7 +30,10 @@ beforeAll(async () => {
 /** Runs Python with our kernel registered; skips the test where there is no environment. */
 async function jupyter(context: TestContext, script: string, ...args: string[]): Promise<string> {
   if (!python) context.skip(reason);
-  const { code, output } = await execute(python!, ['-c', script, ...args], { cwd: folder, env: { ...process.env, JUPYTER_PATH: folder } });
+  const { code, output } = await execute(python!, ['-c', script, ...args], {
+    cwd: folder,
+    env: { ...process.env, JUPYTER_PATH: folder },
+  });
   expect(code, output).toBe(0);
   return output;
 }
@@ -45,7 +48,14 @@ const NOTEBOOK: Notebook = {
       'import { show, showTable } from "./lib/jupyter/display/display";\nimport { oneOf } from "./lib/util/errors";\noneOf(["a", "b"])',
       'for (let i = 0; i < 2000; i++) console.log(i);\nawait show({ data: { values: [{ n: 1 }] }, mark: "bar", encoding: { x: { field: "n", type: "quantitative" } } })',
       'showTable([{ flower: "🌸", petals: 5 }])',
-    ].map((source, i) => ({ cell_type: 'code' as const, id: `b${i}`, metadata: {}, source, outputs: [], execution_count: null })),
+    ].map((source, i) => ({
+      cell_type: 'code' as const,
+      id: `b${i}`,
+      metadata: {},
+      source,
+      outputs: [],
+      execution_count: null,
+    })),
   ],
 };
 
@@ -68,19 +78,39 @@ test('nbclient gives the outputs that our runner gives, in the same bytes', asyn
   const executed = readNotebook(theirs);
   expect(executed.cells).toEqual(readNotebook(ours).cells);
   writeNotebook(ours, executed);
-  await jupyter(context, 'import sys; assert open(sys.argv[1], "rb").read() == open(sys.argv[2], "rb").read()', ours, theirs);
+  await jupyter(
+    context,
+    'import sys; assert open(sys.argv[1], "rb").read() == open(sys.argv[2], "rb").read()',
+    ours,
+    theirs,
+  );
 });
 
 test('nbclient stops at a failing cell with its error', async context => {
   register(folder);
   const failing = structuredClone(NOTEBOOK);
-  failing.cells.push({ cell_type: 'code', id: 'c', metadata: {}, source: 'throw new RangeError("out of range")', outputs: [], execution_count: null });
+  failing.cells.push({
+    cell_type: 'code',
+    id: 'c',
+    metadata: {},
+    source: 'throw new RangeError("out of range")',
+    outputs: [],
+    execution_count: null,
+  });
   const path = join(folder, 'failing.ipynb');
   writeNotebook(path, failing);
-  const output = await jupyter(context, `${EXECUTE.replace('NotebookClient(nb, timeout=300, coalesce_streams=True).execute()', `
+  const output = await jupyter(
+    context,
+    `${EXECUTE.replace(
+      'NotebookClient(nb, timeout=300, coalesce_streams=True).execute()',
+      `
 from nbclient.exceptions import CellExecutionError
 try: NotebookClient(nb, timeout=300, coalesce_streams=True).execute()
-except CellExecutionError as error: print(error.ename, '|', error.evalue)`)}`, path, path);
+except CellExecutionError as error: print(error.ename, '|', error.evalue)`,
+    )}`,
+    path,
+    path,
+  );
   expect(output.trim()).toBe('RangeError | out of range');
 });
 
@@ -88,7 +118,9 @@ test('nbclient interrupts a cell that takes too long, and the kernel goes on', a
   register(folder);
   const path = join(folder, 'slow.ipynb');
   writeNotebook(path, { ...NOTEBOOK, cells: [] });
-  const output = await jupyter(context, `
+  const output = await jupyter(
+    context,
+    `
 import sys, nbformat
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell as cell
@@ -96,29 +128,42 @@ nb = nbformat.read(sys.argv[1], as_version=4)
 nb.cells = [cell('let kept = 1; 1'), cell('while (true);', metadata={'tags': ['raises-exception']}), cell('kept')]
 client = NotebookClient(nb, timeout_func=lambda cell: 5 if 'while' in cell.source else 120, interrupt_on_timeout=True)
 client.execute()
-print(nb.cells[1].outputs[0].ename, nb.cells[2].outputs[0].data['text/plain'])`, path);
+print(nb.cells[1].outputs[0].ename, nb.cells[2].outputs[0].data['text/plain'])`,
+    path,
+  );
   expect(output.trim().split('\n').at(-1)).toBe('Interrupted 1');
 });
 
 const PROJECT = readdirSync(join(ROOT, 'notebooks')).filter(name => name.endsWith('.ipynb'));
 /** Whose rows a notebook reads. */
-const EXPERIMENTS: Record<string, readonly string[]> = { '08-ablations.ipynb': ['lgl', 'attention', 'sample-rates', 'delegates'], '09-trade-offs.ipynb': ['variants'] };
+const EXPERIMENTS: Record<string, readonly string[]> = {
+  '08-ablations.ipynb': ['lgl', 'attention', 'sample-rates', 'delegates'],
+  '09-trade-offs.ipynb': ['variants'],
+};
 
 test.for(PROJECT)('nbclient executes %s', { timeout: 600_000 }, async (name, context) => {
   const missing = (EXPERIMENTS[name] ?? []).filter(experiment => !existsSync(resultsFile(experiment, 'flowers12')));
-  if (missing.length > 0) context.skip(`there are no results of ${missing.join(', ')}: npm run experiment -- ${missing[0]} makes them`);
+  if (missing.length > 0)
+    context.skip(`there are no results of ${missing.join(', ')}: npm run experiment -- ${missing[0]} makes them`);
   register(folder);
   const path = join(folder, name);
   await jupyter(context, EXECUTE, join(ROOT, 'notebooks', name), path);
-  const kinds = (file: string) => readNotebook(file).cells.map(cell => (cell.cell_type === 'code' ? cell.outputs.map(output => output.output_type) : []));
+  const kinds = (file: string) =>
+    readNotebook(file).cells.map(cell =>
+      cell.cell_type === 'code' ? cell.outputs.map(output => output.output_type) : [],
+    );
   expect(kinds(path)).toEqual(kinds(join(ROOT, 'notebooks', name)));
 });
 
 test('nbformat finds every notebook of the project valid', async context => {
   const notebooks = PROJECT.map(name => join(ROOT, 'notebooks', name));
-  await jupyter(context, `
+  await jupyter(
+    context,
+    `
 import sys, nbformat
-for path in sys.argv[1:]: nbformat.validate(nbformat.read(path, as_version=nbformat.NO_CONVERT))`, ...notebooks);
+for path in sys.argv[1:]: nbformat.validate(nbformat.read(path, as_version=nbformat.NO_CONVERT))`,
+    ...notebooks,
+  );
 });
 
 test('the kernel is found where it is registered, for the project or for the user, and gone when removed', async context => {
@@ -146,7 +191,9 @@ test('a Python environment that was not finished is made anew', async context =>
   if (!python) context.skip(reason);
   const half = join(folder, 'venv');
   const said: string[] = [];
-  await expect(pythonEnvironment(half, ['no-such-package-of-edgevit==0'], line => said.push(line))).rejects.toThrow(/could not install its packages: .*no-such-package/);
+  await expect(pythonEnvironment(half, ['no-such-package-of-edgevit==0'], line => said.push(line))).rejects.toThrow(
+    /could not install its packages: .*no-such-package/,
+  );
   writeFileSync(join(half, 'left-over'), '');
   await pythonEnvironment(half, ['six'], line => said.push(line));
   await pythonEnvironment(half, ['six'], line => said.push(line));

@@ -6,10 +6,14 @@ import type { Report } from './ops/run';
 
 /** Tests that pass eagerly and not compiled, because TensorFlow itself differs between the two. */
 const DIFFERENCES: Record<string, string> = {
-  'softmax tensorflow {} Propagates NaNs': 'oneDNN\'s softmax, which TensorFlow takes in graphs, keeps a NaN in its place and makes the rest of the row 0',
-  'gather tensorflow {} throws when index is out of bound': 'refused as it should be, by the running graph and so in other words',
-  'einsum tensorflow {} mismatched dimensions throws error': 'refused as it should be, by shape inference and so in other words',
-  'einsum tensorflow {} incorrect number of tensors throws error': 'refused as it should be, by shape inference and so in other words',
+  'softmax tensorflow {} Propagates NaNs':
+    "oneDNN's softmax, which TensorFlow takes in graphs, keeps a NaN in its place and makes the rest of the row 0",
+  'gather tensorflow {} throws when index is out of bound':
+    'refused as it should be, by the running graph and so in other words',
+  'einsum tensorflow {} mismatched dimensions throws error':
+    'refused as it should be, by shape inference and so in other words',
+  'einsum tensorflow {} incorrect number of tensors throws error':
+    'refused as it should be, by shape inference and so in other words',
 };
 
 /** Kernels that the tracer refuses, all or some calls. */
@@ -18,26 +22,29 @@ const REFUSED: Record<string, string> = {
   NonMaxSuppressionV4: 'the shape of its result depends on values',
   NonMaxSuppressionV5: 'the shape of its result depends on values',
   Unique: 'the shape of its result depends on values',
-  Exp: 'tfjs-node\'s disposes its argument if that holds integers',
+  Exp: "tfjs-node's disposes its argument if that holds integers",
 };
 
 /** One run of the suite, in a process of its own. */
 function runSuite(mode: 'eager' | 'compiled'): Promise<Report> {
   return new Promise((resolve, reject) => {
-    const child = fork(join(__dirname, 'ops/run.ts'), [mode], { execArgv: ['--import', 'tsx'], stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+    const child = fork(join(__dirname, 'ops/run.ts'), [mode], {
+      execArgv: ['--import', 'tsx'],
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    });
     child.on('message', report => resolve(report as Report));
     child.on('exit', code => reject(new Error(`The suite ended early, with exit code ${code}.`)));
   });
 }
 
-describe.skipIf(!hasGraphs())('tfjs-core\'s own tests', () => {
+describe.skipIf(!hasGraphs())("tfjs-core's own tests", () => {
   let eager: Report;
   let compiled: Report;
   beforeAll(async () => {
     [eager, compiled] = await Promise.all([runSuite('eager'), runSuite('compiled')]);
   }, 300_000);
 
-  test('pass on the lab\'s TensorFlow as far as tfjs-node has kernels', () => {
+  test("pass on the lab's TensorFlow as far as tfjs-node has kernels", () => {
     const passed = eager.tests.filter(spec => spec.passed).length;
     console.log(`tfjs-core's tests, eager: ${passed} of ${eager.tests.length} pass`);
     expect(passed).toBeGreaterThanOrEqual(3_960);

@@ -1,21 +1,37 @@
 import { describe, expect, test } from 'vitest';
-import { tf, type Tensor } from '../lib/tensor/tf';
-import { createModel } from '../lib/model/registry';
 import type { ParamSpec } from '../lib/model/module';
-import { random } from '../lib/util/random';
+import { createModel } from '../lib/model/registry';
+import { type Tensor, tf } from '../lib/tensor/tf';
 import { countCorrect, crossEntropy } from '../lib/train/loss';
-import { clipByGlobalNorm, createOptimizer, isDecayed, movingAverage, type OptimizerSettings } from '../lib/train/optimizers';
+import {
+  clipByGlobalNorm,
+  createOptimizer,
+  isDecayed,
+  movingAverage,
+  type OptimizerSettings,
+} from '../lib/train/optimizers';
 import { learningRate } from '../lib/train/schedule';
+import { random } from '../lib/util/random';
 import './allclose';
 
-const SETTINGS: OptimizerSettings = { optimizer: 'adam', weightDecay: 0.1, momentum: 0.9, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+const SETTINGS: OptimizerSettings = {
+  optimizer: 'adam',
+  weightDecay: 0.1,
+  momentum: 0.9,
+  beta1: 0.9,
+  beta2: 0.999,
+  epsilon: 1e-8,
+};
 const SPECS: ParamSpec[] = [
   { name: 'weight', shape: [3, 2], kind: 'linear', init: { constant: 0 } },
   { name: 'bias', shape: [2], kind: 'plain', init: { constant: 0 } },
 ];
 
 /** PyTorch's documentation, line by line, in float64. */
-const REFERENCES: Record<string, (p: number, g: number, memory: { m: number; v: number }, t: number, lr: number, decay: number) => number> = {
+const REFERENCES: Record<
+  string,
+  (p: number, g: number, memory: { m: number; v: number }, t: number, lr: number, decay: number) => number
+> = {
   sgd(p, g, memory, _t, lr, decay) {
     memory.v = 0.9 * memory.v + (g + decay * p);
     return p - lr * memory.v;
@@ -34,18 +50,26 @@ describe.each(['sgd', 'adam', 'adamw'] as const)('%s', optimizer => {
   test("follows PyTorch's rule, decaying weights and not biases", () => {
     const { slots, scalars, update } = createOptimizer({ ...SETTINGS, optimizer }, SPECS);
     const rng = random(optimizer);
-    const expected = SPECS.map(({ shape }) => Array.from({ length: shape.reduce((a, b) => a * b) }, () => rng.normal()));
+    const expected = SPECS.map(({ shape }) =>
+      Array.from({ length: shape.reduce((a, b) => a * b) }, () => rng.normal()),
+    );
     const memory = expected.map(values => values.map(() => ({ m: 0, v: 0 })));
     let params = Object.fromEntries(SPECS.map(({ name, shape }, i) => [name, tf.tensor(expected[i], shape)]));
-    let state = Object.fromEntries(slots.map(slot => [slot, Object.fromEntries(SPECS.map(({ name, shape }) => [name, tf.zeros(shape) as Tensor]))]));
+    let state = Object.fromEntries(
+      slots.map(slot => [slot, Object.fromEntries(SPECS.map(({ name, shape }) => [name, tf.zeros(shape) as Tensor]))]),
+    );
     for (let t = 1; t <= 20; t++) {
       const lr = 0.01 * t;
       const grads = expected.map(values => values.map(() => rng.normal()));
       const named = Object.fromEntries(SPECS.map(({ name, shape }, i) => [name, tf.tensor(grads[i], shape)]));
-      const tensors = Object.fromEntries(Object.entries(scalars(t, lr)).map(([name, value]) => [name, tf.scalar(value)]));
+      const tensors = Object.fromEntries(
+        Object.entries(scalars(t, lr)).map(([name, value]) => [name, tf.scalar(value)]),
+      );
       ({ params, slots: state } = update(params, named, state, tensors));
       SPECS.forEach(({ name }, i) => {
-        expected[i] = expected[i].map((p, j) => REFERENCES[optimizer](p, grads[i][j], memory[i][j], t, lr, name === 'weight' ? 0.1 : 0));
+        expected[i] = expected[i].map((p, j) =>
+          REFERENCES[optimizer](p, grads[i][j], memory[i][j], t, lr, name === 'weight' ? 0.1 : 0),
+        );
         expect(params[name].dataSync()).toBeAllclose(expected[i]);
       });
     }
@@ -53,20 +77,28 @@ describe.each(['sgd', 'adam', 'adamw'] as const)('%s', optimizer => {
 });
 
 describe('weight decay', () => {
-  const decayed = (name: string, model: string, size = 64): boolean => isDecayed(createModel(model, { numClasses: 2, size }).params.find(spec => spec.name === name)!);
+  const decayed = (name: string, model: string, size = 64): boolean =>
+    isDecayed(createModel(model, { numClasses: 2, size }).params.find(spec => spec.name === name)!);
 
   test('takes matrices and kernels, the depthwise position embeddings among them', () => {
-    for (const name of ['head.weight', 'blocks1.0.LocalAgg.pos_embed.weight', 'blocks1.0.SelfAttn.attn.LocalProp.weight']) expect(decayed(name, 'edgevit-xxs')).toBe(true);
+    for (const name of [
+      'head.weight',
+      'blocks1.0.LocalAgg.pos_embed.weight',
+      'blocks1.0.SelfAttn.attn.LocalProp.weight',
+    ])
+      expect(decayed(name, 'edgevit-xxs')).toBe(true);
   });
 
   test("leaves biases, norms and ViT's tokens", () => {
-    for (const name of ['head.bias', 'norm.weight', 'patch_embed1.norm.weight', 'blocks1.0.LocalAgg.pos_embed.bias']) expect(decayed(name, 'edgevit-xxs')).toBe(false);
+    for (const name of ['head.bias', 'norm.weight', 'patch_embed1.norm.weight', 'blocks1.0.LocalAgg.pos_embed.bias'])
+      expect(decayed(name, 'edgevit-xxs')).toBe(false);
     for (const name of ['cls_token', 'pos_embed']) expect(decayed(name, 'vit-tiny')).toBe(false);
   });
 });
 
 test('gradients are clipped by their joint norm', () => {
-  const norm = (grads: Record<string, Tensor>) => Math.hypot(...Object.values(grads).flatMap(grad => [...grad.dataSync()]));
+  const norm = (grads: Record<string, Tensor>) =>
+    Math.hypot(...Object.values(grads).flatMap(grad => [...grad.dataSync()]));
   const grads = { a: tf.tensor1d([3, 0]), b: tf.tensor2d([[4], [12]]) };
   const clipped = clipByGlobalNorm(grads, 1);
   expect(norm(clipped)).toBeAllclose(1);
@@ -98,8 +130,14 @@ describe('the learning rate', () => {
 });
 
 describe('the loss', () => {
-  const logits = [[2, -1, 0.5], [0, 3, -2]];
-  const targets = [[1, 0, 0], [0.3, 0, 0.7]];
+  const logits = [
+    [2, -1, 0.5],
+    [0, 3, -2],
+  ];
+  const targets = [
+    [1, 0, 0],
+    [0.3, 0, 0.7],
+  ];
   const reference = (smoothing: number) => {
     const rows = logits.map((row, i) => {
       const sum = Math.log(row.reduce((total, z) => total + Math.exp(z), 0));
@@ -109,7 +147,9 @@ describe('the loss', () => {
   };
 
   test.each([0, 0.1])('is the mean cross-entropy of mixed targets, smoothed by %d', smoothing => {
-    expect(crossEntropy(tf.tensor2d(logits), tf.tensor2d(targets), smoothing).dataSync()[0]).toBeAllclose(reference(smoothing));
+    expect(crossEntropy(tf.tensor2d(logits), tf.tensor2d(targets), smoothing).dataSync()[0]).toBeAllclose(
+      reference(smoothing),
+    );
   });
 
   test('its gradient is (softmax − targets) / batch', () => {

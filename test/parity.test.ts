@@ -3,9 +3,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { UserError } from '../lib/util/errors';
 import { readFixture } from '../lib/measure/fixture';
 import { checkParity } from '../lib/measure/parity';
+import { UserError } from '../lib/util/errors';
 
 const fixture = (name: string): string => join(__dirname, 'fixtures', `${name}.json`);
 const folder = mkdtempSync(join(tmpdir(), 'parity-'));
@@ -20,7 +20,17 @@ function changed(name: string, change: (json: any) => void): string {
   return path;
 }
 
-describe.each(['RULE', 'blocks', 'lgl_grad', 'tiny_train', 'edgevit_xxs', 'edgevit_xs', 'edgevit_s', 'official_stats', 'seed_single_stage'])('%s', name => {
+describe.each([
+  'RULE',
+  'blocks',
+  'lgl_grad',
+  'tiny_train',
+  'edgevit_xxs',
+  'edgevit_xs',
+  'edgevit_s',
+  'official_stats',
+  'seed_single_stage',
+])('%s', name => {
   test('agrees with the float64 reference', () => {
     const cases = [...checkParity(readFixture(fixture(name)))];
     expect(cases.length).toBeGreaterThan(0);
@@ -54,9 +64,18 @@ describe('what is no fixture is refused', () => {
 });
 
 test('the command exits with 1 where results differ, and with 2 and one sentence where a file is missing', () => {
-  const run = (file: string) => spawnSync(process.execPath, ['node_modules/tsx/dist/cli.mjs', 'lib/cli/main.ts', 'parity', file], { cwd: join(__dirname, '..'), encoding: 'utf8' });
+  const run = (file: string) =>
+    spawnSync(process.execPath, ['node_modules/tsx/dist/cli.mjs', 'lib/cli/main.ts', 'parity', file], {
+      cwd: join(__dirname, '..'),
+      encoding: 'utf8',
+    });
   expect(run(changed('lgl_grad', json => (json.loss += 1))).status).toBe(1);
   const missing = run(join(folder, 'none.json'));
   expect(missing.status).toBe(2);
-  expect(missing.stderr.trim().split('\n').filter(line => !line.startsWith('engine'))).toHaveLength(1);
+  expect(
+    missing.stderr
+      .trim()
+      .split('\n')
+      .filter(line => !line.startsWith('engine')),
+  ).toHaveLength(1);
 });

@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
-import { tf, native } from '../lib/tensor/tf';
 import { readFixture } from '../lib/measure/fixture';
 import { checkParity } from '../lib/measure/parity';
 import { createModel } from '../lib/model/registry';
+import { native, tf } from '../lib/tensor/tf';
 import { checkContract } from './contract';
 
 // Before the imports run: this file's process gets the engine of those who have no other.
@@ -23,6 +23,16 @@ test.each(['blocks', 'lgl_grad'])('agrees with the float64 reference: %s', name 
   expect(cases.filter(({ passed }) => !passed)).toEqual([]);
 });
 
-test.each([undefined, 'localAggOnly', 'noLocalAgg', 'localPropNearest', 'localPropBilinear', 'fullAttention', 'delegateMean', 'delegateMax', 'pseudocode'])('keeps the contract: %s', ablation => {
+test.each([
+  undefined,
+  'localAggOnly',
+  'noLocalAgg',
+  'localPropNearest',
+  'localPropBilinear',
+  'fullAttention',
+  'delegateMean',
+  'delegateMax',
+  'pseudocode',
+])('keeps the contract: %s', ablation => {
   checkContract(createModel('edgevit-xxs', { numClasses: 3, size: [32, 64], ablation, set: SMALL }));
 });

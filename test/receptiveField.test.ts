@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest';
+import { fieldExtent, influenceByDistance, logInfluence, receptiveField } from '../lib/measure/receptiveField';
 import { localAgg } from '../lib/model/blocks';
 import { VARIANTS } from '../lib/model/config';
 import { stageBlocks } from '../lib/model/edgevit';
-import { tf, type Tensor4D } from '../lib/tensor/tf';
-import { fieldExtent, influenceByDistance, logInfluence, receptiveField } from '../lib/measure/receptiveField';
 import { definePart, initialise } from '../lib/model/module';
+import { type Tensor4D, tf } from '../lib/tensor/tf';
 import { random } from '../lib/util/random';
 import './allclose';
 
@@ -23,14 +23,20 @@ test('the field of a convolution is its kernel around the place', () => {
 
 test('the norm over input channels counts, their signs do not', () => {
   const kernel = tf.tensor4d([3, -4], [1, 1, 2, 1]);
-  expect(receptiveField(x => tf.conv2d(x as Tensor4D, kernel, 1, 'same'), tf.ones([1, 1, 1, 2]), [0, 0])).toBeAllclose(tf.tensor2d([[5]]));
+  expect(receptiveField(x => tf.conv2d(x as Tensor4D, kernel, 1, 'same'), tf.ones([1, 1, 1, 2]), [0, 0])).toBeAllclose(
+    tf.tensor2d([[5]]),
+  );
 });
 
 test('a LocalAgg sees three tokens to every side, also when the picture is not square', () => {
   const [block] = stageBlocks(VARIANTS['edgevit-xxs'])[0];
   const part = definePart(scope => localAgg(scope, block));
   const [params, buffers] = [part.params, part.buffers].map(specs => initialise(specs, random(0)));
-  const field = receptiveField(x => part.forward(x, params, buffers, { train: false }).output, tf.randomNormal([1, 11, 15, block.dim], 0, 1, 'float32', 2), [5, 7]);
+  const field = receptiveField(
+    x => part.forward(x, params, buffers, { train: false }).output,
+    tf.randomNormal([1, 11, 15, block.dim], 0, 1, 'float32', 2),
+    [5, 7],
+  );
   expect(field.shape).toEqual([11, 15]);
   expect(fieldExtent(field)).toEqual({ height: 7, width: 7, places: 49 });
 });

@@ -3,15 +3,15 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { UserError } from '../lib/util/errors';
 import { makeBundle } from '../lib/runs/bundle';
-import { readBundle, type Bundle } from '../lib/runs/bundleFile';
-import { ROOT } from '../lib/util/root';
+import { type Bundle, readBundle } from '../lib/runs/bundleFile';
 import { consoleReporter } from '../lib/runs/console';
-import { environmentDifferences, outcomeDifferences, type Outcome } from '../lib/runs/differences';
+import { environmentDifferences, type Outcome, outcomeDifferences } from '../lib/runs/differences';
 import { replay } from '../lib/runs/replay';
 import { openRun } from '../lib/runs/store';
-import { startTrial, type NewTrial } from '../lib/runs/trial';
+import { type NewTrial, startTrial } from '../lib/runs/trial';
+import { UserError } from '../lib/util/errors';
+import { ROOT } from '../lib/util/root';
 import { folderOfPictures } from './pictures';
 import { DATA, tinyRecipe } from './training';
 
@@ -23,13 +23,21 @@ const data = { cacheDir: join(folder, 'cache') };
 
 /** Trains, bundles and reads the bundle, as whoever receives it would. */
 async function bundled(options: Partial<NewTrial> & { name: string }): Promise<Bundle> {
-  const run = await startTrial({ recipe: tinyRecipe(), recipeName: 'petals', about: 'a test', runs: join(folder, 'here'), reporter, ...options });
+  const run = await startTrial({
+    recipe: tinyRecipe(),
+    recipeName: 'petals',
+    about: 'a test',
+    runs: join(folder, 'here'),
+    reporter,
+    ...options,
+  });
   const file = join(folder, `${options.name}.zip`);
   writeFileSync(file, await makeBundle(run));
   return readBundle(file);
 }
 
-const again = (bundle: Bundle, dataset?: string) => replay(bundle, { reporter, runs: join(folder, 'there'), dataset, data });
+const again = (bundle: Bundle, dataset?: string) =>
+  replay(bundle, { reporter, runs: join(folder, 'there'), dataset, data });
 
 let petals: Bundle;
 beforeAll(async () => {
@@ -40,7 +48,11 @@ describe('a replay', () => {
   test('is identical to the byte, in a run folder of its own', async () => {
     const { run, outcome, environment } = await again(petals);
     expect({ outcome, environment }).toEqual({ outcome: [], environment: [] });
-    expect(run.record).toMatchObject({ name: 'petals-replay', recipe: tinyRecipe(), result: { weights: petals.run.result.weights } });
+    expect(run.record).toMatchObject({
+      name: 'petals-replay',
+      recipe: tinyRecipe(),
+      result: { weights: petals.run.result.weights },
+    });
   });
 
   test('is identical too where a sweep kept of its trial the weights alone', async () => {
@@ -51,15 +63,23 @@ describe('a replay', () => {
   test('finds pictures that lie elsewhere, begins with the same weights, and knows other pictures', async () => {
     const meadow = await folderOfPictures(join(folder, 'meadow'));
     const init = openRun(join(folder, 'here'), 'petals').bestCheckpoint;
-    const bundle = await bundled({ name: 'meadow', recipe: tinyRecipe({ data: `folder:${meadow}`, epochs: 1 }), init, data });
+    const bundle = await bundled({
+      name: 'meadow',
+      recipe: tinyRecipe({ data: `folder:${meadow}`, epochs: 1 }),
+      init,
+      data,
+    });
     await expect(again(bundle)).rejects.toThrow('--data=folder:PATH');
-    expect((await again(bundle, `folder:${meadow}`))).toMatchObject({ outcome: [], environment: [] });
+    expect(await again(bundle, `folder:${meadow}`)).toMatchObject({ outcome: [], environment: [] });
 
     const { outcome, environment } = await again(bundle, DATA); // three classes as well
     expect(outcome).not.toEqual([]);
     expect(environment.map(({ what }) => what)).toEqual(['pictures']);
     await expect(again(bundle, 'petals:classes=4,train=4,test=1,size=32')).rejects.toThrow(UserError);
-    const tellsWhereabouts = { ...bundle, run: { ...bundle.run, recipe: { ...bundle.run.recipe, data: `folder:${meadow}` } } };
+    const tellsWhereabouts = {
+      ...bundle,
+      run: { ...bundle.run, recipe: { ...bundle.run.recipe, data: `folder:${meadow}` } },
+    };
     await expect(again(tellsWhereabouts)).rejects.toThrow('--data=folder:PATH'); // a bundle has no say in what is read of this machine
   });
 
@@ -67,17 +87,24 @@ describe('a replay', () => {
     const { run } = petals;
     const { outcome } = await again({ ...petals, run: { ...run, recipe: { ...run.recipe, lr: 1e-3 } } });
     expect(outcome!.map(({ what }) => what)).toEqual(['losses', 'evaluation', 'predictions', 'weights']);
-    expect(outcome![0].how).toMatch(/^first at step 1: learningRate is .* there, .* here, .* apart; \d+ of 14 rows differ$/);
+    expect(outcome![0].how).toMatch(
+      /^first at step 1: learningRate is .* there, .* here, .* apart; \d+ of 14 rows differ$/,
+    );
   });
 
   test('of a recipe that is none is refused', async () => {
     const { run } = petals;
-    for (const recipe of [{}, { ...run.recipe, model: 'edgevit-m' }, { ...run.recipe, more: 1 }]) await expect(again({ ...petals, run: { ...run, recipe } })).rejects.toThrow(UserError);
+    for (const recipe of [{}, { ...run.recipe, model: 'edgevit-m' }, { ...run.recipe, more: 1 }])
+      await expect(again({ ...petals, run: { ...run, recipe } })).rejects.toThrow(UserError);
   });
 });
 
 describe('the comparison', () => {
-  const outcome = (): Outcome => ({ ...structuredClone({ metrics: petals.metrics, evaluation: petals.evaluation, predictions: petals.predictions }), weights: petals.weights, digest: petals.run.result.weights });
+  const outcome = (): Outcome => ({
+    ...structuredClone({ metrics: petals.metrics, evaluation: petals.evaluation, predictions: petals.predictions }),
+    weights: petals.weights,
+    digest: petals.run.result.weights,
+  });
   const edited = (edit: (outcome: Outcome) => void) => {
     const here = outcome();
     edit(here);
@@ -85,11 +112,15 @@ describe('the comparison', () => {
   };
 
   test('does not mind how fast the machine was', () => {
-    expect(edited(({ metrics }) => metrics.forEach(row => row.kind === 'epoch' && (row.imagesPerSecond = 1)))).toEqual([]);
+    expect(edited(({ metrics }) => metrics.forEach(row => row.kind === 'epoch' && (row.imagesPerSecond = 1)))).toEqual(
+      [],
+    );
   });
 
   test('names the first step, the values and how far they are apart', () => {
-    const [difference, ...more] = edited(({ metrics }) => [4, 8].forEach(i => (metrics[i] = { kind: 'step', step: 5, epoch: 1, learningRate: 1, loss: 1 })));
+    const [difference, ...more] = edited(({ metrics }) =>
+      [4, 8].forEach(i => (metrics[i] = { kind: 'step', step: 5, epoch: 1, learningRate: 1, loss: 1 })),
+    );
     expect(more).toEqual([]);
     expect(difference.what).toBe('losses');
     expect(difference.how).toMatch(/^first at step 5: .*; 2 of 14 rows differ$/);
@@ -97,8 +128,17 @@ describe('the comparison', () => {
   });
 
   test('finds one digit in the evaluation and in a prediction', () => {
-    expect(edited(({ evaluation }) => evaluation.confusion[2][1]++)).toEqual([{ what: 'evaluation', how: expect.stringContaining('confusion.2.1') as string }]);
-    expect(edited(({ predictions }) => (predictions.probabilities[6][1] += 1e-4))).toEqual([{ what: 'predictions', how: expect.stringMatching(/^of 1 of 15 pictures, first of number 7: probabilities\.1 .*1\.0e-4 apart$/) as string }]);
+    expect(edited(({ evaluation }) => evaluation.confusion[2][1]++)).toEqual([
+      { what: 'evaluation', how: expect.stringContaining('confusion.2.1') as string },
+    ]);
+    expect(edited(({ predictions }) => (predictions.probabilities[6][1] += 1e-4))).toEqual([
+      {
+        what: 'predictions',
+        how: expect.stringMatching(
+          /^of 1 of 15 pictures, first of number 7: probabilities\.1 .*1\.0e-4 apart$/,
+        ) as string,
+      },
+    ]);
     expect(edited(({ predictions }) => predictions.labels.pop())).toHaveLength(1);
   });
 
@@ -107,32 +147,55 @@ describe('the comparison', () => {
     changed.writeFloatLE(changed.readFloatLE(changed.length - 4) + 0.25, changed.length - 4);
     const [{ what, how }] = edited(here => Object.assign(here, { weights: changed, digest: '0'.repeat(64) }));
     expect(what).toBe('weights');
-    expect(how).toMatch(/^sha256 [0-9a-f]{12} there, 0{12} here; 1 of \d+ tensors; the largest difference is 2\.5e-1, in \S+$/);
+    expect(how).toMatch(
+      /^sha256 [0-9a-f]{12} there, 0{12} here; 1 of \d+ tensors; the largest difference is 2\.5e-1, in \S+$/,
+    );
     expect(edited(here => (here.digest = '0'.repeat(64)))).toHaveLength(1);
   });
 
   test('names what of the environment differs, and which sources', () => {
-    const { environment, dataset: { fingerprint } } = petals.run;
+    const {
+      environment,
+      dataset: { fingerprint },
+    } = petals.run;
     const sources = new Map(petals.sources);
     expect(environmentDifferences(petals, { environment, fingerprint, sources })).toEqual([]);
-    sources.set('lib/util/errors.ts', Buffer.from('other')).set('lib/new.ts', Buffer.from('new')).delete('package-lock.json');
+    sources
+      .set('lib/util/errors.ts', Buffer.from('other'))
+      .set('lib/new.ts', Buffer.from('new'))
+      .delete('package-lock.json');
     const here = { ...environment, threads: 64, engine: 'pure JavaScript', cpu: 'another' };
     const differences = environmentDifferences(petals, { environment: here, fingerprint: '0'.repeat(64), sources });
     expect(differences.map(({ what }) => what)).toEqual(['engine', 'processor', 'threads', 'code', 'pictures']);
-    expect(differences[3].how).toBe('changed: lib/util/errors.ts; only there: package-lock.json; only here: lib/new.ts');
+    expect(differences[3].how).toBe(
+      'changed: lib/util/errors.ts; only there: package-lock.json; only here: lib/new.ts',
+    );
   });
 });
 
 test('the commands: one thread there is one thread here, and the exit status tells how it went', () => {
   const runs = join(folder, 'commands');
-  const command = (args: string[], env: NodeJS.ProcessEnv = {}) => spawnSync(process.execPath, ['--import', 'tsx', 'lib/cli/main.ts', ...args, `--runs=${runs}`], { cwd: ROOT, encoding: 'utf8', env: { ...process.env, ...env } });
-  const small = ['--size=32', '--batch=4', '--epochs=1', ...['depths=1,1,1,1', 'dims=8,16,16,16', 'heads=1,2,2,2'].flatMap(setting => ['--set', setting])];
+  const command = (args: string[], env: NodeJS.ProcessEnv = {}) =>
+    spawnSync(process.execPath, ['--import', 'tsx', 'lib/cli/main.ts', ...args, `--runs=${runs}`], {
+      cwd: ROOT,
+      encoding: 'utf8',
+      env: { ...process.env, ...env },
+    });
+  const small = [
+    '--size=32',
+    '--batch=4',
+    '--epochs=1',
+    ...['depths=1,1,1,1', 'dims=8,16,16,16', 'heads=1,2,2,2'].flatMap(setting => ['--set', setting]),
+  ];
   expect(command(['train', `--data=${DATA}`, ...small, '--name=one'], { TF_NUM_INTRAOP_THREADS: '1' }).status).toBe(0);
   const file = join(runs, 'one.zip');
   expect(command(['bundle', 'one'])).toMatchObject({ status: 0, stdout: expect.stringContaining('one.zip') as string });
 
   const identical = command(['replay', file]);
-  expect(identical).toMatchObject({ status: 0, stdout: expect.stringContaining('identical to the byte: 6 steps') as string });
+  expect(identical).toMatchObject({
+    status: 0,
+    stdout: expect.stringContaining('identical to the byte: 6 steps') as string,
+  });
   expect(openRun(runs, 'one-replay').record.environment.threads).toBe(1);
 
   const different = command(['replay', file, '--data=petals:classes=3,train=8,test=5,size=32,seed=1']);

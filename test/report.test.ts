@@ -4,14 +4,14 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { UserError } from '../lib/util/errors';
-import { consoleReporter } from '../lib/runs/console';
-import { labReportFiles, writeLabReport, type Findings } from '../lib/report/labReport';
+import { type Findings, labReportFiles, writeLabReport } from '../lib/report/labReport';
 import { mistakePictures, mistakesOf } from '../lib/report/mistakes';
+import { consoleReporter } from '../lib/runs/console';
 import { openRun, type Run } from '../lib/runs/store';
 import { startTrial } from '../lib/runs/trial';
+import { UserError } from '../lib/util/errors';
 import { launchChromium } from './browser/chromium';
-import { madeUpResults, MADE_UP_TRADEOFFS } from './reports';
+import { MADE_UP_TRADEOFFS, madeUpResults } from './reports';
 import { tinyRecipe } from './training';
 
 const folder = mkdtempSync(join(tmpdir(), 'report-'));
@@ -20,22 +20,45 @@ let run: Run;
 let findings: Findings;
 
 beforeAll(async () => {
-  run = await startTrial({ recipe: tinyRecipe(), recipeName: 'petals', about: 'a test', runs: folder, name: 'a.run', reporter: consoleReporter({ write: () => true }) });
+  run = await startTrial({
+    recipe: tinyRecipe(),
+    recipeName: 'petals',
+    about: 'a test',
+    runs: folder,
+    name: 'a.run',
+    reporter: consoleReporter({ write: () => true }),
+  });
   findings = { data: 'flowers12', results: madeUpResults(), tradeoffs: MADE_UP_TRADEOFFS, runs: [run] };
   await writeLabReport(findings, join(folder, 'report'));
 }, 300_000);
 afterAll(() => rmSync(folder, { recursive: true }));
 
-const charts = (): string[] => [...new Set(readdirSync(files.charts).map(file => file.replace(/\.(svg|png|json)$/, '')))];
+const charts = (): string[] => [
+  ...new Set(readdirSync(files.charts).map(file => file.replace(/\.(svg|png|json)$/, ''))),
+];
 
 test('a report has each chart as drawing, picture and specification, and the same bytes each time', async () => {
   const names = charts();
-  for (const part of ['tradeoff-macs', 'tradeoff-params', 'tradeoff-latency', 'lgl-differences', 'delegates-differences', 'attention-cost', 'sample-rates-curve', 'runs-top1', 'run-a.run-confusion', 'reported-macs']) expect(names).toContain(part);
+  for (const part of [
+    'tradeoff-macs',
+    'tradeoff-params',
+    'tradeoff-latency',
+    'lgl-differences',
+    'delegates-differences',
+    'attention-cost',
+    'sample-rates-curve',
+    'runs-top1',
+    'run-a.run-confusion',
+    'reported-macs',
+  ])
+    expect(names).toContain(part);
   expect(readdirSync(files.charts)).toHaveLength(3 * names.length);
   const again = labReportFiles(join(folder, 'again'));
   await writeLabReport(findings, join(folder, 'again'));
-  for (const file of readdirSync(files.charts)) expect(readFileSync(join(again.charts, file)).equals(readFileSync(join(files.charts, file))), file).toBe(true);
-  for (const key of ['page', 'tables'] as const) expect(readFileSync(again[key], 'utf8')).toBe(readFileSync(files[key], 'utf8'));
+  for (const file of readdirSync(files.charts))
+    expect(readFileSync(join(again.charts, file)).equals(readFileSync(join(files.charts, file))), file).toBe(true);
+  for (const key of ['page', 'tables'] as const)
+    expect(readFileSync(again[key], 'utf8')).toBe(readFileSync(files[key], 'utf8'));
 });
 
 test('tables hold what rows say', () => {
@@ -49,15 +72,34 @@ test('a report of nothing says how to get each part', async () => {
   const empty = labReportFiles(join(folder, 'empty'));
   await writeLabReport({ data: 'flowers12', results: {}, runs: [] }, join(folder, 'empty'));
   const page = readFileSync(empty.page, 'utf8');
-  for (const name of ['lgl', 'delegates', 'attention', 'sample-rates', 'variants']) expect(page).toContain(`npm run experiment -- ${name} --data=folder:datasets/flowers12`);
+  for (const name of ['lgl', 'delegates', 'attention', 'sample-rates', 'variants'])
+    expect(page).toContain(`npm run experiment -- ${name} --data=folder:datasets/flowers12`);
   for (const command of ['npm run train', 'npm run experiment -- tradeoffs']) expect(page).toContain(command);
   expect(readdirSync(empty.charts).every(file => file.startsWith('reported-'))).toBe(true);
 });
 
 describe('mistakes', () => {
   test('are told surest first', () => {
-    const said = { labels: [0, 1, 2, 1], top: [[1, 0], [1, 2], [0, 2], [2, 1]], probabilities: [[0.5, 0.3], [0.9, 0.1], [0.8, 0.1], [0.8, 0.2]] };
-    expect(mistakesOf(said).map(({ index, label, predicted }) => [index, label, predicted])).toEqual([[2, 2, 0], [3, 1, 2], [0, 0, 1]]);
+    const said = {
+      labels: [0, 1, 2, 1],
+      top: [
+        [1, 0],
+        [1, 2],
+        [0, 2],
+        [2, 1],
+      ],
+      probabilities: [
+        [0.5, 0.3],
+        [0.9, 0.1],
+        [0.8, 0.1],
+        [0.8, 0.2],
+      ],
+    };
+    expect(mistakesOf(said).map(({ index, label, predicted }) => [index, label, predicted])).toEqual([
+      [2, 2, 0],
+      [3, 1, 2],
+      [0, 0, 1],
+    ]);
   });
 
   test('have pictures while the dataset is what it was, and otherwise the reason why not', async () => {
@@ -99,23 +141,35 @@ describe('the page in Chromium', () => {
     const complaints: string[] = [];
     page.on('console', message => ['error', 'warning'].includes(message.type()) && complaints.push(message.text()));
     page.on('pageerror', error => complaints.push(error.message));
-    page.on('request', request => request.url() !== url && !request.url().startsWith('data:') && complaints.push(request.url()));
+    page.on(
+      'request',
+      request => request.url() !== url && !request.url().startsWith('data:') && complaints.push(request.url()),
+    );
     await page.goto(url);
     return { page, complaints };
   }
 
-  test.each([{ width: 1280, colorScheme: 'light' }, { width: 400, colorScheme: 'dark' }] as const)('draws all charts with size, asks for nothing and fits: $width px, $colorScheme', async options => {
+  test.each([
+    { width: 1280, colorScheme: 'light' },
+    { width: 400, colorScheme: 'dark' },
+  ] as const)('draws all charts with size, asks for nothing and fits: $width px, $colorScheme', async options => {
     const { page, complaints } = await open(options);
     await page.waitForFunction(`document.querySelectorAll('.vega-embed svg.marks').length === ${charts().length}`);
-    const boxes = await Promise.all((await page.locator('.vega-embed svg.marks').all()).map(chart => chart.boundingBox()));
+    const boxes = await Promise.all(
+      (await page.locator('.vega-embed svg.marks').all()).map(chart => chart.boundingBox()),
+    );
     for (const box of boxes) {
       expect(box!.width).toBeGreaterThan(200);
       expect(box!.width).toBeLessThanOrEqual(options.width);
       expect(box!.height).toBeGreaterThan(50);
     }
-    const [ink, text] = await page.evaluate<string[]>("[getComputedStyle(document.querySelector('.vega-embed .role-axis text')).fill, getComputedStyle(document.body).color]");
+    const [ink, text] = await page.evaluate<string[]>(
+      "[getComputedStyle(document.querySelector('.vega-embed .role-axis text')).fill, getComputedStyle(document.body).color]",
+    );
     expect(ink).toBe(text); // which the theme decides
-    expect(await page.evaluate("[...document.querySelectorAll('.pictures img')].every(image => image.naturalWidth > 0)")).toBe(true);
+    expect(
+      await page.evaluate("[...document.querySelectorAll('.pictures img')].every(image => image.naturalWidth > 0)"),
+    ).toBe(true);
     expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(options.width);
     expect(complaints).toEqual([]);
     await page.close();

@@ -4,13 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { comparison, listTable } from '../lib/report/runTables';
 import { claimRun } from '../lib/runs/claim';
-import { ROOT } from '../lib/util/root';
 import { consoleReporter } from '../lib/runs/console';
 import { thisProcess } from '../lib/runs/owner';
 import { listRuns, openRun, type Run, type RunRecord } from '../lib/runs/store';
-import { comparison, listTable } from '../lib/report/runTables';
 import { startTrial } from '../lib/runs/trial';
+import { ROOT } from '../lib/util/root';
 import { tinyRecipe } from './training';
 
 const runs = mkdtempSync(join(tmpdir(), 'runs-'));
@@ -28,24 +28,47 @@ function alter(run: Run, name: string, changes: Partial<RunRecord>): Run {
 
 let plain: Run;
 beforeAll(async () => {
-  plain = await startTrial({ recipe: tinyRecipe({ epochs: 1 }), recipeName: 'petals', about: 'a test', runs, name: 'plain', reporter: consoleReporter({ write: () => true }) });
+  plain = await startTrial({
+    recipe: tinyRecipe({ epochs: 1 }),
+    recipeName: 'petals',
+    about: 'a test',
+    runs,
+    name: 'plain',
+    reporter: consoleReporter({ write: () => true }),
+  });
   alter(plain, 'killed', { status: 'running', result: null, owner: { ...thisProcess(), pid: NO_PROCESS } });
-  alter(plain, 'other', { recipe: { ...plain.record.recipe, lr: 0.125 }, environment: { ...plain.record.environment, threads: 64 } });
+  alter(plain, 'other', {
+    recipe: { ...plain.record.recipe, lr: 0.125 },
+    environment: { ...plain.record.environment, threads: 64 },
+  });
 });
 
 /** The cells of a table by its first column; cells are two spaces apart. */
-const rows = (table: string): Record<string, string[]> => Object.fromEntries(table.split('\n').map(line => line.trim().split(/ {2,}/)).map(([first, ...rest]) => [first, rest]));
+const rows = (table: string): Record<string, string[]> =>
+  Object.fromEntries(
+    table
+      .split('\n')
+      .map(line => line.trim().split(/ {2,}/))
+      .map(([first, ...rest]) => [first, rest]),
+  );
 
 test('lists runs with a status that is true after a crash', () => {
   const lines = listTable(listRuns(runs)).split('\n').slice(2);
-  expect(lines.map(line => [line.split(' ')[0], line.split(' ').at(-1)]).sort()).toEqual([['done', 'other'], ['done', 'plain'], ['interrupted', 'killed']]);
+  expect(lines.map(line => [line.split(' ')[0], line.split(' ').at(-1)]).sort()).toEqual([
+    ['done', 'other'],
+    ['done', 'plain'],
+    ['interrupted', 'killed'],
+  ]);
 });
 
 describe('a comparison', () => {
   test('shows what differs, marked where it is unlike the first, and nothing else', () => {
     const text = comparison([plain, openRun(runs, 'killed'), openRun(runs, 'other')]);
     const { lr, threads, ...others } = rows(text);
-    expect([lr, threads]).toEqual([['0.003', '0.003', '0.125*'], [`${plain.record.environment.threads}`, `${plain.record.environment.threads}`, '64*']]);
+    expect([lr, threads]).toEqual([
+      ['0.003', '0.003', '0.125*'],
+      [`${plain.record.environment.threads}`, `${plain.record.environment.threads}`, '64*'],
+    ]);
     expect(others).not.toHaveProperty('batch');
     expect(others).not.toHaveProperty('cpu');
   });
@@ -60,14 +83,27 @@ describe('a comparison', () => {
 
   test('of one run shows all its settings', () => {
     const settings = rows(comparison([plain]));
-    expect(settings).toMatchObject({ lr: ['0.003'], 'augment.mixup': ['0.5'], depths: ['1,1,1,1'], threads: [`${plain.record.environment.threads}`] });
+    expect(settings).toMatchObject({
+      lr: ['0.003'],
+      'augment.mixup': ['0.5'],
+      depths: ['1,1,1,1'],
+      threads: [`${plain.record.environment.threads}`],
+    });
   });
 });
 
 test('the command loads no engine, and says in a sentence that there is no such run', () => {
   const blocker = join(runs, 'blocker.cjs');
-  writeFileSync(blocker, "const Module = require('node:module'); const { _load } = Module;\nModule._load = (name, ...rest) => { if (name.startsWith('@tensorflow')) throw new Error('loads the engine'); return _load(name, ...rest); };\n");
-  const command = (...names: string[]) => spawnSync(process.execPath, ['--require', blocker, '--import', 'tsx', 'lib/cli/main.ts', 'runs', ...names, `--runs=${runs}`], { cwd: ROOT, encoding: 'utf8' });
+  writeFileSync(
+    blocker,
+    "const Module = require('node:module'); const { _load } = Module;\nModule._load = (name, ...rest) => { if (name.startsWith('@tensorflow')) throw new Error('loads the engine'); return _load(name, ...rest); };\n",
+  );
+  const command = (...names: string[]) =>
+    spawnSync(
+      process.execPath,
+      ['--require', blocker, '--import', 'tsx', 'lib/cli/main.ts', 'runs', ...names, `--runs=${runs}`],
+      { cwd: ROOT, encoding: 'utf8' },
+    );
   const { status, stdout, stderr } = command();
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
   expect(stdout).toContain('interrupted');
@@ -98,18 +134,25 @@ describe('a run that was broken off', () => {
     for (const name of names) symlinkSync(gone, join(broken(name).folder, '.claim-0-1'));
     // Each tells which it got, and lives on until its input ends, so that the others find it alive.
     const script = join(runs, 'contender.ts');
-    writeFileSync(script, `
+    writeFileSync(
+      script,
+      `
       import { claimRun } from '${ROOT}/lib/runs/claim';
       import { openRun } from '${ROOT}/lib/runs/store';
       process.stdout.write('ready\\n');
       process.stdin.once('data', () => process.stdout.write(JSON.stringify(${JSON.stringify(names)}.filter(name => claimRun(openRun('${runs}', name)))) + '\\n'));
-    `);
-    const contenders = Array.from({ length: 3 }, () => spawn(process.execPath, ['--import', 'tsx', script], { cwd: ROOT, stdio: ['pipe', 'pipe', 'inherit'] }));
+    `,
+    );
+    const contenders = Array.from({ length: 3 }, () =>
+      spawn(process.execPath, ['--import', 'tsx', script], { cwd: ROOT, stdio: ['pipe', 'pipe', 'inherit'] }),
+    );
     try {
       const answers = contenders.map(({ stdout }) => createInterface(stdout)[Symbol.asyncIterator]());
       await Promise.all(answers.map(answer => answer.next()));
       for (const { stdin } of contenders) stdin.write('go\n');
-      const got = await Promise.all(answers.map(async answer => JSON.parse((await answer.next()).value as string) as string[]));
+      const got = await Promise.all(
+        answers.map(async answer => JSON.parse((await answer.next()).value as string) as string[]),
+      );
       expect(got.flat().sort()).toEqual([...names].sort());
     } finally {
       for (const { stdin } of contenders) stdin.end();

@@ -5,11 +5,11 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, type TestContext } from 'vitest';
 import { completeEnvironment, pythonEnvironment } from '../experiments/bench/python';
 import { hasGraphs } from '../lib/engine/binding';
-import { exportSavedModel } from '../lib/engine/savedModel';
 import { cacheFolder } from '../lib/engine/build/system';
-import { tf, type Tensor } from '../lib/tensor/tf';
-import { UserError } from '../lib/util/errors';
+import { exportSavedModel } from '../lib/engine/savedModel';
 import { createModel } from '../lib/model/registry';
+import { type Tensor, tf } from '../lib/tensor/tf';
+import { UserError } from '../lib/util/errors';
 import { random } from '../lib/util/random';
 import './allclose';
 
@@ -40,7 +40,9 @@ interface Served {
 let python: string | UserError;
 beforeAll(async () => {
   try {
-    python = completeEnvironment(join(__dirname, '../.venv-bench'), 'peers') ?? await pythonEnvironment(join(cacheFolder(), 'python-tensorflow'), 'tensorflow', () => {});
+    python =
+      completeEnvironment(join(__dirname, '../.venv-bench'), 'peers') ??
+      (await pythonEnvironment(join(cacheFolder(), 'python-tensorflow'), 'tensorflow', () => {}));
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
     python = error;
@@ -49,8 +51,15 @@ beforeAll(async () => {
 
 function serve(ctx: TestContext, dir: string, inputs: Record<string, Tensor>): Served {
   if (typeof python !== 'string') return ctx.skip(python.message);
-  const request = JSON.stringify({ dir, inputs: Object.fromEntries(Object.entries(inputs).map(([name, tensor]) => [name, Array.from(tensor.dataSync())])) });
-  const { status, stdout, stderr } = spawnSync(python, ['-c', SERVE], { input: request, encoding: 'utf8', env: { ...process.env, TF_CPP_MIN_LOG_LEVEL: '2' } });
+  const request = JSON.stringify({
+    dir,
+    inputs: Object.fromEntries(Object.entries(inputs).map(([name, tensor]) => [name, Array.from(tensor.dataSync())])),
+  });
+  const { status, stdout, stderr } = spawnSync(python, ['-c', SERVE], {
+    input: request,
+    encoding: 'utf8',
+    env: { ...process.env, TF_CPP_MIN_LOG_LEVEL: '2' },
+  });
   expect(status, stderr).toBe(0);
   return JSON.parse(stdout) as Served;
 }
@@ -61,9 +70,14 @@ describe.skipIf(!hasGraphs())('exportSavedModel, served by TensorFlow in Python'
     const { params, buffers } = model.init(0);
     const logits = (images: Tensor) => model.forward(images, params, buffers, { train: false }).logits;
     const rng = random('savedModel');
-    const images = tf.tensor4d(Float32Array.from({ length: 2 * 64 * 64 * 3 }, () => rng.normal()), [2, 64, 64, 3]);
+    const images = tf.tensor4d(
+      Float32Array.from({ length: 2 * 64 * 64 * 3 }, () => rng.normal()),
+      [2, 64, 64, 3],
+    );
     const dir = join(scratch, 'network');
-    exportSavedModel(dir, inputs => ({ logits: logits(inputs.images) }), { images: { shape: [2, 64, 64, 3], dtype: 'float32' } });
+    exportSavedModel(dir, inputs => ({ logits: logits(inputs.images) }), {
+      images: { shape: [2, 64, 64, 3], dtype: 'float32' },
+    });
     const { signature, outputs } = serve(ctx, dir, { images });
     expect(signature).toEqual({ images: [[2, 64, 64, 3], 'float32'] });
     const [shape, dtype, values] = outputs.logits;
@@ -77,9 +91,20 @@ describe.skipIf(!hasGraphs())('exportSavedModel, served by TensorFlow in Python'
       largest: tf.argMax(x, 1),
       flipped: tf.logicalNot(flag),
     });
-    const inputs = { x: tf.tensor2d([[1, -2, 3], [4, 5, -6]]), scale: tf.scalar(2), flag: tf.tensor1d([true, false], 'bool') };
+    const inputs = {
+      x: tf.tensor2d([
+        [1, -2, 3],
+        [4, 5, -6],
+      ]),
+      scale: tf.scalar(2),
+      flag: tf.tensor1d([true, false], 'bool'),
+    };
     const dir = join(scratch, 'dtypes');
-    exportSavedModel(dir, fn, { x: { shape: [2, 3], dtype: 'float32' }, scale: { shape: [], dtype: 'float32' }, flag: { shape: [2], dtype: 'bool' } });
+    exportSavedModel(dir, fn, {
+      x: { shape: [2, 3], dtype: 'float32' },
+      scale: { shape: [], dtype: 'float32' },
+      flag: { shape: [2], dtype: 'bool' },
+    });
     const { outputs } = serve(ctx, dir, inputs);
     expect(outputs).toEqual({
       gradient: [[2, 3], 'float32', [4, -8, 12, 16, 20, -24]],
@@ -107,8 +132,12 @@ describe.skipIf(!hasGraphs())('exportSavedModel', () => {
 
   it('refuses names that Python could not write, and frees what it made', () => {
     const tensors = tf.memory().numTensors;
-    expect(() => exportSavedModel(join(scratch, 'a'), double, { 'a.b': { shape: [2], dtype: 'float32' } })).toThrow(UserError);
-    expect(() => exportSavedModel(join(scratch, 'b'), ({ x }) => ({ 'a.b': tf.clone(x) }), signature)).toThrow(UserError);
+    expect(() => exportSavedModel(join(scratch, 'a'), double, { 'a.b': { shape: [2], dtype: 'float32' } })).toThrow(
+      UserError,
+    );
+    expect(() => exportSavedModel(join(scratch, 'b'), ({ x }) => ({ 'a.b': tf.clone(x) }), signature)).toThrow(
+      UserError,
+    );
     exportSavedModel(join(scratch, 'c'), double, signature);
     expect(tf.memory().numTensors).toBe(tensors);
   });

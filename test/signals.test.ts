@@ -18,7 +18,10 @@ function products(disturbed: boolean): Promise<{ code: number | null; sum?: numb
     });
     child.on('close', code => {
       clearInterval(timer);
-      resolve({ code, ...(code === 0 ? JSON.parse(output.trim().split('\n').pop()!) as { sum: number; signals: number } : {}) });
+      resolve({
+        code,
+        ...(code === 0 ? (JSON.parse(output.trim().split('\n').pop()!) as { sum: number; signals: number }) : {}),
+      });
     });
   });
 }

@@ -10,8 +10,14 @@ test.each(['article', 'article-as-printed'])("%s gives the article's table, tota
   const { rows, megabytes, total, trainable, nonTrainable } = ARTICLE_TABLE;
   expect(summary.rows.map(({ module: _, ...row }) => row)).toEqual(rows);
   expect(total).toBe(15_542_263);
-  expect(summary).toMatchObject({ total, trainable: 15_542_071, nonTrainable: 192, articleSplit: { trainable, nonTrainable } });
-  for (const [part, size] of Object.entries(megabytes)) expect(summary.megabytes[part as keyof typeof megabytes].toFixed(2)).toBe(size.toFixed(2));
+  expect(summary).toMatchObject({
+    total,
+    trainable: 15_542_071,
+    nonTrainable: 192,
+    articleSplit: { trainable, nonTrainable },
+  });
+  for (const [part, size] of Object.entries(megabytes))
+    expect(summary.megabytes[part as keyof typeof megabytes].toFixed(2)).toBe(size.toFixed(2));
 });
 
 describe.each(MODELS.filter(name => name !== 'article-as-printed'))('%s', name => {
@@ -25,11 +31,25 @@ describe.each(MODELS.filter(name => name !== 'article-as-printed'))('%s', name =
 });
 
 test('the command prints JSON, and refuses what does not fit with one sentence and exit 2', () => {
-  const run = (...args: string[]) => spawnSync(process.execPath, ['node_modules/tsx/dist/cli.mjs', 'lib/cli/main.ts', 'summary', ...args], { cwd: join(__dirname, '..'), encoding: 'utf8' });
+  const run = (...args: string[]) =>
+    spawnSync(process.execPath, ['node_modules/tsx/dist/cli.mjs', 'lib/cli/main.ts', 'summary', ...args], {
+      cwd: join(__dirname, '..'),
+      encoding: 'utf8',
+    });
   const fine = run('edgevit-xxs', '--size=64x96', '--classes=12', '--ablation=noLocalAgg', '--json');
   expect(fine.status).toBe(0);
-  expect(JSON.parse(fine.stdout)).toMatchObject({ model: 'edgevit-xxs', inputSize: [64, 96], numClasses: 12, config: { localAgg: [false, false, false, false] } });
+  expect(JSON.parse(fine.stdout)).toMatchObject({
+    model: 'edgevit-xxs',
+    inputSize: [64, 96],
+    numClasses: 12,
+    config: { localAgg: [false, false, false, false] },
+  });
   const wrong = run('edgevit-xxs', '--size=100');
   expect(wrong.status).toBe(2);
-  expect(wrong.stderr.trim().split('\n').filter(line => !line.startsWith('engine'))).toHaveLength(1);
+  expect(
+    wrong.stderr
+      .trim()
+      .split('\n')
+      .filter(line => !line.startsWith('engine')),
+  ).toHaveLength(1);
 });

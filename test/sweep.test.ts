@@ -3,7 +3,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { startTrialProcess } from '../lib/cli/trial';
-import { UserError } from '../lib/util/errors';
 import { codeDigest } from '../lib/runs/code';
 import { consoleReporter } from '../lib/runs/console';
 import { configurationDigest, trialIdentity } from '../lib/runs/identity';
@@ -11,6 +10,7 @@ import { listRuns, openRun } from '../lib/runs/store';
 import { planSweep, runSweep, type Sweep, type SweepOptions, type SweepPlan } from '../lib/runs/sweep';
 import { findTrial, readTrialFile, runTrial } from '../lib/runs/trialFile';
 import { resolveRecipe } from '../lib/train/recipe';
+import { UserError } from '../lib/util/errors';
 import { dataset, tinyRecipe } from './training';
 
 /** Processes that each load the engine, on a machine that may be busy with others. */
@@ -21,72 +21,121 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 describe("a trial's name", () => {
   const setup = { code: 'c', threads: 1 };
-  const name = (changes: Parameters<typeof tinyRecipe>[0], other = setup, pictures = dataset) => trialIdentity(tinyRecipe(changes), pictures, other).name;
+  const name = (changes: Parameters<typeof tinyRecipe>[0], other = setup, pictures = dataset) =>
+    trialIdentity(tinyRecipe(changes), pictures, other).name;
 
   test('is made of all that decides its outcome', () => {
     const names = [
-      name({}), name({ seed: 1 }), name({ lr: 1 }), name({ ablation: 'noLocalProp' }), name({ size: 64 }),
-      name({}, { ...setup, code: 'd' }), name({}, { ...setup, threads: 2 }), name({}, setup, { ...dataset, fingerprint: 'other' }),
+      name({}),
+      name({ seed: 1 }),
+      name({ lr: 1 }),
+      name({ ablation: 'noLocalProp' }),
+      name({ size: 64 }),
+      name({}, { ...setup, code: 'd' }),
+      name({}, { ...setup, threads: 2 }),
+      name({}, setup, { ...dataset, fingerprint: 'other' }),
     ];
     expect(new Set(names).size).toBe(names.length);
     expect(name({ data: 'folder:elsewhere' })).toBe(names[0]);
   });
 
   test('is one for one network, in whatever words it is asked for', () => {
-    const recipe = (changes: object) => resolveRecipe({ model: 'edgevit-xxs', data: 'petals', size: 64, epochs: 1, batch: 4, lr: 1e-3, ...changes });
-    const [ablation, settings] = [recipe({ ablation: 'fullAttention' }), recipe({ modelSettings: { sampleRates: [1, 1, 1, 1] } })];
+    const recipe = (changes: object) =>
+      resolveRecipe({ model: 'edgevit-xxs', data: 'petals', size: 64, epochs: 1, batch: 4, lr: 1e-3, ...changes });
+    const [ablation, settings] = [
+      recipe({ ablation: 'fullAttention' }),
+      recipe({ modelSettings: { sampleRates: [1, 1, 1, 1] } }),
+    ];
     expect(trialIdentity(settings, dataset, setup)).toEqual(trialIdentity(ablation, dataset, setup));
     expect(configurationDigest(settings, dataset)).toBe(configurationDigest(ablation, dataset));
-    expect(trialIdentity(settings, dataset, setup).name).toMatch(/^edgevit-xxs-fullAttention-petals-64-s0-[0-9a-f]{12}$/);
+    expect(trialIdentity(settings, dataset, setup).name).toMatch(
+      /^edgevit-xxs-fullAttention-petals-64-s0-[0-9a-f]{12}$/,
+    );
   });
 });
 
 describe('a sweep', () => {
-  const sweep: Sweep = { base: tinyRecipe(), variants: { full: {}, nearest: { ablation: 'localPropNearest' }, bad: { maxLoss: 1e-6 } }, seeds: 1, varied: ['ablation', 'maxLoss'] };
+  const sweep: Sweep = {
+    base: tinyRecipe(),
+    variants: { full: {}, nearest: { ablation: 'localPropNearest' }, bad: { maxLoss: 1e-6 } },
+    seeds: 1,
+    varied: ['ablation', 'maxLoss'],
+  };
   const [first, second] = [join(folder, 'first'), join(folder, 'second')];
   const plan = (runs: string): Promise<SweepPlan> => planSweep(sweep, { runs, threads: 1 });
-  const options = (runs: string, jobs: number): SweepOptions => ({ jobs, launch: path => startTrialProcess(path, runs), signal: new AbortController().signal, onChange() {} });
+  const options = (runs: string, jobs: number): SweepOptions => ({
+    jobs,
+    launch: path => startTrialProcess(path, runs),
+    signal: new AbortController().signal,
+    onChange() {},
+  });
 
-  test('goes on past a trial that fails, and trains what is done no second time', async () => {
-    const fresh = await plan(first);
-    expect(listRuns(first)).toEqual([]);
-    await runSweep(fresh, options(first, 2));
-    expect(fresh.trials.map(({ variant, state }) => [variant, state])).toEqual([['full', 'done'], ['nearest', 'done'], ['bad', 'failed']]);
-    expect(fresh.trials[2].error).toContain('diverged');
-    expect(openRun(first, fresh.trials[2].name).status).toBe('failed');
+  test(
+    'goes on past a trial that fails, and trains what is done no second time',
+    async () => {
+      const fresh = await plan(first);
+      expect(listRuns(first)).toEqual([]);
+      await runSweep(fresh, options(first, 2));
+      expect(fresh.trials.map(({ variant, state }) => [variant, state])).toEqual([
+        ['full', 'done'],
+        ['nearest', 'done'],
+        ['bad', 'failed'],
+      ]);
+      expect(fresh.trials[2].error).toContain('diverged');
+      expect(openRun(first, fresh.trials[2].name).status).toBe('failed');
 
-    const again = await plan(first);
-    expect(again.trials.map(({ known }) => known)).toEqual([true, true, false]);
-    expect(again.trials.map(({ row }) => row)).toEqual(fresh.trials.map(({ row }) => row));
-  }, TIMEOUT);
+      const again = await plan(first);
+      expect(again.trials.map(({ known }) => known)).toEqual([true, true, false]);
+      expect(again.trials.map(({ row }) => row)).toEqual(fresh.trials.map(({ row }) => row));
+    },
+    TIMEOUT,
+  );
 
   test('after a change trains again what it touches, and nothing else', async () => {
-    const known = async (changed: Sweep, code?: string) => (await planSweep(changed, { runs: first, threads: 1, code })).trials.map(trial => trial.known);
-    expect(await known({ ...sweep, variants: { ...sweep.variants, nearest: { ablation: 'localPropNearest', lr: 0.1 }, more: { ema: 0 } } })).toEqual([true, false, false, false]);
+    const known = async (changed: Sweep, code?: string) =>
+      (await planSweep(changed, { runs: first, threads: 1, code })).trials.map(trial => trial.known);
+    expect(
+      await known({
+        ...sweep,
+        variants: { ...sweep.variants, nearest: { ablation: 'localPropNearest', lr: 0.1 }, more: { ema: 0 } },
+      }),
+    ).toEqual([true, false, false, false]);
     expect(await known({ ...sweep, base: { ...sweep.base, augment: {} } })).toEqual([false, false, false]);
     expect(await known(sweep, 'other')).toEqual([false, false, false]);
     expect(await known(sweep, codeDigest())).toEqual([true, true, false]);
   });
 
-  test('killed goes on within the trial, to the bytes that two at once gave', async () => {
-    const killed = await plan(second);
-    // The first trial is killed at an operation on its files in its second epoch.
-    const launch = (path: string): ReturnType<typeof startTrialProcess> => {
-      if (!path.includes(killed.trials[0].name)) return startTrialProcess(path, second);
-      return withEnvironment({ NODE_OPTIONS: `--require ${join(__dirname, 'fault.cjs')}`, FAULT: 'kill', FAULT_AT: '35', FAULT_FOLDER: second }, () => startTrialProcess(path, second));
-    };
-    await runSweep(killed, { ...options(second, 1), launch });
-    const [trial] = killed.trials;
-    expect(trial).toMatchObject({ state: 'failed', error: expect.stringContaining('SIGKILL') });
-    expect(openRun(second, trial.name).status).toBe('interrupted');
-    expect(killed.trials[1].state).toBe('done');
+  test(
+    'killed goes on within the trial, to the bytes that two at once gave',
+    async () => {
+      const killed = await plan(second);
+      // The first trial is killed at an operation on its files in its second epoch.
+      const launch = (path: string): ReturnType<typeof startTrialProcess> => {
+        if (!path.includes(killed.trials[0].name)) return startTrialProcess(path, second);
+        return withEnvironment(
+          {
+            NODE_OPTIONS: `--require ${join(__dirname, 'fault.cjs')}`,
+            FAULT: 'kill',
+            FAULT_AT: '35',
+            FAULT_FOLDER: second,
+          },
+          () => startTrialProcess(path, second),
+        );
+      };
+      await runSweep(killed, { ...options(second, 1), launch });
+      const [trial] = killed.trials;
+      expect(trial).toMatchObject({ state: 'failed', error: expect.stringContaining('SIGKILL') });
+      expect(openRun(second, trial.name).status).toBe('interrupted');
+      expect(killed.trials[1].state).toBe('done');
 
-    const resumed = await plan(second);
-    await runSweep(resumed, options(second, 1));
-    expect(openRun(second, trial.name).record.resumedAt).toEqual([6]);
-    const rows = ({ trials }: SweepPlan) => trials.map(({ row }) => row && { ...row, imagesPerSecond: null });
-    expect(rows(resumed)).toEqual(rows(await plan(first)));
-  }, TIMEOUT);
+      const resumed = await plan(second);
+      await runSweep(resumed, options(second, 1));
+      expect(openRun(second, trial.name).record.resumedAt).toEqual([6]);
+      const rows = ({ trials }: SweepPlan) => trials.map(({ row }) => row && { ...row, imagesPerSecond: null });
+      expect(rows(resumed)).toEqual(rows(await plan(first)));
+    },
+    TIMEOUT,
+  );
 });
 
 /** What a process is started with, beside what this one has. */
@@ -109,8 +158,11 @@ describe('a trial file', () => {
   };
 
   test.each<[string, unknown]>([
-    ['without a recipe', {}], ['with another key', { recipe: tinyRecipe(), thread: 1 }], ['with no threads', { recipe: tinyRecipe(), threads: 0 }],
-    ['with a recipe that cannot be', { recipe: { ...tinyRecipe(), size: 33 } }], ['with another kind of value', []],
+    ['without a recipe', {}],
+    ['with another key', { recipe: tinyRecipe(), thread: 1 }],
+    ['with no threads', { recipe: tinyRecipe(), threads: 0 }],
+    ['with a recipe that cannot be', { recipe: { ...tinyRecipe(), size: 33 } }],
+    ['with another kind of value', []],
   ])('%s is refused', (_what, value) => {
     expect(() => readTrialFile(write(value))).toThrow(UserError);
   });
@@ -123,13 +175,20 @@ describe('a trial file', () => {
 
   test('of another name than it has here is refused', async () => {
     const file = readTrialFile(write({ name: 'edgevit-xxs-petals-32-s0-000000000000', recipe: tinyRecipe() }));
-    await expect(runTrial(file, folder, { reporter: consoleReporter({ write: () => true }) })).rejects.toThrow(UserError);
+    await expect(runTrial(file, folder, { reporter: consoleReporter({ write: () => true }) })).rejects.toThrow(
+      UserError,
+    );
   });
 
   test('makes a folder with its last weights alone', async () => {
     const { recipe } = readTrialFile(write({ recipe: tinyRecipe({ epochs: 1 }) }));
-    const run = await runTrial({ recipe, dataOptions: {} }, folder, { reporter: consoleReporter({ write: () => true }) });
-    expect(findTrial(folder, run.record.name)!.record).toMatchObject({ status: 'done', files: { 'checkpoint-last.safetensors': expect.any(String) } });
+    const run = await runTrial({ recipe, dataOptions: {} }, folder, {
+      reporter: consoleReporter({ write: () => true }),
+    });
+    expect(findTrial(folder, run.record.name)!.record).toMatchObject({
+      status: 'done',
+      files: { 'checkpoint-last.safetensors': expect.any(String) },
+    });
     expect(Object.keys(run.record.files)).toHaveLength(1);
     expect(run.alteredFiles()).toEqual([]);
     expect(readFileSync(run.lastCheckpoint, 'latin1')).not.toContain('optimizer.');

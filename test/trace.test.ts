@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { hasGraphs, nodeBackend } from '../lib/engine/binding';
 import { compile, TraceError, type Tree } from '../lib/engine/compile/compile';
-import { tf, type Tensor, type Tensor1D, type Tensor2D } from '../lib/tensor/tf';
+import { type Tensor, type Tensor1D, type Tensor2D, tf } from '../lib/tensor/tf';
 import './allclose';
 
 /** All that tracing puts aside for a while. */
@@ -9,8 +9,15 @@ function surroundings() {
   const backend = nodeBackend();
   const { numTensors, numDataBuffers, numBytes } = tf.memory();
   return {
-    binding: backend.binding, random: Math.random, backend: Object.keys(backend), engine: Object.keys(tf.engine()),
-    variables: Object.keys(tf.engine().state.registeredVariables), native: backend.binding.getNumOfTensors(), numTensors, numDataBuffers, numBytes,
+    binding: backend.binding,
+    random: Math.random,
+    backend: Object.keys(backend),
+    engine: Object.keys(tf.engine()),
+    variables: Object.keys(tf.engine().state.registeredVariables),
+    native: backend.binding.getNumOfTensors(),
+    numTensors,
+    numDataBuffers,
+    numBytes,
   };
 }
 
@@ -20,7 +27,7 @@ function refusal(fn: (...args: any[]) => unknown, args: unknown[], capture: 'inp
   const compiled = compile(fn as (...args: Tree[]) => Tree, { capture });
   let refused: unknown;
   try {
-    compiled(...args as Tree[]);
+    compiled(...(args as Tree[]));
   } catch (error) {
     refused = error;
   }
@@ -29,15 +36,28 @@ function refusal(fn: (...args: any[]) => unknown, args: unknown[], capture: 'inp
   return refused as Error;
 }
 
-describe.skipIf(!hasGraphs())('what can\'t be traced is refused', () => {
-  const x = tf.tidy(() => tf.add(tf.tensor2d([[1, 2], [3, 4]]), 0)) as Tensor2D;
+describe.skipIf(!hasGraphs())("what can't be traced is refused", () => {
+  const x = tf.tidy(() =>
+    tf.add(
+      tf.tensor2d([
+        [1, 2],
+        [3, 4],
+      ]),
+      0,
+    ),
+  ) as Tensor2D;
   const captured = tf.tidy(() => tf.add(tf.scalar(2), 0));
   const weight = tf.variable(tf.scalar(1));
   tf.add(weight, 0).dispose(); // tensors reach TensorFlow when they are first used
   const gone = tf.scalar(1);
   gone.dispose();
   afterAll(() => {
-    expect(compile((x: Tensor) => tf.mul(tf.mul(x, captured), weight))(x)).toBeAllclose(tf.tensor2d([[2, 4], [6, 8]]));
+    expect(compile((x: Tensor) => tf.mul(tf.mul(x, captured), weight))(x)).toBeAllclose(
+      tf.tensor2d([
+        [2, 4],
+        [6, 8],
+      ]),
+    );
   });
 
   // Each message names what is at fault, and the line where it is.
@@ -47,30 +67,58 @@ describe.skipIf(!hasGraphs())('what can\'t be traced is refused', () => {
     ['dataSync of an argument', x => tf.scalar(x.dataSync()[0]!), ['outside']],
     ['dataSync of a captured tensor', x => tf.mul(x, captured.dataSync()[0]!), ['outside']],
     ['dataSync of a variable', x => tf.mul(x, weight.dataSync()[0]!), ['outside']],
-    ['dataSync in a gradient', x => tf.grad((x: Tensor) => tf.customGrad((x: unknown) => {
-      const value = tf.exp(x as Tensor);
-      return { value, gradFunc: (dy: Tensor) => tf.mul(dy, value.dataSync()[0]!) };
-    })(x))(x), ['Exp']],
-    ['disposal of an argument', x => {
-      const y = tf.exp(x);
-      x.dispose();
-      return y;
-    }, ['disposes']],
-    ['disposal of a captured tensor', x => {
-      captured.dispose();
-      return x;
-    }, ['disposes']],
-    ['disposal of a variable', x => {
-      weight.dispose();
-      return x;
-    }, ['disposes']],
+    [
+      'dataSync in a gradient',
+      x =>
+        tf.grad((x: Tensor) =>
+          tf.customGrad((x: unknown) => {
+            const value = tf.exp(x as Tensor);
+            return { value, gradFunc: (dy: Tensor) => tf.mul(dy, value.dataSync()[0]!) };
+          })(x),
+        )(x),
+      ['Exp'],
+    ],
+    [
+      'disposal of an argument',
+      x => {
+        const y = tf.exp(x);
+        x.dispose();
+        return y;
+      },
+      ['disposes'],
+    ],
+    [
+      'disposal of a captured tensor',
+      x => {
+        captured.dispose();
+        return x;
+      },
+      ['disposes'],
+    ],
+    [
+      'disposal of a variable',
+      x => {
+        weight.dispose();
+        return x;
+      },
+      ['disposes'],
+    ],
     ['Math.random', x => tf.mul(x, Math.random()), ['random']],
     ['dropout', x => tf.dropout(x, 0.5), ['random']],
     ['randomNormal', x => tf.add(x, tf.randomNormal([2, 2])), ['random']],
     ['randomUniform', x => tf.add(x, tf.randomUniform([2, 2])), ['random']],
     ['multinomial', x => tf.multinomial(x, 3), ['random']],
     ['unique: its shape depends on values', x => tf.unique(tf.reshape(x, [4])).values, ['UniqueV2', 'shape']],
-    ['non-maximum suppression: its shape depends on values', x => tf.image.nonMaxSuppression(tf.concat([x, x], 1) as Tensor2D, tf.slice(x, [0, 0], [2, 1]).reshape([2]) as Tensor1D, 2), ['NonMaxSuppression', 'shape']],
+    [
+      'non-maximum suppression: its shape depends on values',
+      x =>
+        tf.image.nonMaxSuppression(
+          tf.concat([x, x], 1) as Tensor2D,
+          tf.slice(x, [0, 0], [2, 1]).reshape([2]) as Tensor1D,
+          2,
+        ),
+      ['NonMaxSuppression', 'shape'],
+    ],
     ['a disposed tensor', x => tf.add(x, gone), []],
     ['what TensorFlow refuses', x => tf.einsum('ij,jk->ik', x, tf.ones([3, 3])), ['Einsum']],
     ['texts', x => [x, tf.reshape(tf.tensor1d(['a', 'b']), [2, 1])], ['strings']],
@@ -82,7 +130,11 @@ describe.skipIf(!hasGraphs())('what can\'t be traced is refused', () => {
 
   it.each<[string, (x: Tensor) => unknown, RegExp]>([
     ['a variable that is assigned', x => [weight.assign(tf.mean(x))], /assigns the variable '\w+'/],
-    ['a variable that is made', x => tf.mul(x, tf.variable(tf.scalar(1))), /makes the variable '\w+'.*trace\.test\.ts:\d+/],
+    [
+      'a variable that is made',
+      x => tf.mul(x, tf.variable(tf.scalar(1))),
+      /makes the variable '\w+'.*trace\.test\.ts:\d+/,
+    ],
   ])('%s while it is frozen', (_, fn, message) => {
     expect(refusal(fn, [x], 'constant').message).toMatch(message);
   });
@@ -100,15 +152,23 @@ describe.skipIf(!hasGraphs())('what can\'t be traced is refused', () => {
   it.each<[string, (x: Tensor) => unknown, RegExp]>([
     ['no result', () => undefined, /undefined/],
     ['a number among the results', x => ({ x, loss: 1 }), /\.loss is number/],
-    ['a disposed result', x => {
-      const y = tf.exp(x);
-      y.dispose();
-      return y;
-    }, /disposed/],
+    [
+      'a disposed result',
+      x => {
+        const y = tf.exp(x);
+        y.dispose();
+        return y;
+      },
+      /disposed/,
+    ],
     ['a promise as the result', async x => tf.booleanMaskAsync(x, tf.greater(x, 1)), /async/],
-    ['an error of the function\'s own', () => {
-      throw new RangeError('mine');
-    }, /^mine$/],
+    [
+      "an error of the function's own",
+      () => {
+        throw new RangeError('mine');
+      },
+      /^mine$/,
+    ],
   ])('%s', (_, fn, message) => {
     const error = refusal(fn, [x]);
     expect(error.message).toMatch(message);

@@ -3,11 +3,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { tf } from '../lib/tensor/tf';
-import { UserError } from '../lib/util/errors';
 import { withoutRandomness } from '../lib/train/evaluate';
 import { createMeter } from '../lib/train/metrics';
-import { applySettings, buildModel, namedRecipe, RECIPES, resolveRecipe, settingsOf, type Recipe } from '../lib/train/recipe';
+import {
+  applySettings,
+  buildModel,
+  namedRecipe,
+  RECIPES,
+  type Recipe,
+  resolveRecipe,
+  settingsOf,
+} from '../lib/train/recipe';
 import { createTrainer, DivergenceError, type EpochEvent, type TrainEvent, type Trainer } from '../lib/train/trainer';
+import { UserError } from '../lib/util/errors';
 import './allclose';
 import { dataset, sha256, tinyRecipe } from './training';
 
@@ -15,10 +23,18 @@ const folder = mkdtempSync(join(tmpdir(), 'train-'));
 const checkpoint = join(folder, 'checkpoint.safetensors');
 afterAll(() => rmSync(folder, { recursive: true }));
 
-const trainer = (recipe: Recipe, resume?: string): Trainer => createTrainer({ model: buildModel(recipe, 3), dataset, recipe, resume });
+const trainer = (recipe: Recipe, resume?: string): Trainer =>
+  createTrainer({ model: buildModel(recipe, 3), dataset, recipe, resume });
 
 /** Trains up to an event that `until` accepts, or to the end; gives the events and the bytes of the checkpoint then. */
-async function run(recipe: Recipe, { resume, until = () => false, workers }: { resume?: string; until?: (event: TrainEvent) => boolean; workers?: number } = {}) {
+async function run(
+  recipe: Recipe,
+  {
+    resume,
+    until = () => false,
+    workers,
+  }: { resume?: string; until?: (event: TrainEvent) => boolean; workers?: number } = {},
+) {
   const training = createTrainer({ model: buildModel(recipe, 3), dataset, recipe, resume, workers });
   const events: TrainEvent[] = [];
   for await (const event of training.events()) {
@@ -95,7 +111,15 @@ describe('a run', () => {
   });
 
   test('may have more outputs than there are classes, as the article has', async () => {
-    const recipe = resolveRecipe(applySettings(namedRecipe('article').options, { data: 'petals', size: '32', epochs: '1', batch: '2', outputs: '5' }));
+    const recipe = resolveRecipe(
+      applySettings(namedRecipe('article').options, {
+        data: 'petals',
+        size: '32',
+        epochs: '1',
+        batch: '2',
+        outputs: '5',
+      }),
+    );
     const training = trainer(recipe);
     for await (const _ of training.events());
     const evaluation = (await training.test())!;
@@ -127,22 +151,57 @@ describe('recipes', () => {
   });
 
   test('are told by the settings in which they differ', () => {
-    const recipe = resolveRecipe(applySettings(namedRecipe('flowers12').options, {
-      lr: '5e-4', size: '64x96', sampleRates: '2,2,2,1', 'augment.flip': '0', 'augment.randomCrop': '[0.5,1]', ablation: 'delegateMean', data: 'petals:classes=4,noise=0',
-    }));
-    expect(recipe).toMatchObject({ lr: 5e-4, size: [64, 96], augment: { flip: 0, randomCrop: [0.5, 1] }, modelSettings: { sampleRates: '2,2,2,1' } });
-    expect(resolveRecipe(applySettings(namedRecipe('flowers12').options, settingsOf(recipe, 'flowers12')))).toEqual(recipe);
+    const recipe = resolveRecipe(
+      applySettings(namedRecipe('flowers12').options, {
+        lr: '5e-4',
+        size: '64x96',
+        sampleRates: '2,2,2,1',
+        'augment.flip': '0',
+        'augment.randomCrop': '[0.5,1]',
+        ablation: 'delegateMean',
+        data: 'petals:classes=4,noise=0',
+      }),
+    );
+    expect(recipe).toMatchObject({
+      lr: 5e-4,
+      size: [64, 96],
+      augment: { flip: 0, randomCrop: [0.5, 1] },
+      modelSettings: { sampleRates: '2,2,2,1' },
+    });
+    expect(resolveRecipe(applySettings(namedRecipe('flowers12').options, settingsOf(recipe, 'flowers12')))).toEqual(
+      recipe,
+    );
   });
 
   test.each<Record<string, string>>([
-    { lrate: '1' }, { lr: '0' }, { lr: 'fast' }, { optimizer: 'adagrad' }, { epochs: '1.5' }, { batch: '0' }, { model: 'edgevit' }, { ablation: 'everything' },
-    { size: '50' }, { 'augment.flips': '1' }, { 'augment.flip': '2' }, { augment: '1' }, { sampleRates: '4,2' }, { seed: '-1' }, { ema: '1' }, { model: 'mobilenet-v2', dropPath: '0.1' }, { modelSettings: '{}' },
+    { lrate: '1' },
+    { lr: '0' },
+    { lr: 'fast' },
+    { optimizer: 'adagrad' },
+    { epochs: '1.5' },
+    { batch: '0' },
+    { model: 'edgevit' },
+    { ablation: 'everything' },
+    { size: '50' },
+    { 'augment.flips': '1' },
+    { 'augment.flip': '2' },
+    { augment: '1' },
+    { sampleRates: '4,2' },
+    { seed: '-1' },
+    { ema: '1' },
+    { model: 'mobilenet-v2', dropPath: '0.1' },
+    { modelSettings: '{}' },
   ])('do not take %o', setting => {
     expect(() => resolveRecipe(applySettings(namedRecipe('petals').options, setting))).toThrow(UserError);
   });
 
   test('evaluation takes what is not random of an augmentation', () => {
-    expect(withoutRandomness(RECIPES.imagenet.options.augment)).toEqual({ mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], interpolation: 'bicubic', centerCrop: 0.875 });
+    expect(withoutRandomness(RECIPES.imagenet.options.augment)).toEqual({
+      mean: [0.485, 0.456, 0.406],
+      std: [0.229, 0.224, 0.225],
+      interpolation: 'bicubic',
+      centerCrop: 0.875,
+    });
   });
 });
 
@@ -152,11 +211,19 @@ test('the meter counts what is right', () => {
   meter.add(Float32Array.of(0, 0, 0, 0, 0, 0, 0), Int32Array.of(2));
   const { count, loss, top1, top5, perClass, confusion, predictions } = meter.result();
   expect({ count, top1, top5 }).toEqual({ count: 3, top1: 1 / 3, top5: 2 / 3 });
-  const logSums = [Math.log(Math.exp(3) + Math.E + 5), Math.log([9, 1, 8, 7, 6, 5, 4].reduce((sum, z) => sum + Math.exp(z), 0)), Math.log(7)];
+  const logSums = [
+    Math.log(Math.exp(3) + Math.E + 5),
+    Math.log([9, 1, 8, 7, 6, 5, 4].reduce((sum, z) => sum + Math.exp(z), 0)),
+    Math.log(7),
+  ];
   expect(loss).toBeAllclose((logSums[0] - 3 + logSums[1] - 1 + logSums[2]) / 3);
   expect(perClass.map(({ correct }) => correct)).toEqual([1, 0, 0]);
   expect(confusion.map(row => row.indexOf(1))).toEqual([0, 0, 0]);
   expect(predictions.labels).toEqual([0, 1, 2]);
-  expect(predictions.top).toEqual([[0, 1, 2, 3, 4], [0, 2, 3, 4, 5], [0, 1, 2, 3, 4]]);
+  expect(predictions.top).toEqual([
+    [0, 1, 2, 3, 4],
+    [0, 2, 3, 4, 5],
+    [0, 1, 2, 3, 4],
+  ]);
   expect(predictions.probabilities[2]).toBeAllclose([1, 1, 1, 1, 1].map(share => share / 7));
 });

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { petals } from '../lib/data/sources/petals';
-import { resolveRecipe, type Recipe, type RecipeOptions } from '../lib/train/recipe';
+import { type Recipe, type RecipeOptions, resolveRecipe } from '../lib/train/recipe';
 
 /** Pictures and a network so small that a step takes milliseconds, but with all that a large one has. */
 export const DATA = 'petals:classes=3,train=8,test=5,size=32';
@@ -9,8 +9,19 @@ export const dataset = petals({ classes: 3, train: 8, test: 5, size: 32 });
 
 export function tinyRecipe(options: Partial<RecipeOptions> = {}): Recipe {
   return resolveRecipe({
-    model: 'edgevit-xxs', modelSettings: { depths: '1,1,1,1', dims: '8,16,16,16', heads: '1,2,2,2' }, dropPath: 0.3,
-    data: DATA, size: 32, epochs: 2, batch: 4, lr: 3e-3, warmupEpochs: 1, weightDecay: 0.05, labelSmoothing: 0.1, clip: 1, ema: 0.9,
+    model: 'edgevit-xxs',
+    modelSettings: { depths: '1,1,1,1', dims: '8,16,16,16', heads: '1,2,2,2' },
+    dropPath: 0.3,
+    data: DATA,
+    size: 32,
+    epochs: 2,
+    batch: 4,
+    lr: 3e-3,
+    warmupEpochs: 1,
+    weightDecay: 0.05,
+    labelSmoothing: 0.1,
+    clip: 1,
+    ema: 0.9,
     augment: { randomCrop: [0.5, 1], flip: 0.5, jitter: 0.2, erase: 0.3, mixup: 0.5, cutmix: 0.5 },
     ...options,
   });

@@ -6,12 +6,18 @@ const root = join(__dirname, '..');
 
 test('the types are right', async () => {
   // By its path: tslab's compiler package, TypeScript 5.0, claims the name `tsc` too.
-  const { code, output } = await execute(process.execPath, ['node_modules/typescript/bin/tsc', '-p', '.'], { cwd: root });
+  const { code, output } = await execute(process.execPath, ['node_modules/typescript/bin/tsc', '-p', '.'], {
+    cwd: root,
+  });
   expect(output).toBe('');
   expect(code).toBe(0);
 });
 
 test("lib's types are right for the compiler of the notebooks, which is older", async () => {
-  const { output } = await execute(process.execPath, ['node_modules/@tslab/typescript-for-tslab/lib/tsc.js', '-p', '.'], { cwd: root });
+  const { output } = await execute(
+    process.execPath,
+    ['node_modules/@tslab/typescript-for-tslab/lib/tsc.js', '-p', '.'],
+    { cwd: root },
+  );
   expect(output.split('\n').filter(line => line.startsWith('lib/'))).toEqual([]);
 });

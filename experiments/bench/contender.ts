@@ -1,6 +1,6 @@
-import { spawn, type ChildProcess } from 'node:child_process';
-import { createInterface } from 'node:readline';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { availableParallelism } from 'node:os';
+import { createInterface } from 'node:readline';
 import { z } from 'zod';
 import type { Contender } from '../../lib/measure/latency';
 
@@ -27,7 +27,9 @@ export interface Running extends Contender {
 /** Threads of every contender. */
 export const THREADS = 2;
 
-const ready = z.object({ ready: z.object({ versions: z.record(z.string(), z.string()).default({}), settings: z.string().default('') }) });
+const ready = z.object({
+  ready: z.object({ versions: z.record(z.string(), z.string()).default({}), settings: z.string().default('') }),
+});
 
 /** Starts a contender's process and lets it prepare. Throws an Error with its reason where it fails. */
 export async function start({ name, command, args, env, prepare }: Launch): Promise<Running> {
@@ -35,8 +37,13 @@ export async function start({ name, command, args, env, prepare }: Launch): Prom
   try {
     const { versions, settings } = (await ask({ prepare: { ...prepare, threads: THREADS } }, ready)).ready;
     return {
-      name, versions, settings, ask, stop,
-      run: async count => (await ask({ run: count }, z.object({ seconds: z.array(z.number().positive()).length(count) }))).seconds,
+      name,
+      versions,
+      settings,
+      ask,
+      stop,
+      run: async count =>
+        (await ask({ run: count }, z.object({ seconds: z.array(z.number().positive()).length(count) }))).seconds,
       peakRss: async () => (await ask({ rss: true }, z.object({ rss: z.number().positive() }))).rss,
     };
   } catch (error) {
@@ -52,7 +59,14 @@ function spawnPinned(command: string, args: readonly string[], env?: Record<stri
   const threads = String(THREADS);
   return spawn(file, rest, {
     stdio: ['pipe', 'pipe', 'pipe'],
-    env: { ...process.env, OMP_NUM_THREADS: threads, TF_NUM_INTRAOP_THREADS: threads, TF_NUM_INTEROP_THREADS: threads, TF_CPP_MIN_LOG_LEVEL: '2', ...env },
+    env: {
+      ...process.env,
+      OMP_NUM_THREADS: threads,
+      TF_NUM_INTRAOP_THREADS: threads,
+      TF_NUM_INTEROP_THREADS: threads,
+      TF_CPP_MIN_LOG_LEVEL: '2',
+      ...env,
+    },
   });
 }
 
@@ -64,7 +78,11 @@ function converse(name: string, child: ChildProcess): Pick<Running, 'ask' | 'sto
   });
   const ended = new Promise<string>(resolve => {
     child.on('error', error => resolve(error.message));
-    child.on('close', (code, signal) => resolve(`it ended with ${signal ?? `exit code ${code}`}${complaints && `: ${complaints.trim().split('\n').slice(-3).join(' | ')}`}`));
+    child.on('close', (code, signal) =>
+      resolve(
+        `it ended with ${signal ?? `exit code ${code}`}${complaints && `: ${complaints.trim().split('\n').slice(-3).join(' | ')}`}`,
+      ),
+    );
   });
   child.stdin!.on('error', () => {}); // `ended` says why
   const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();

@@ -3,7 +3,7 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { start, type Launch } from './contender';
+import { type Launch, start } from './contender';
 import { PEERS } from './python';
 import type { ContenderName, Task } from './workloads';
 
@@ -20,7 +20,13 @@ export interface Setting {
  * recommends, the fastest on this machine competes.
  */
 export function candidates(name: ContenderName, task: Task, { python, savedModel }: Setting): Launch[] {
-  const node = (engine: string, env?: Launch['env']): Launch => ({ name, command: process.execPath, args: NODE, env, prepare: { ...task, engine } });
+  const node = (engine: string, env?: Launch['env']): Launch => ({
+    name,
+    command: process.execPath,
+    args: NODE,
+    env,
+    prepare: { ...task, engine },
+  });
   const peer = (script: string, prepare: object = {}, env?: Launch['env']): Launch => {
     if (!python) throw new Error(`${name} needs the peers' environment.`);
     return { name, command: python, args: [join(PEERS, script)], env, prepare: { ...task, ...prepare } };
@@ -33,8 +39,15 @@ export function candidates(name: ContenderName, task: Task, { python, savedModel
     case 'PyTorch':
       return LAYOUTS.map(layout => peer('pytorch.py', { layout }));
     case 'torch.compile':
-      return LAYOUTS.flatMap(layout => ['0', '1'].map(freezing =>
-        peer('pytorch.py', { layout, compile: true }, { TORCHINDUCTOR_FREEZING: freezing, TORCHINDUCTOR_CACHE_DIR: join(python!, '../../inductor') })));
+      return LAYOUTS.flatMap(layout =>
+        ['0', '1'].map(freezing =>
+          peer(
+            'pytorch.py',
+            { layout, compile: true },
+            { TORCHINDUCTOR_FREEZING: freezing, TORCHINDUCTOR_CACHE_DIR: join(python!, '../../inductor') },
+          ),
+        ),
+      );
     case 'ONNX Runtime':
       return [peer('onnx_runtime.py')];
     case 'TensorFlow in Python':

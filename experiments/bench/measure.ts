@@ -1,5 +1,5 @@
-import { interleave, median, quantile, speedUp, type Estimate, type Plan } from '../../lib/measure/latency';
-import { start, type Launch, type Running } from './contender';
+import { type Estimate, interleave, median, type Plan, quantile, speedUp } from '../../lib/measure/latency';
+import { type Launch, type Running, start } from './contender';
 import type { ContenderName, Target, Workload } from './workloads';
 
 export interface ContenderResult {
@@ -45,7 +45,10 @@ export interface Conditions {
 }
 
 /** Runs one workload: starts every contender, times them in turns, and compares. One that fails is reported; the rest go on. */
-export async function measure(workload: Workload, { names, candidates, plan, report }: Conditions): Promise<WorkloadResult> {
+export async function measure(
+  workload: Workload,
+  { names, candidates, plan, report }: Conditions,
+): Promise<WorkloadResult> {
   const running: { name: ContenderName; process: Running }[] = [];
   const failures: WorkloadResult['failures'] = [];
   try {
@@ -58,14 +61,22 @@ export async function measure(workload: Workload, { names, candidates, plan, rep
       }
     }
     report(`${workload.id}: ${plan.rounds} rounds of ${running.map(({ name }) => name).join(', ')}`);
-    const seconds = await interleave(running.map(({ process }) => process), plan);
+    const seconds = await interleave(
+      running.map(({ process }) => process),
+      plan,
+    );
     const ours = seconds[running.findIndex(({ name }) => name === 'ours')];
     const contenders: ContenderResult[] = [];
     for (const [i, { name, process }] of running.entries()) {
       const all = seconds[i].flat();
       contenders.push({
-        name, settings: process.settings, versions: process.versions, seconds: seconds[i],
-        median: median(all), quartiles: [quantile(all, 0.25), quantile(all, 0.75)], timesOurs: ours ? speedUp(seconds[i], ours) : null,
+        name,
+        settings: process.settings,
+        versions: process.versions,
+        seconds: seconds[i],
+        median: median(all),
+        quartiles: [quantile(all, 0.25), quantile(all, 0.75)],
+        timesOurs: ours ? speedUp(seconds[i], ours) : null,
         peakRss: await process.peakRss(),
       });
     }
@@ -95,7 +106,10 @@ async function fastest(launches: readonly Launch[], plan: Plan): Promise<Running
   return best.process;
 }
 
-async function tryOut(launch: Launch, { warmUp, perRound, settle }: Plan): Promise<{ process: Running; seconds: number }> {
+async function tryOut(
+  launch: Launch,
+  { warmUp, perRound, settle }: Plan,
+): Promise<{ process: Running; seconds: number }> {
   const process = await start(launch);
   try {
     await process.run(warmUp + settle);

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { tf } from '../../lib/tensor/tf';
 import { stopwatch } from '../../lib/measure/latency';
+import { tf } from '../../lib/tensor/tf';
 import { createWork, type Engine, type Work } from './work';
 import type { Task } from './workloads';
 
@@ -34,7 +34,8 @@ function answer(request: Request): object {
 
 /** Bytes. Linux's own high-water mark: getrusage's would include what the parent had when it forked. */
 function peakRss(): number {
-  if (process.platform === 'linux') return 1024 * Number(/VmHWM:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))![1]);
+  if (process.platform === 'linux')
+    return 1024 * Number(/VmHWM:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))![1]);
   return 1024 * process.resourceUsage().maxRSS;
 }
 

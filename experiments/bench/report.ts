@@ -24,7 +24,14 @@ export interface BenchResult {
 }
 
 export function machine(): Machine {
-  return { cpu: cpus()[0]?.model.trim() ?? 'unknown', cores: cpus().length, memory: totalmem(), system: `${process.platform} ${release()}`, node: process.version, load: loadavg()[0] };
+  return {
+    cpu: cpus()[0]?.model.trim() ?? 'unknown',
+    cores: cpus().length,
+    memory: totalmem(),
+    system: `${process.platform} ${release()}`,
+    node: process.version,
+    load: loadavg()[0],
+  };
 }
 
 export function formatMachine({ cpu, cores, memory, system, node }: Machine): string {
@@ -40,28 +47,46 @@ export function formatBusy({ load, cores }: Machine): string | undefined {
 /** A workload's contenders: how long a run takes, how many times as long as ours, and the most memory it had. */
 export function formatWorkload({ title, contenders, failures }: WorkloadResult): string {
   const rows = contenders.map(({ name, median, quartiles, timesOurs, peakRss, settings, versions }) => [
-    name, milliseconds(median), quartiles.map(milliseconds).join(' – '), timesOurs ? times(timesOurs) : '', gigabytes(peakRss),
+    name,
+    milliseconds(median),
+    quartiles.map(milliseconds).join(' – '),
+    timesOurs ? times(timesOurs) : '',
+    gigabytes(peakRss),
     [...Object.entries(versions).map(([what, version]) => `${what} ${version}`), settings].join(', '),
   ]);
   const header = ['', 'median', 'half of all runs', '× ours (95 %)', 'peak memory', ''];
-  return [title, ...formatTable([header, ...rows], [0, 5]), ...failures.map(({ name, reason }) => `  ${name} did not run: ${reason}`)].join('\n');
+  return [
+    title,
+    ...formatTable([header, ...rows], [0, 5]),
+    ...failures.map(({ name, reason }) => `  ${name} did not run: ${reason}`),
+  ].join('\n');
 }
 
 /** All targets in one table; undefined where there was nothing to compare with. */
 export function formatTargets(workloads: readonly WorkloadResult[]): string | undefined {
-  const rows = workloads.flatMap(({ title, comparisons }) => comparisons.map(({ against, quantity, limit, ratio, passed }) => [
-    quantity === 'time' ? title : `${title}, peak memory`, against, `${ratio.toFixed(2)}×`, `${quantity === 'time' ? '≥' : '≤'} ${limit.toFixed(1)}×`, passed ? 'pass' : 'MISS',
-  ]));
-  return rows.length === 0 ? undefined : formatTable([['work', 'against', 'reached', 'target', ''], ...rows], [0, 1, 4]).join('\n');
+  const rows = workloads.flatMap(({ title, comparisons }) =>
+    comparisons.map(({ against, quantity, limit, ratio, passed }) => [
+      quantity === 'time' ? title : `${title}, peak memory`,
+      against,
+      `${ratio.toFixed(2)}×`,
+      `${quantity === 'time' ? '≥' : '≤'} ${limit.toFixed(1)}×`,
+      passed ? 'pass' : 'MISS',
+    ]),
+  );
+  return rows.length === 0
+    ? undefined
+    : formatTable([['work', 'against', 'reached', 'target', ''], ...rows], [0, 1, 4]).join('\n');
 }
 
 /** Aligned columns: those of text left, the figures right. */
 function formatTable(rows: readonly (readonly string[])[], text: readonly number[]): string[] {
   const widths = rows[0].map((_, column) => Math.max(...rows.map(row => row[column].length)));
-  const align = (cell: string, column: number) => (text.includes(column) ? cell.padEnd(widths[column]) : cell.padStart(widths[column]));
+  const align = (cell: string, column: number) =>
+    text.includes(column) ? cell.padEnd(widths[column]) : cell.padStart(widths[column]);
   return rows.map(row => `  ${row.map(align).join('   ')}`.trimEnd());
 }
 
 const milliseconds = (seconds: number): string => `${(1000 * seconds).toFixed(seconds < 0.1 ? 1 : 0)} ms`;
 const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(2)} GB`;
-const times = ({ value, low, high }: Estimate): string => `${value.toFixed(2)} (${low.toFixed(2)} – ${high.toFixed(2)})`;
+const times = ({ value, low, high }: Estimate): string =>
+  `${value.toFixed(2)} (${low.toFixed(2)} – ${high.toFixed(2)})`;

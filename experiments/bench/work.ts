@@ -1,13 +1,20 @@
 import type { KernelTiming } from '../../lib/engine/binding';
-import { compile, type Compiled } from '../../lib/engine/compile/compile';
+import { type Compiled, compile } from '../../lib/engine/compile/compile';
 import { exportSavedModel, type Signature } from '../../lib/engine/savedModel';
-import { tf, type Tensor } from '../../lib/tensor/tf';
-import { flatten, unflatten, type Tree } from '../../lib/tensor/tree';
-import { createModel } from '../../lib/model/registry';
 import type { Model } from '../../lib/model/module';
-import { random } from '../../lib/util/random';
+import { createModel } from '../../lib/model/registry';
+import { type Tensor, tf } from '../../lib/tensor/tf';
+import { flatten, type Tree, unflatten } from '../../lib/tensor/tree';
 import { createOptimizer } from '../../lib/train/optimizers';
-import { evalStep, initialState, trainStep, type StepBatch, type StepDraw, type StepSettings } from '../../lib/train/step';
+import {
+  evalStep,
+  initialState,
+  type StepBatch,
+  type StepDraw,
+  type StepSettings,
+  trainStep,
+} from '../../lib/train/step';
+import { random } from '../../lib/util/random';
 import type { Task } from './workloads';
 
 /** A task of the benchmark on the lab's own code. */
@@ -24,7 +31,17 @@ export interface Work {
 export type Engine = 'eager' | 'compiled';
 
 const LEARNING_RATE = 1e-3;
-const ADAMW: StepSettings = { optimizer: 'adamw', weightDecay: 0.05, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, momentum: 0, labelSmoothing: 0, clip: 0, ema: 0 };
+const ADAMW: StepSettings = {
+  optimizer: 'adamw',
+  weightDecay: 0.05,
+  beta1: 0.9,
+  beta2: 0.999,
+  epsilon: 1e-8,
+  momentum: 0,
+  labelSmoothing: 0,
+  clip: 0,
+  ema: 0,
+};
 
 export function createWork(task: Task, engine: Engine): Work {
   const model = createModel(task.model, { numClasses: task.classes, size: task.size });
@@ -45,7 +62,10 @@ function training({ batch, size, classes }: Task, model: Model, engine: Engine):
   /** What a step gets from the host, made anew each time, as in training. */
   const fromHost = (): { batch: StepBatch; draw: StepDraw } => {
     const noise = Float32Array.from({ length: model.dropPathSites * batch }, () => rng.uniform());
-    const scalars = Object.entries(optimizer.scalars(++done, LEARNING_RATE)).map(([name, value]) => [name, tf.scalar(value)]);
+    const scalars = Object.entries(optimizer.scalars(++done, LEARNING_RATE)).map(([name, value]) => [
+      name,
+      tf.scalar(value),
+    ]);
     return {
       batch: { images: tf.tensor4d(pictures, [batch, size, size, 3]), targets: tf.tensor2d(labels, [batch, classes]) },
       draw: { noise: tf.tensor2d(noise, [model.dropPathSites, batch]), scalars: Object.fromEntries(scalars) },
@@ -71,12 +91,19 @@ function training({ batch, size, classes }: Task, model: Model, engine: Engine):
       const stateNames = namesOf(current, 'state');
       const names = [...namesOf(given, 'host'), ...stateNames];
       const example = { given, current };
-      exportSavedModel(dir, inputs => {
-        const { given, current } = unflatten(example, names.map(name => inputs[name])) as typeof example;
-        const { loss, params, state } = fn(current.params, current.state, given.batch, given.draw);
-        const renewed = flatten({ params, state }).leaves.map((tensor, i) => [stateNames[i], tensor]);
-        return { loss, ...Object.fromEntries(renewed) };
-      }, signatureOf(example, names));
+      exportSavedModel(
+        dir,
+        inputs => {
+          const { given, current } = unflatten(
+            example,
+            names.map(name => inputs[name]),
+          ) as typeof example;
+          const { loss, params, state } = fn(current.params, current.state, given.batch, given.draw);
+          const renewed = flatten({ params, state }).leaves.map((tensor, i) => [stateNames[i], tensor]);
+          return { loss, ...Object.fromEntries(renewed) };
+        },
+        signatureOf(example, names),
+      );
       tf.dispose(given);
     },
   };
@@ -103,12 +130,18 @@ function inference({ batch, size }: Task, model: Model, engine: Engine): Work {
       return timings;
     },
     export(dir) {
-      exportSavedModel(dir, inputs => ({ logits: fn(inputs.images) }), { images: { shape: [batch, size, size, 3], dtype: 'float32' } });
+      exportSavedModel(dir, inputs => ({ logits: fn(inputs.images) }), {
+        images: { shape: [batch, size, size, 3], dtype: 'float32' },
+      });
     },
   };
 }
 
-function maybeCompile<A extends readonly Tree[], R extends Tree>(fn: (...args: A) => R, engine: Engine, capture: 'input' | 'constant'): Compiled<A, R> {
+function maybeCompile<A extends readonly Tree[], R extends Tree>(
+  fn: (...args: A) => R,
+  engine: Engine,
+  capture: 'input' | 'constant',
+): Compiled<A, R> {
   if (engine === 'compiled') return compile(fn, { capture });
   const profile = () => {
     throw new Error('Only a compiled function can be profiled.');
@@ -124,7 +157,10 @@ function hostPictures(batch: number, size: number): Float32Array {
 
 /** [b, classes], one-hot with label smoothing 0.1. */
 function hostTargets(batch: number, classes: number): Float32Array {
-  return Float32Array.from({ length: batch * classes }, (_, i) => 0.1 / classes + (i % classes === Math.floor(i / classes) % classes ? 0.9 : 0));
+  return Float32Array.from(
+    { length: batch * classes },
+    (_, i) => 0.1 / classes + (i % classes === Math.floor(i / classes) % classes ? 0.9 : 0),
+  );
 }
 
 function namesOf(tree: Tree, prefix: string): string[] {
@@ -132,5 +168,7 @@ function namesOf(tree: Tree, prefix: string): string[] {
 }
 
 function signatureOf(tree: Tree, names: readonly string[]): Signature {
-  return Object.fromEntries(flatten(tree).leaves.map(({ shape, dtype }, i) => [names[i], { shape, dtype: dtype as 'float32' }]));
+  return Object.fromEntries(
+    flatten(tree).leaves.map(({ shape, dtype }, i) => [names[i], { shape, dtype: dtype as 'float32' }]),
+  );
 }

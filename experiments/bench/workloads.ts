@@ -8,7 +8,14 @@ export interface Task {
   classes: number;
 }
 
-export const CONTENDERS = ['ours', 'stock tfjs-node', 'PyTorch', 'torch.compile', 'ONNX Runtime', 'TensorFlow in Python'] as const;
+export const CONTENDERS = [
+  'ours',
+  'stock tfjs-node',
+  'PyTorch',
+  'torch.compile',
+  'ONNX Runtime',
+  'TensorFlow in Python',
+] as const;
 export type ContenderName = (typeof CONTENDERS)[number];
 
 /** What we set out to reach against a contender. */
@@ -30,7 +37,14 @@ export interface Workload {
 }
 
 const TRAINING: readonly ContenderName[] = ['ours', 'stock tfjs-node', 'PyTorch', 'TensorFlow in Python'];
-const INFERENCE: readonly ContenderName[] = ['ours', 'stock tfjs-node', 'PyTorch', 'torch.compile', 'ONNX Runtime', 'TensorFlow in Python'];
+const INFERENCE: readonly ContenderName[] = [
+  'ours',
+  'stock tfjs-node',
+  'PyTorch',
+  'torch.compile',
+  'ONNX Runtime',
+  'TensorFlow in Python',
+];
 
 const INFERENCE_TARGETS: readonly Target[] = [
   { against: 'PyTorch', speed: 1.5 },
@@ -40,7 +54,13 @@ const INFERENCE_TARGETS: readonly Target[] = [
 
 /** Training: all of a step with AdamW, from the augmented batch in host memory to the loss. Flowers-102 has 102 classes. */
 function training(id: string, name: string, task: Omit<Task, 'mode'>, targets: readonly Target[]): Workload {
-  return { id, title: `${name} training step, batch ${task.batch}, ${task.size} px`, task: { mode: 'train', ...task }, contenders: TRAINING, targets };
+  return {
+    id,
+    title: `${name} training step, batch ${task.batch}, ${task.size} px`,
+    task: { mode: 'train', ...task },
+    contenders: TRAINING,
+    targets,
+  };
 }
 
 /** Inference: from a picture in host memory to its logits. */
@@ -54,9 +74,15 @@ export const WORKLOADS: readonly Workload[] = [
     { against: 'stock tfjs-node', speed: 2.5 },
     { against: 'PyTorch', speed: 1.4, memory: 1.5 },
   ]),
-  training('train-xxs-96', 'XXS', { model: 'edgevit-xxs', batch: 16, size: 96, classes: 102 }, [{ against: 'PyTorch', speed: 1.2 }]),
-  training('train-s-224', 'S', { model: 'edgevit-s', batch: 8, size: 224, classes: 102 }, [{ against: 'PyTorch', speed: 1.2 }]),
-  training('train-article-224', "the article's model,", { model: 'article', batch: 16, size: 224, classes: 103 }, [{ against: 'PyTorch', speed: 1.2 }]),
+  training('train-xxs-96', 'XXS', { model: 'edgevit-xxs', batch: 16, size: 96, classes: 102 }, [
+    { against: 'PyTorch', speed: 1.2 },
+  ]),
+  training('train-s-224', 'S', { model: 'edgevit-s', batch: 8, size: 224, classes: 102 }, [
+    { against: 'PyTorch', speed: 1.2 },
+  ]),
+  training('train-article-224', "the article's model,", { model: 'article', batch: 16, size: 224, classes: 103 }, [
+    { against: 'PyTorch', speed: 1.2 },
+  ]),
   inference('infer-xxs-224', 'XXS', 'edgevit-xxs'),
   inference('infer-xs-224', 'XS', 'edgevit-xs'),
   inference('infer-s-224', 'S', 'edgevit-s'),

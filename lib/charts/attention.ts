@@ -1,6 +1,6 @@
 import type { VariantResult } from '../runs/trialResults';
-import { shareRow, SHARE_TOOLTIP } from './intervals';
-import { frame, MACS, million, OTHER, OWN, WIDTH, type Chart } from './style';
+import { SHARE_TOOLTIP, shareRow } from './intervals';
+import { type Chart, frame, MACS, million, OTHER, OWN, WIDTH } from './style';
 
 /** What one kind of attention comes to at one resolution. */
 export interface AttentionResult extends Pick<VariantResult, 'macs' | 'top1'> {
@@ -9,11 +9,29 @@ export interface AttentionResult extends Pick<VariantResult, 'macs' | 'top1'> {
   size: number;
 }
 
-const COLOR = { field: 'attention', type: 'nominal', title: null, scale: { domain: ['sparse', 'full'], range: [OWN, OTHER] }, legend: { orient: 'top' } } as const;
-const X = { field: 'size', type: 'ordinal', title: 'side of the pictures (pixels)', axis: { labelAngle: 0 }, scale: { padding: 0.4 } } as const;
+const COLOR = {
+  field: 'attention',
+  type: 'nominal',
+  title: null,
+  scale: { domain: ['sparse', 'full'], range: [OWN, OTHER] },
+  legend: { orient: 'top' },
+} as const;
+const X = {
+  field: 'size',
+  type: 'ordinal',
+  title: 'side of the pictures (pixels)',
+  axis: { labelAngle: 0 },
+  scale: { padding: 0.4 },
+} as const;
 
-const valuesOf = (results: readonly AttentionResult[]) => results.map(({ attention, size, macs, top1 }) => ({ attention, size, macs: million(macs), ...shareRow(top1) }));
-const TOOLTIP = [{ field: 'attention' }, { field: 'size', title: 'pixels' }, ...SHARE_TOOLTIP, { field: 'macs', title: MACS, format: ',.1f' }] as const;
+const valuesOf = (results: readonly AttentionResult[]) =>
+  results.map(({ attention, size, macs, top1 }) => ({ attention, size, macs: million(macs), ...shareRow(top1) }));
+const TOOLTIP = [
+  { field: 'attention' },
+  { field: 'size', title: 'pixels' },
+  ...SHARE_TOOLTIP,
+  { field: 'macs', title: MACS, format: ',.1f' },
+] as const;
 
 /** Top-1 with its 95 % interval by resolution, full attention beside sparse. */
 export function attentionAccuracy(results: readonly AttentionResult[], title: string, seen?: string): Chart {
@@ -22,10 +40,30 @@ export function attentionAccuracy(results: readonly AttentionResult[], title: st
     data: { values: valuesOf(results) },
     width: WIDTH,
     height: 240,
-    encoding: { x: X, xOffset: { field: 'attention', sort: ['sparse', 'full'], scale: { paddingOuter: 1 } }, color: COLOR, tooltip: [...TOOLTIP] },
+    encoding: {
+      x: X,
+      xOffset: { field: 'attention', sort: ['sparse', 'full'], scale: { paddingOuter: 1 } },
+      color: COLOR,
+      tooltip: [...TOOLTIP],
+    },
     layer: [
-      { mark: { type: 'rule', strokeWidth: 2 }, encoding: { y: { field: 'low', type: 'quantitative', title: 'top-1 on test pictures', scale: { zero: false }, axis: { format: '.0%' } }, y2: { field: 'high' } } },
-      { mark: { type: 'point', filled: true, size: 70, opacity: 1 }, encoding: { y: { field: 'top1', type: 'quantitative' } } },
+      {
+        mark: { type: 'rule', strokeWidth: 2 },
+        encoding: {
+          y: {
+            field: 'low',
+            type: 'quantitative',
+            title: 'top-1 on test pictures',
+            scale: { zero: false },
+            axis: { format: '.0%' },
+          },
+          y2: { field: 'high' },
+        },
+      },
+      {
+        mark: { type: 'point', filled: true, size: 70, opacity: 1 },
+        encoding: { y: { field: 'top1', type: 'quantitative' } },
+      },
     ],
   };
 }

@@ -1,7 +1,7 @@
-import type { EpochRow } from '../runs/store';
 import { meanInterval } from '../measure/statistics';
+import type { EpochRow } from '../runs/store';
 import type { VariantResult } from '../runs/trialResults';
-import { frame, OTHER, OWN, rounded, WIDTH, type Chart } from './style';
+import { type Chart, frame, OTHER, OWN, rounded, WIDTH } from './style';
 
 const EPOCH = { field: 'epoch', type: 'quantitative', title: 'epoch', axis: { tickMinStep: 1, format: 'd' } } as const;
 /** A name in the legend, when clicked, stands out. */
@@ -24,10 +24,20 @@ export function learningCurve(rows: readonly EpochRow[], title: string): Chart {
     encoding: {
       x: EPOCH,
       y: { field, type: 'quantitative' as const, title: label, axis: { format } },
-      color: { field: 'pictures', type: 'nominal' as const, title: null, scale: { domain: ['train', rows[0]?.on ?? 'test'], range: [OWN, OTHER] }, legend: { orient: 'top' as const } },
+      color: {
+        field: 'pictures',
+        type: 'nominal' as const,
+        title: null,
+        scale: { domain: ['train', rows[0]?.on ?? 'test'], range: [OWN, OTHER] },
+        legend: { orient: 'top' as const },
+      },
     },
   });
-  return { ...frame(title), data: { values }, hconcat: [panel('loss', 'cross-entropy', '.2~f'), panel('top1', 'top-1 accuracy', '.0%')] };
+  return {
+    ...frame(title),
+    data: { values },
+    hconcat: [panel('loss', 'cross-entropy', '.2~f'), panel('top1', 'top-1 accuracy', '.0%')],
+  };
 }
 
 /** What a panel of learning curves shows. */
@@ -37,9 +47,22 @@ const MEASURES = {
 } as const;
 
 /** Runs by epoch, one colour each: evaluation solid, training dashed. */
-export function runCurves(runs: readonly { name: string; epochs: readonly EpochRow[] }[], measure: keyof typeof MEASURES, title: string): Chart {
+export function runCurves(
+  runs: readonly { name: string; epochs: readonly EpochRow[] }[],
+  measure: keyof typeof MEASURES,
+  title: string,
+): Chart {
   const { label, format, of } = MEASURES[measure];
-  const values = runs.flatMap(({ name, epochs }) => epochs.flatMap(row => ['training', 'evaluation'].map((pictures, i) => ({ run: name, epoch: row.epoch, pictures, value: rounded(of(row)[i]) }))));
+  const values = runs.flatMap(({ name, epochs }) =>
+    epochs.flatMap(row =>
+      ['training', 'evaluation'].map((pictures, i) => ({
+        run: name,
+        epoch: row.epoch,
+        pictures,
+        value: rounded(of(row)[i]),
+      })),
+    ),
+  );
   return {
     ...frame(title),
     data: { values },
@@ -51,9 +74,26 @@ export function runCurves(runs: readonly { name: string; epochs: readonly EpochR
       x: EPOCH,
       y: { field: 'value', type: 'quantitative', title: label, axis: { format } },
       color: { field: 'run', type: 'nominal', title: null, sort: null, legend: { orient: 'bottom', columns: 1 } },
-      strokeDash: { field: 'pictures', type: 'nominal', title: null, scale: { domain: ['evaluation', 'training'], range: [[1, 0], [4, 3]] }, legend: { orient: 'top' } },
+      strokeDash: {
+        field: 'pictures',
+        type: 'nominal',
+        title: null,
+        scale: {
+          domain: ['evaluation', 'training'],
+          range: [
+            [1, 0],
+            [4, 3],
+          ],
+        },
+        legend: { orient: 'top' },
+      },
       opacity: FAINT,
-      tooltip: [{ field: 'run' }, { field: 'epoch' }, { field: 'pictures' }, { field: 'value', title: label, format: measure === 'top1' ? '.1%' : '.3f' }],
+      tooltip: [
+        { field: 'run' },
+        { field: 'epoch' },
+        { field: 'pictures' },
+        { field: 'value', title: label, format: measure === 'top1' ? '.1%' : '.3f' },
+      ],
     },
   };
 }
@@ -61,7 +101,13 @@ export function runCurves(runs: readonly { name: string; epochs: readonly EpochR
 /** Top-1 after each epoch, the mean over each variant's seeds: where curves still rise, a longer run may order them otherwise. */
 export function variantCurves(variants: readonly VariantResult[], title: string, seen?: string): Chart {
   const values = variants.flatMap(({ variant, runs }) =>
-    runs[0].curve.map((_, epoch) => ({ variant, epoch: epoch + 1, top1: rounded(meanInterval(runs.map(({ curve }) => curve[epoch])).mean), seeds: runs.length })));
+    runs[0].curve.map((_, epoch) => ({
+      variant,
+      epoch: epoch + 1,
+      top1: rounded(meanInterval(runs.map(({ curve }) => curve[epoch])).mean),
+      seeds: runs.length,
+    })),
+  );
   return {
     ...frame(title, seen),
     data: { values },
@@ -74,7 +120,12 @@ export function variantCurves(variants: readonly VariantResult[], title: string,
       y: { field: 'top1', type: 'quantitative', title: 'top-1', axis: { format: '.0%' }, scale: { zero: false } },
       color: { field: 'variant', type: 'nominal', title: null, sort: null, legend: { orient: 'bottom', columns: 3 } },
       opacity: FAINT,
-      tooltip: [{ field: 'variant' }, { field: 'epoch' }, { field: 'top1', title: 'top-1', format: '.1%' }, { field: 'seeds' }],
+      tooltip: [
+        { field: 'variant' },
+        { field: 'epoch' },
+        { field: 'top1', title: 'top-1', format: '.1%' },
+        { field: 'seeds' },
+      ],
     },
   };
 }

@@ -10,7 +10,9 @@ const LIBRARIES = ['vega', 'vega-lite', 'vega-embed'];
 export function libraries(): string {
   const { resolve } = createRequire(__filename);
   const sources = LIBRARIES.map(name => readFileSync(join(dirname(resolve(name)), `${name}.min.js`), 'utf8'));
-  return sources.map(source => `<script>${withoutMap(source).replaceAll('</script', '<\\/script')}</script>\n`).join('');
+  return sources
+    .map(source => `<script>${withoutMap(source).replaceAll('</script', '<\\/script')}</script>\n`)
+    .join('');
 }
 
 /** A source map would be another file. */
@@ -20,7 +22,11 @@ function withoutMap(source: string): string {
 
 /** What a page takes of a chart: without its title, which the page has as text, and as wide as there is room. */
 function fitted({ $schema: _, title: __, ...spec }: Chart): object {
-  return { ...spec, ...('width' in spec && { width: 'container', autosize: { type: 'fit-x', contains: 'padding' } }), background: 'transparent' };
+  return {
+    ...spec,
+    ...('width' in spec && { width: 'container', autosize: { type: 'fit-x', contains: 'padding' } }),
+    background: 'transparent',
+  };
 }
 
 /**
@@ -28,7 +34,9 @@ function fitted({ $schema: _, title: __, ...spec }: Chart): object {
  * Expressions are interpreted, so that the page's policy need not allow evaluation.
  */
 export function drawing(charts: Record<string, Chart>): string {
-  const specs = JSON.stringify(Object.fromEntries(Object.entries(charts).map(([name, spec]) => [name, fitted(spec)]))).replaceAll('<', '\\u003c');
+  const specs = JSON.stringify(
+    Object.fromEntries(Object.entries(charts).map(([name, spec]) => [name, fitted(spec)])),
+  ).replaceAll('<', '\\u003c');
   return `<script type="application/json" id="specs">${specs}</script>\n<script>${DRAW}</script>`;
 }
 

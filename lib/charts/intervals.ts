@@ -1,6 +1,6 @@
 import type { MeanInterval } from '../measure/statistics';
 import { isClear, type VariantResult } from '../runs/trialResults';
-import { frame, INK, OTHER, OWN, points, rounded, WIDTH, type Chart } from './style';
+import { type Chart, frame, INK, OTHER, OWN, points, rounded, WIDTH } from './style';
 
 /** The ends of an interval; those of a single run are where it is. */
 export function ends({ mean, half }: MeanInterval): { low: number; high: number } {
@@ -10,11 +10,19 @@ export function ends({ mean, half }: MeanInterval): { low: number; high: number 
 /** An interval of shares as a chart's row, inside [0, 1]. */
 export function shareRow(top1: MeanInterval): { top1: number; low: number; high: number; seeds: number } {
   const { low, high } = ends(top1);
-  return { top1: rounded(top1.mean), low: rounded(Math.max(0, low)), high: rounded(Math.min(1, high)), seeds: top1.count };
+  return {
+    top1: rounded(top1.mean),
+    low: rounded(Math.max(0, low)),
+    high: rounded(Math.min(1, high)),
+    seeds: top1.count,
+  };
 }
 
 export const SHARE_TOOLTIP = [
-  { field: 'top1', title: 'top-1', format: '.1%' }, { field: 'low', title: '95 % from', format: '.1%' }, { field: 'high', title: 'to', format: '.1%' }, { field: 'seeds' },
+  { field: 'top1', title: 'top-1', format: '.1%' },
+  { field: 'low', title: '95 % from', format: '.1%' },
+  { field: 'high', title: 'to', format: '.1%' },
+  { field: 'seeds' },
 ] as const;
 
 const name = { type: 'nominal', title: null, axis: { ticks: false, domain: false, labelLimit: 240 } } as const;
@@ -33,14 +41,36 @@ export function accuracies(variants: readonly VariantResult[], baseline: string,
         data: { values: variants.map(({ variant, top1 }) => ({ variant, ...shareRow(top1) })) },
         encoding: { color, tooltip: [{ field: 'variant' }, ...SHARE_TOOLTIP] },
         layer: [
-          { mark: { type: 'rule', strokeWidth: 2 }, encoding: { x: { field: 'low', type: 'quantitative', title: 'top-1 on test pictures', scale: { zero: false }, axis: { format: '.0%' } }, x2: { field: 'high' } } },
-          { mark: { type: 'point', filled: true, size: 70, opacity: 1 }, encoding: { x: { field: 'top1', type: 'quantitative' } } },
+          {
+            mark: { type: 'rule', strokeWidth: 2 },
+            encoding: {
+              x: {
+                field: 'low',
+                type: 'quantitative',
+                title: 'top-1 on test pictures',
+                scale: { zero: false },
+                axis: { format: '.0%' },
+              },
+              x2: { field: 'high' },
+            },
+          },
+          {
+            mark: { type: 'point', filled: true, size: 70, opacity: 1 },
+            encoding: { x: { field: 'top1', type: 'quantitative' } },
+          },
         ],
       },
       {
-        data: { values: variants.flatMap(({ variant, runs }) => runs.map(({ seed, top1 }) => ({ variant, seed, top1: rounded(top1) }))) },
+        data: {
+          values: variants.flatMap(({ variant, runs }) =>
+            runs.map(({ seed, top1 }) => ({ variant, seed, top1: rounded(top1) })),
+          ),
+        },
         mark: { type: 'tick', thickness: 1.5, size: 12, color: INK, opacity: 0.7 },
-        encoding: { x: { field: 'top1', type: 'quantitative' }, tooltip: [{ field: 'variant' }, { field: 'seed' }, { field: 'top1', title: 'top-1', format: '.1%' }] },
+        encoding: {
+          x: { field: 'top1', type: 'quantitative' },
+          tooltip: [{ field: 'variant' }, { field: 'seed' }, { field: 'top1', title: 'top-1', format: '.1%' }],
+        },
       },
     ],
   };
@@ -58,7 +88,14 @@ export function differences(all: readonly Difference[], baseline: string, title:
   const [CLEAR, NOISE] = ['clear', 'within noise'];
   const values = all.map(({ variant, difference }) => {
     const { low, high } = ends(difference);
-    return { variant, mean: points(difference.mean), low: points(low), high: points(high), seeds: difference.count, verdict: isClear(difference) ? CLEAR : NOISE };
+    return {
+      variant,
+      mean: points(difference.mean),
+      low: points(low),
+      high: points(high),
+      seeds: difference.count,
+      verdict: isClear(difference) ? CLEAR : NOISE,
+    };
   });
   const signed = (field: string, title: string) => ({ field, title, format: '+.1f' });
   return {
@@ -68,19 +105,52 @@ export function differences(all: readonly Difference[], baseline: string, title:
     height: { step: 26 },
     encoding: {
       y: { field: 'variant', sort: null, ...name },
-      tooltip: [{ field: 'variant' }, signed('mean', 'points'), signed('low', '95 % from'), signed('high', 'to'), { field: 'seeds' }, { field: 'verdict' }],
+      tooltip: [
+        { field: 'variant' },
+        signed('mean', 'points'),
+        signed('low', '95 % from'),
+        signed('high', 'to'),
+        { field: 'seeds' },
+        { field: 'verdict' },
+      ],
     },
     layer: [
       {
         mark: { type: 'bar', height: 14 },
         encoding: {
-          x: { field: 'mean', type: 'quantitative', title: `top-1 less that of ${baseline}, same seed (points)`, axis: { labelExpr: "datum.value > 0 ? '+' + datum.label : datum.label" } },
-          color: { field: 'verdict', type: 'nominal', title: null, scale: { domain: [CLEAR, NOISE], range: [OTHER, OWN] }, legend: { orient: 'top' } },
+          x: {
+            field: 'mean',
+            type: 'quantitative',
+            title: `top-1 less that of ${baseline}, same seed (points)`,
+            axis: { labelExpr: "datum.value > 0 ? '+' + datum.label : datum.label" },
+          },
+          color: {
+            field: 'verdict',
+            type: 'nominal',
+            title: null,
+            scale: { domain: [CLEAR, NOISE], range: [OTHER, OWN] },
+            legend: { orient: 'top' },
+          },
         },
       },
-      { mark: { type: 'rule', strokeWidth: 2, color: INK }, encoding: { x: { field: 'low', type: 'quantitative' }, x2: { field: 'high' } } },
-      ...(['low', 'high'] as const).map(field => ({ mark: { type: 'tick' as const, thickness: 2, size: 8, color: INK, opacity: 1 }, encoding: { x: { field, type: 'quantitative' as const } } })),
-      { data: { values: [{ zero: 0 }] }, mark: { type: 'rule', color: INK }, encoding: { x: { field: 'zero', type: 'quantitative' }, y: { value: 0 }, y2: { value: 'height' }, tooltip: { value: null } } },
+      {
+        mark: { type: 'rule', strokeWidth: 2, color: INK },
+        encoding: { x: { field: 'low', type: 'quantitative' }, x2: { field: 'high' } },
+      },
+      ...(['low', 'high'] as const).map(field => ({
+        mark: { type: 'tick' as const, thickness: 2, size: 8, color: INK, opacity: 1 },
+        encoding: { x: { field, type: 'quantitative' as const } },
+      })),
+      {
+        data: { values: [{ zero: 0 }] },
+        mark: { type: 'rule', color: INK },
+        encoding: {
+          x: { field: 'zero', type: 'quantitative' },
+          y: { value: 0 },
+          y2: { value: 'height' },
+          tooltip: { value: null },
+        },
+      },
     ],
   };
 }

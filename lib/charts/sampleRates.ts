@@ -1,20 +1,35 @@
 import type { VariantResult } from '../runs/trialResults';
-import { shareRow, SHARE_TOOLTIP } from './intervals';
-import { frame, MACS, million, OTHER, OWN, WIDTH, type Chart } from './style';
+import { SHARE_TOOLTIP, shareRow } from './intervals';
+import { type Chart, frame, MACS, million, OTHER, OWN, WIDTH } from './style';
 
 /** One value for each choice of sample rates, the cheapest first; `baseline` in another colour. */
 function byCost(variants: readonly VariantResult[], baseline: string) {
   const ordered = [...variants].sort((a, b) => a.macs - b.macs);
   return {
     data: { values: ordered.map(({ variant, macs, top1 }) => ({ variant, macs: million(macs), ...shareRow(top1) })) },
-    x: { field: 'variant', type: 'nominal', sort: null, title: 'sample rates by stage, ordered by MACs', axis: { labelAngle: -45 } },
+    x: {
+      field: 'variant',
+      type: 'nominal',
+      sort: null,
+      title: 'sample rates by stage, ordered by MACs',
+      axis: { labelAngle: -45 },
+    },
     color: { condition: { test: `datum.variant === ${JSON.stringify(baseline)}`, value: OTHER }, value: OWN },
-    tooltip: [{ field: 'variant', title: 'sample rates' }, ...SHARE_TOOLTIP, { field: 'macs', title: MACS, format: ',.1f' }],
+    tooltip: [
+      { field: 'variant', title: 'sample rates' },
+      ...SHARE_TOOLTIP,
+      { field: 'macs', title: MACS, format: ',.1f' },
+    ],
   } as const;
 }
 
 /** Top-1 with its 95 % interval, by sample rates. */
-export function sampleRateAccuracy(variants: readonly VariantResult[], baseline: string, title: string, seen?: string): Chart {
+export function sampleRateAccuracy(
+  variants: readonly VariantResult[],
+  baseline: string,
+  title: string,
+  seen?: string,
+): Chart {
   const { data, x, color, tooltip } = byCost(variants, baseline);
   return {
     ...frame(title, seen),
@@ -23,15 +38,39 @@ export function sampleRateAccuracy(variants: readonly VariantResult[], baseline:
     height: 240,
     encoding: { x, tooltip: [...tooltip] },
     layer: [
-      { mark: { type: 'line', color: OWN, strokeWidth: 1.5, opacity: 0.6 }, encoding: { y: { field: 'top1', type: 'quantitative' } } },
-      { mark: { type: 'rule', strokeWidth: 2 }, encoding: { color, y: { field: 'low', type: 'quantitative', title: 'top-1 on test pictures', scale: { zero: false }, axis: { format: '.0%' } }, y2: { field: 'high' } } },
-      { mark: { type: 'point', filled: true, size: 70, opacity: 1 }, encoding: { color, y: { field: 'top1', type: 'quantitative' } } },
+      {
+        mark: { type: 'line', color: OWN, strokeWidth: 1.5, opacity: 0.6 },
+        encoding: { y: { field: 'top1', type: 'quantitative' } },
+      },
+      {
+        mark: { type: 'rule', strokeWidth: 2 },
+        encoding: {
+          color,
+          y: {
+            field: 'low',
+            type: 'quantitative',
+            title: 'top-1 on test pictures',
+            scale: { zero: false },
+            axis: { format: '.0%' },
+          },
+          y2: { field: 'high' },
+        },
+      },
+      {
+        mark: { type: 'point', filled: true, size: 70, opacity: 1 },
+        encoding: { color, y: { field: 'top1', type: 'quantitative' } },
+      },
     ],
   };
 }
 
 /** MACs, by sample rates. */
-export function sampleRateCost(variants: readonly VariantResult[], baseline: string, title: string, seen?: string): Chart {
+export function sampleRateCost(
+  variants: readonly VariantResult[],
+  baseline: string,
+  title: string,
+  seen?: string,
+): Chart {
   const { data, x, color, tooltip } = byCost(variants, baseline);
   return {
     ...frame(title, seen),

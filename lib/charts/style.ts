@@ -9,7 +9,18 @@ import type { TopLevelSpec } from 'vega-lite';
 export const SCHEMA = 'https://vega.github.io/schema/vega-lite/v5.json';
 
 /** Okabe and Ito's colours, in an order in which neighbours differ: told apart by colour-blind readers too, on white and on black. */
-export const PALETTE = ['#0072b2', '#d55e00', '#009e73', '#e69f00', '#cc79a7', '#56b4e9', '#999999', '#8c6d31', '#b15928', '#6a3d9a'] as const;
+export const PALETTE = [
+  '#0072b2',
+  '#d55e00',
+  '#009e73',
+  '#e69f00',
+  '#cc79a7',
+  '#56b4e9',
+  '#999999',
+  '#8c6d31',
+  '#b15928',
+  '#6a3d9a',
+] as const;
 
 /** Our own numbers are filled marks of the first colour, what is told apart from them has the second. */
 export const [OWN, OTHER] = PALETTE;
@@ -30,11 +41,37 @@ const CONFIG: TopLevelSpec['config'] = {
   font: 'system-ui, sans-serif',
   view: { stroke: null },
   axis: {
-    domainColor: INK, tickColor: INK, gridColor: INK, labelColor: INK, titleColor: INK, domainOpacity: 0.5, tickOpacity: 0.5, gridOpacity: 0.12,
-    labelFontSize: 11, titleFontSize: 12, titleFontWeight: 'normal', labelFlush: false,
+    domainColor: INK,
+    tickColor: INK,
+    gridColor: INK,
+    labelColor: INK,
+    titleColor: INK,
+    domainOpacity: 0.5,
+    tickOpacity: 0.5,
+    gridOpacity: 0.12,
+    labelFontSize: 11,
+    titleFontSize: 12,
+    titleFontWeight: 'normal',
+    labelFlush: false,
   },
-  legend: { labelColor: INK, titleColor: INK, labelFontSize: 11, titleFontSize: 12, titleFontWeight: 'normal', labelLimit: 0, symbolOpacity: 1 },
-  title: { color: INK, subtitleColor: INK, fontSize: 13, subtitleFontSize: 11, subtitleFontWeight: 'normal', anchor: 'start', offset: 10 },
+  legend: {
+    labelColor: INK,
+    titleColor: INK,
+    labelFontSize: 11,
+    titleFontSize: 12,
+    titleFontWeight: 'normal',
+    labelLimit: 0,
+    symbolOpacity: 1,
+  },
+  title: {
+    color: INK,
+    subtitleColor: INK,
+    fontSize: 13,
+    subtitleFontSize: 11,
+    subtitleFontWeight: 'normal',
+    anchor: 'start',
+    offset: 10,
+  },
   text: { fill: INK, fontSize: 11 },
   mark: { aria: false }, // a label for every mark would double the picture
   range: { category: [...PALETTE] },
@@ -55,13 +92,19 @@ export type Chart = TopLevelSpec & { title: Heading };
 
 /** What all charts have in common. */
 export function frame(title: string, seen?: string): Pick<Chart, '$schema' | 'config' | 'title'> {
-  return { $schema: SCHEMA, title: { text: lines(title, TITLE_LINE), ...(seen !== undefined && { subtitle: lines(seen, SUBTITLE_LINE) }) }, config: CONFIG };
+  return {
+    $schema: SCHEMA,
+    title: { text: lines(title, TITLE_LINE), ...(seen !== undefined && { subtitle: lines(seen, SUBTITLE_LINE) }) },
+    config: CONFIG,
+  };
 }
 
 function lines(text: string, length: number): string[] {
   return text.split(' ').reduce<string[]>((all, word) => {
     const last = all[all.length - 1];
-    return last !== undefined && last.length + 1 + word.length <= length ? [...all.slice(0, -1), `${last} ${word}`] : [...all, word];
+    return last !== undefined && last.length + 1 + word.length <= length
+      ? [...all.slice(0, -1), `${last} ${word}`]
+      : [...all, word];
   }, []);
 }
 

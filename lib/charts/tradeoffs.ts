@@ -1,8 +1,8 @@
 import type { Estimate } from '../measure/latency';
 import type { Reported } from '../measure/reported';
 import type { MeanInterval } from '../measure/statistics';
-import { shareRow, SHARE_TOOLTIP } from './intervals';
-import { frame, MACS, million, OTHER, OWN, QUIET, rounded, WIDTH, type Chart, type Layer } from './style';
+import { SHARE_TOOLTIP, shareRow } from './intervals';
+import { type Chart, frame, type Layer, MACS, million, OTHER, OWN, QUIET, rounded, WIDTH } from './style';
 
 /** A network of ours: what it reached and what it costs. */
 export interface Point {
@@ -34,7 +34,8 @@ const COSTS = {
  * among them.
  */
 export function paretoFront<T>(all: readonly T[], cost: (entry: T) => number, gain: (entry: T) => number): T[] {
-  const beats = (a: T, b: T): boolean => cost(a) <= cost(b) && gain(a) >= gain(b) && (cost(a) < cost(b) || gain(a) > gain(b));
+  const beats = (a: T, b: T): boolean =>
+    cost(a) <= cost(b) && gain(a) >= gain(b) && (cost(a) < cost(b) || gain(a) > gain(b));
   return all.filter(entry => !all.some(other => beats(other, entry))).sort((a, b) => cost(a) - cost(b));
 }
 
@@ -51,7 +52,12 @@ interface Place {
   dy: number;
 }
 
-const PLACES: readonly Place[] = [{ align: 'left', dy: 9 }, { align: 'right', dy: -8 }, { align: 'left', dy: -8 }, { align: 'right', dy: 9 }];
+const PLACES: readonly Place[] = [
+  { align: 'left', dy: 9 },
+  { align: 'right', dy: -8 },
+  { align: 'left', dy: -8 },
+  { align: 'right', dy: 9 },
+];
 const HEIGHT = 300;
 const [LETTER, LINE, MARK] = [6, 12, 10]; // pixels
 
@@ -71,7 +77,11 @@ function places(all: readonly Named[]): Place[] {
   return all.map((_, i) => {
     const cost = (place: Place): number => {
       const own = box(i, place);
-      const covered = [...standing, ...marks.filter((__, j) => j !== i)].filter(other => Math.abs(other.x - own.x) < (other.width + own.width) / 2 && Math.abs(other.y - own.y) < (other.height + own.height) / 2);
+      const covered = [...standing, ...marks.filter((__, j) => j !== i)].filter(
+        other =>
+          Math.abs(other.x - own.x) < (other.width + own.width) / 2 &&
+          Math.abs(other.y - own.y) < (other.height + own.height) / 2,
+      );
       return covered.length + (Math.abs(own.x - WIDTH / 2) + own.width / 2 > WIDTH / 2 ? 2 : 0);
     };
     const best = PLACES.reduce((least, place) => (cost(place) < cost(least) ? place : least));
@@ -85,8 +95,18 @@ function labels(all: readonly Named[], x: string): Layer {
   const placed = places(all);
   return {
     data: { values: all.map(({ model, top1, x: value }, i) => ({ model, top1, [x]: value, ...placed[i] })) },
-    mark: { type: 'text', align: { expr: 'datum.align' }, dx: { expr: "datum.align === 'left' ? 8 : -8" }, dy: { expr: 'datum.dy' } },
-    encoding: { x: { field: x, type: 'quantitative' }, y: { field: 'top1', type: 'quantitative' }, text: { field: 'model' }, tooltip: { value: null } },
+    mark: {
+      type: 'text',
+      align: { expr: 'datum.align' },
+      dx: { expr: "datum.align === 'left' ? 8 : -8" },
+      dy: { expr: 'datum.dy' },
+    },
+    encoding: {
+      x: { field: x, type: 'quantitative' },
+      y: { field: 'top1', type: 'quantitative' },
+      text: { field: 'model' },
+      tooltip: { value: null },
+    },
   };
 }
 
@@ -94,19 +114,51 @@ function labels(all: readonly Named[], x: string): Layer {
  * Accuracy against one cost, with 95 % intervals. The line is the Pareto front: what it passes below is beaten by one of its
  * networks. Points without the cost are left out.
  */
-export function tradeoff(all: readonly Point[], cost: 'macs' | 'params' | 'milliseconds', title: string, seen?: string): Chart {
-  const values = all.filter(({ milliseconds }) => cost !== 'milliseconds' || milliseconds).map(({ model, top1, params, macs, milliseconds }) => ({
-    model, ...shareRow(top1), params: million(params), macs: million(macs),
-    ...(milliseconds && { milliseconds: milliseconds.value, fastest: milliseconds.low, slowest: milliseconds.high }),
-  }));
-  const front = paretoFront(values, row => row[cost]!, row => row.top1);
+export function tradeoff(
+  all: readonly Point[],
+  cost: 'macs' | 'params' | 'milliseconds',
+  title: string,
+  seen?: string,
+): Chart {
+  const values = all
+    .filter(({ milliseconds }) => cost !== 'milliseconds' || milliseconds)
+    .map(({ model, top1, params, macs, milliseconds }) => ({
+      model,
+      ...shareRow(top1),
+      params: million(params),
+      macs: million(macs),
+      ...(milliseconds && { milliseconds: milliseconds.value, fastest: milliseconds.low, slowest: milliseconds.high }),
+    }));
+  const front = paretoFront(
+    values,
+    row => row[cost]!,
+    row => row.top1,
+  );
   const rows = values.map(row => ({ ...row, front: front.includes(row) ? FRONT : BEATEN }));
-  const domain = [Math.max(0, Math.min(...rows.map(({ low }) => low)) - MARGIN), Math.min(1, Math.max(...rows.map(({ high }) => high)) + MARGIN)].map(share => rounded(share));
+  const domain = [
+    Math.max(0, Math.min(...rows.map(({ low }) => low)) - MARGIN),
+    Math.min(1, Math.max(...rows.map(({ high }) => high)) + MARGIN),
+  ].map(share => rounded(share));
   const x = { field: cost, type: 'quantitative', title: COSTS[cost], scale: { zero: false, padding: 16 } } as const;
-  const color = { field: 'front', type: 'nominal', title: null, scale: { domain: [FRONT, BEATEN], range: [OWN, OTHER] }, legend: { orient: 'top' } } as const;
+  const color = {
+    field: 'front',
+    type: 'nominal',
+    title: null,
+    scale: { domain: [FRONT, BEATEN], range: [OWN, OTHER] },
+    legend: { orient: 'top' },
+  } as const;
   const tooltip = [
-    { field: 'model' }, ...SHARE_TOOLTIP, { field: 'params', title: 'parameters (millions)', format: '.2f' }, { field: 'macs', title: 'MACs (millions)', format: ',.0f' },
-    ...(cost === 'milliseconds' ? [{ field: 'milliseconds', format: '.1f' }, { field: 'fastest', title: '95 % from (ms)', format: '.1f' }, { field: 'slowest', title: 'to (ms)', format: '.1f' }] : []),
+    { field: 'model' },
+    ...SHARE_TOOLTIP,
+    { field: 'params', title: 'parameters (millions)', format: '.2f' },
+    { field: 'macs', title: 'MACs (millions)', format: ',.0f' },
+    ...(cost === 'milliseconds'
+      ? [
+          { field: 'milliseconds', format: '.1f' },
+          { field: 'fastest', title: '95 % from (ms)', format: '.1f' },
+          { field: 'slowest', title: 'to (ms)', format: '.1f' },
+        ]
+      : []),
   ];
   return {
     ...frame(title, seen),
@@ -115,20 +167,65 @@ export function tradeoff(all: readonly Point[], cost: 'macs' | 'params' | 'milli
     height: HEIGHT,
     encoding: { tooltip },
     layer: [
-      { transform: [{ filter: `datum.front === '${FRONT}'` }], mark: { type: 'line', interpolate: 'step-after', strokeDash: [4, 4], strokeWidth: 1.5, color: QUIET }, encoding: { x, y: { field: 'top1', type: 'quantitative' }, tooltip: { value: null } } },
-      { mark: { type: 'rule', strokeWidth: 2 }, encoding: { x, color, y: { field: 'low', type: 'quantitative', title: 'top-1 on test pictures', scale: { domain, nice: false, zero: false }, axis: { format: '.0%' } }, y2: { field: 'high' } } },
-      ...(cost === 'milliseconds' ? [{ mark: { type: 'rule' as const, strokeWidth: 2 }, encoding: { color, x: { ...x, field: 'fastest' }, x2: { field: 'slowest' }, y: { field: 'top1', type: 'quantitative' as const } } }] : []),
-      { mark: { type: 'point', filled: true, size: 90, opacity: 1 }, encoding: { x, color, y: { field: 'top1', type: 'quantitative' } } },
-      labels(rows.map(row => ({ ...row, x: row[cost]! })), cost),
+      {
+        transform: [{ filter: `datum.front === '${FRONT}'` }],
+        mark: { type: 'line', interpolate: 'step-after', strokeDash: [4, 4], strokeWidth: 1.5, color: QUIET },
+        encoding: { x, y: { field: 'top1', type: 'quantitative' }, tooltip: { value: null } },
+      },
+      {
+        mark: { type: 'rule', strokeWidth: 2 },
+        encoding: {
+          x,
+          color,
+          y: {
+            field: 'low',
+            type: 'quantitative',
+            title: 'top-1 on test pictures',
+            scale: { domain, nice: false, zero: false },
+            axis: { format: '.0%' },
+          },
+          y2: { field: 'high' },
+        },
+      },
+      ...(cost === 'milliseconds'
+        ? [
+            {
+              mark: { type: 'rule' as const, strokeWidth: 2 },
+              encoding: {
+                color,
+                x: { ...x, field: 'fastest' },
+                x2: { field: 'slowest' },
+                y: { field: 'top1', type: 'quantitative' as const },
+              },
+            },
+          ]
+        : []),
+      {
+        mark: { type: 'point', filled: true, size: 90, opacity: 1 },
+        encoding: { x, color, y: { field: 'top1', type: 'quantitative' } },
+      },
+      labels(
+        rows.map(row => ({ ...row, x: row[cost]! })),
+        cost,
+      ),
     ],
   };
 }
 
 /** What others reported, all of it on ImageNet: hollow marks, for none of it was measured here. */
-export function reportedTradeoff(reported: readonly Reported[], cost: 'macs' | 'params' | 'phoneMs', title: string, seen?: string): Chart {
+export function reportedTradeoff(
+  reported: readonly Reported[],
+  cost: 'macs' | 'params' | 'phoneMs',
+  title: string,
+  seen?: string,
+): Chart {
   const known = reported.filter(row => row.top1 !== undefined && row[cost] !== undefined);
   const values = known.map(({ model, top1, source, [cost]: price }) => ({
-    model, top1, source, cost: cost === 'phoneMs' ? price! : million(price!), who: model.startsWith('EdgeViT') ? EDGEVIT : OTHERS,
+    model,
+    top1,
+    source,
+    cost: cost === 'phoneMs' ? price! : million(price!),
+    who: model.startsWith('EdgeViT') ? EDGEVIT : OTHERS,
   }));
   const scale = { domain: [EDGEVIT, OTHERS] };
   return {
@@ -138,27 +235,58 @@ export function reportedTradeoff(reported: readonly Reported[], cost: 'macs' | '
     height: 280,
     encoding: {
       x: { field: 'cost', type: 'quantitative', title: COSTS[cost], scale: { zero: false, padding: 12 } },
-      y: { field: 'top1', type: 'quantitative', title: 'top-1 on ImageNet, reported', scale: { zero: false, padding: 12 }, axis: { format: '.0%' } },
-      tooltip: [{ field: 'model' }, { field: 'top1', title: 'top-1', format: '.1%' }, { field: 'cost', title: COSTS[cost], format: ',.1f' }, { field: 'source', title: 'reported by' }],
+      y: {
+        field: 'top1',
+        type: 'quantitative',
+        title: 'top-1 on ImageNet, reported',
+        scale: { zero: false, padding: 12 },
+        axis: { format: '.0%' },
+      },
+      tooltip: [
+        { field: 'model' },
+        { field: 'top1', title: 'top-1', format: '.1%' },
+        { field: 'cost', title: COSTS[cost], format: ',.1f' },
+        { field: 'source', title: 'reported by' },
+      ],
     },
     layer: [
       {
         mark: { type: 'point', filled: false, size: 80, strokeWidth: 2, opacity: 1 },
         encoding: {
-          color: { field: 'who', type: 'nominal', title: null, scale: { ...scale, range: [OTHER, QUIET] }, legend: { orient: 'top' } },
+          color: {
+            field: 'who',
+            type: 'nominal',
+            title: null,
+            scale: { ...scale, range: [OTHER, QUIET] },
+            legend: { orient: 'top' },
+          },
           shape: { field: 'who', type: 'nominal', title: null, scale: { ...scale, range: ['circle', 'square'] } },
         },
       },
-      labels(values.filter(({ who }) => who === EDGEVIT).map(row => ({ ...row, top1: row.top1!, x: row.cost })), 'cost'),
+      labels(
+        values.filter(({ who }) => who === EDGEVIT).map(row => ({ ...row, top1: row.top1!, x: row.cost })),
+        'cost',
+      ),
     ],
   };
 }
 
 /** What was counted here, filled, beside what was reported of the same network, hollow. */
-export function countedAndReported(counted: readonly { model: string; params: number; macs: number }[], reported: readonly Reported[], cost: 'macs' | 'params', title: string, seen?: string): Chart {
+export function countedAndReported(
+  counted: readonly { model: string; params: number; macs: number }[],
+  reported: readonly Reported[],
+  cost: 'macs' | 'params',
+  title: string,
+  seen?: string,
+): Chart {
   const values = counted.flatMap(({ model, [cost]: own }) => {
     const theirs = reported.filter(({ ours, [cost]: said }) => ours === model && said !== undefined);
-    return theirs.length === 0 ? [] : [{ model, who: COUNTED, value: million(own), source: 'this lab' }, ...theirs.map(({ source, [cost]: said }) => ({ model, who: REPORTED, value: million(said!), source }))];
+    return theirs.length === 0
+      ? []
+      : [
+          { model, who: COUNTED, value: million(own), source: 'this lab' },
+          ...theirs.map(({ source, [cost]: said }) => ({ model, who: REPORTED, value: million(said!), source })),
+        ];
   });
   const domain = [COUNTED, REPORTED];
   return {
@@ -168,11 +296,28 @@ export function countedAndReported(counted: readonly { model: string; params: nu
     height: { step: 30 },
     mark: { type: 'point', size: 90, strokeWidth: 2, opacity: 1 },
     encoding: {
-      y: { field: 'model', type: 'nominal', sort: null, title: null, axis: { ticks: false, domain: false, grid: true } },
+      y: {
+        field: 'model',
+        type: 'nominal',
+        sort: null,
+        title: null,
+        axis: { ticks: false, domain: false, grid: true },
+      },
       x: { field: 'value', type: 'quantitative', title: COSTS[cost] },
-      stroke: { field: 'who', type: 'nominal', title: null, scale: { domain, range: [OWN, OTHER] }, legend: { orient: 'top' } },
+      stroke: {
+        field: 'who',
+        type: 'nominal',
+        title: null,
+        scale: { domain, range: [OWN, OTHER] },
+        legend: { orient: 'top' },
+      },
       fill: { field: 'who', type: 'nominal', title: null, scale: { domain, range: [OWN, 'transparent'] } },
-      tooltip: [{ field: 'model' }, { field: 'who' }, { field: 'value', title: COSTS[cost], format: ',.2f' }, { field: 'source' }],
+      tooltip: [
+        { field: 'model' },
+        { field: 'who' },
+        { field: 'value', title: COSTS[cost], format: ',.2f' },
+        { field: 'source' },
+      ],
     },
   };
 }

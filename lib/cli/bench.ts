@@ -1,16 +1,23 @@
-import type { Command } from 'commander';
 import { join } from 'node:path';
-import { currentEngine } from '../engine/build/install';
-import { UserError, oneOf } from '../util/errors';
-import { writeFileAtomic } from '../util/files';
-import type { Plan } from '../measure/latency';
+import type { Command } from 'commander';
 import { count } from '../../experiments/bench/arguments';
 import { THREADS } from '../../experiments/bench/contender';
 import { candidates, isPeer, withSavedModel } from '../../experiments/bench/contenders';
 import { measure, type WorkloadResult } from '../../experiments/bench/measure';
 import { pythonEnvironment } from '../../experiments/bench/python';
-import { formatBusy, formatMachine, formatTargets, formatWorkload, machine, type BenchResult } from '../../experiments/bench/report';
+import {
+  type BenchResult,
+  formatBusy,
+  formatMachine,
+  formatTargets,
+  formatWorkload,
+  machine,
+} from '../../experiments/bench/report';
 import { WORKLOADS, type Workload } from '../../experiments/bench/workloads';
+import { currentEngine } from '../engine/build/install';
+import type { Plan } from '../measure/latency';
+import { oneOf, UserError } from '../util/errors';
+import { writeFileAtomic } from '../util/files';
 import { ROOT } from '../util/root';
 
 interface Options {
@@ -30,7 +37,10 @@ export function register(program: Command): void {
   program
     .command('bench')
     .description('times training and inference, compiled against op by op, and against other frameworks')
-    .option('--peers', "also PyTorch, torch.compile, ONNX Runtime and Python's TensorFlow, in an environment made on first use")
+    .option(
+      '--peers',
+      "also PyTorch, torch.compile, ONNX Runtime and Python's TensorFlow, in an environment made on first use",
+    )
     .option('--only <workloads>', `some of ${WORKLOADS.map(({ id }) => id).join(', ')}; separated by commas`)
     .option('--quick', 'two short rounds: to see that it works, not to measure')
     .option('--rounds <n>', 'rounds in which all contenders take turns (default: 9)', count)
@@ -40,7 +50,8 @@ export function register(program: Command): void {
 
 async function bench({ peers = false, only, quick = false, rounds, json }: Options): Promise<void> {
   const workloads = select(only);
-  if (currentEngine()?.kind !== 'tensorflow') throw new UserError("The benchmark needs TensorFlow with the lab's addon: npm run setup says what is missing.");
+  if (currentEngine()?.kind !== 'tensorflow')
+    throw new UserError("The benchmark needs TensorFlow with the lab's addon: npm run setup says what is missing.");
   const report = (line: string): void => console.error(line);
   const here = machine(); // before our own work loads it
   const python = peers ? await pythonEnvironment(join(ROOT, '.venv-bench'), 'peers', report) : undefined;
@@ -59,23 +70,38 @@ async function bench({ peers = false, only, quick = false, rounds, json }: Optio
   if (result.workloads.some(({ failures }) => failures.length > 0)) process.exitCode = 1;
 }
 
-async function run(workload: Workload, python: string | undefined, plan: Plan, report: (line: string) => void): Promise<WorkloadResult> {
+async function run(
+  workload: Workload,
+  python: string | undefined,
+  plan: Plan,
+  report: (line: string) => void,
+): Promise<WorkloadResult> {
   const names = workload.contenders.filter(name => python !== undefined || !isPeer(name));
-  const measureWith = (savedModel: string) => measure(workload, { names, candidates: name => candidates(name, workload.task, { python, savedModel }), plan, report });
+  const measureWith = (savedModel: string) =>
+    measure(workload, {
+      names,
+      candidates: name => candidates(name, workload.task, { python, savedModel }),
+      plan,
+      report,
+    });
   return python ? withSavedModel(workload.task, measureWith) : measureWith('');
 }
 
 /** Training steps take half a second, predictions a hundredth of that: a turn is about as long in both. */
 function planFor({ task }: Workload, quick: boolean, rounds?: number): Plan {
   if (quick) return { rounds: rounds ?? 2, perRound: task.mode === 'train' ? 1 : 5, warmUp: 2, settle: 1 };
-  return { rounds: rounds ?? 9, ...(task.mode === 'train' ? { perRound: 2, warmUp: 3, settle: 1 } : { perRound: 40, warmUp: 50, settle: 10 }) };
+  return {
+    rounds: rounds ?? 9,
+    ...(task.mode === 'train' ? { perRound: 2, warmUp: 3, settle: 1 } : { perRound: 40, warmUp: 50, settle: 10 }),
+  };
 }
 
 function select(only?: string): readonly Workload[] {
   if (only === undefined) return WORKLOADS;
   return only.split(',').map(id => {
     const workload = WORKLOADS.find(candidate => candidate.id === id);
-    if (!workload) throw new UserError(`Unknown workload '${id}': allowed are ${oneOf(WORKLOADS.map(({ id }) => id))}.`);
+    if (!workload)
+      throw new UserError(`Unknown workload '${id}': allowed are ${oneOf(WORKLOADS.map(({ id }) => id))}.`);
     return workload;
   });
 }

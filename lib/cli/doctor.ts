@@ -23,5 +23,7 @@ function print(findings: Finding[], serious: number): void {
     console.log(`${wrong ? '✗' : advice ? '–' : '✓'} ${name.padEnd(width)}  ${value}`);
     if (advice) console.log(`  ${' '.repeat(width)}  → ${advice}`);
   }
-  console.log(serious === 0 ? '\nNothing is wrong.' : `\n${serious === 1 ? 'One thing is' : `${serious} things are`} wrong (✗).`);
+  console.log(
+    serious === 0 ? '\nNothing is wrong.' : `\n${serious === 1 ? 'One thing is' : `${serious} things are`} wrong (✗).`,
+  );
 }

@@ -1,9 +1,6 @@
-import { InvalidArgumentError, type Command } from 'commander';
-import { UserError } from '../util/errors';
-import type { KeptDataOptions } from '../runs/store';
+import { type Command, InvalidArgumentError } from 'commander';
 import { article } from '../../experiments/article';
 import { attention } from '../../experiments/attention';
-import { withDataOptions, wholeNumber } from './dataOptions';
 import { delegates } from '../../experiments/delegates';
 import { flowers } from '../../experiments/flowers';
 import { lgl } from '../../experiments/lgl';
@@ -11,6 +8,9 @@ import { quick } from '../../experiments/quick';
 import { sampleRates } from '../../experiments/sampleRates';
 import { tradeoffs } from '../../experiments/tradeoffs';
 import { variants } from '../../experiments/variants';
+import type { KeptDataOptions } from '../runs/store';
+import { UserError } from '../util/errors';
+import { wholeNumber, withDataOptions } from './dataOptions';
 
 /** One question: its file says how it is asked, what the answer costs and what it promises. */
 export interface Experiment {
@@ -40,43 +40,79 @@ export interface ExperimentFlags extends KeptDataOptions {
   dryRun?: boolean;
 }
 
-export const EXPERIMENTS: Record<string, Experiment> = { quick, lgl, attention, 'sample-rates': sampleRates, delegates, variants, tradeoffs, flowers, article };
+export const EXPERIMENTS: Record<string, Experiment> = {
+  quick,
+  lgl,
+  attention,
+  'sample-rates': sampleRates,
+  delegates,
+  variants,
+  tradeoffs,
+  flowers,
+  article,
+};
 
 /** Flags of every experiment: they say how pictures are read. */
 const DATA_FLAGS: readonly (keyof ExperimentFlags)[] = ['flowers102Dir', 'cacheDir', 'side', 'strict'];
 
 /** `npm run experiment -- NAME`: answers one of the lab's questions by measuring. */
 export function register(program: Command): void {
-  const list = Object.entries(EXPERIMENTS).map(([name, { question, cost }]) => `  ${name.padEnd(12)} ${question} (${cost})`).join('\n');
-  const command = withDataOptions(program
-    .command('experiment')
-    .description(`answer one of the lab's questions by measuring:\n${list}`)
-    .argument('[name]', Object.keys(EXPERIMENTS).join(', '))
-    .option('--data <spec>', 'petals[:key=value,…], folder:PATH or flowers102[:split=official|paddle]')
-    .option('--seeds <n>', 'runs of each variant, which differ by their seed', wholeNumber)
-    .option('--epochs <n>', 'passes over the training pictures', wholeNumber)
-    .option('--size <pixels>', 'side of the pictures, or HEIGHTxWIDTH')
-    .option('--only <names>', 'some of the variants, separated by commas or spaces where their names have commas', names)
-    .option('--set <key=value>', 'any other setting of the recipe, its augmentation or its model, for all variants; repeatable', (value: string, all: string[] = []) => [...all, value])
-    .option('--jobs <n>', 'trials at once, each in a process of its own (default: 1)', wholeNumber)
-    .option('--threads <n>', 'of each trial, on which its last bits depend (default: the cores, shared out)', wholeNumber)
-    .option('--runs <folder>', 'where runs are kept (default: experiments/runs)')
-    .option('--save', 'keep the rows in experiments/results, where reports and notebooks read them')
-    .option('--dry-run', 'list the trials and which of them are done, and train none'));
+  const list = Object.entries(EXPERIMENTS)
+    .map(([name, { question, cost }]) => `  ${name.padEnd(12)} ${question} (${cost})`)
+    .join('\n');
+  const command = withDataOptions(
+    program
+      .command('experiment')
+      .description(`answer one of the lab's questions by measuring:\n${list}`)
+      .argument('[name]', Object.keys(EXPERIMENTS).join(', '))
+      .option('--data <spec>', 'petals[:key=value,…], folder:PATH or flowers102[:split=official|paddle]')
+      .option('--seeds <n>', 'runs of each variant, which differ by their seed', wholeNumber)
+      .option('--epochs <n>', 'passes over the training pictures', wholeNumber)
+      .option('--size <pixels>', 'side of the pictures, or HEIGHTxWIDTH')
+      .option(
+        '--only <names>',
+        'some of the variants, separated by commas or spaces where their names have commas',
+        names,
+      )
+      .option(
+        '--set <key=value>',
+        'any other setting of the recipe, its augmentation or its model, for all variants; repeatable',
+        (value: string, all: string[] = []) => [...all, value],
+      )
+      .option('--jobs <n>', 'trials at once, each in a process of its own (default: 1)', wholeNumber)
+      .option(
+        '--threads <n>',
+        'of each trial, on which its last bits depend (default: the cores, shared out)',
+        wholeNumber,
+      )
+      .option('--runs <folder>', 'where runs are kept (default: experiments/runs)')
+      .option('--save', 'keep the rows in experiments/results, where reports and notebooks read them')
+      .option('--dry-run', 'list the trials and which of them are done, and train none'),
+  );
   command.action(async (name: string | undefined, flags: ExperimentFlags) => {
     if (name === undefined || !Object.hasOwn(EXPERIMENTS, name)) {
-      throw new UserError(`${name === undefined ? 'Which experiment?' : `Unknown experiment '${name}'.`} There are\n${list}`);
+      throw new UserError(
+        `${name === undefined ? 'Which experiment?' : `Unknown experiment '${name}'.`} There are\n${list}`,
+      );
     }
     const { takes, run } = EXPERIMENTS[name];
-    const foreign = (Object.keys(flags) as (keyof ExperimentFlags)[]).find(flag => ![...takes, ...DATA_FLAGS].includes(flag));
-    if (foreign !== undefined) throw new UserError(`${name} has no use for --${foreign.replace(/[A-Z]/g, letter => `-${letter.toLowerCase()}`)}${takes.length > 0 ? `: it takes ${takes.join(', ')}` : ''}.`);
+    const foreign = (Object.keys(flags) as (keyof ExperimentFlags)[]).find(
+      flag => ![...takes, ...DATA_FLAGS].includes(flag),
+    );
+    if (foreign !== undefined)
+      throw new UserError(
+        `${name} has no use for --${foreign.replace(/[A-Z]/g, letter => `-${letter.toLowerCase()}`)}${takes.length > 0 ? `: it takes ${takes.join(', ')}` : ''}.`,
+      );
     await run(flags);
   });
 }
 
 /** Names of variants: those of sample rates hold commas themselves, so that where there are spaces these separate. */
 function names(text: string): string[] {
-  const all = text.trim().split(text.trim().includes(' ') || /^\d(,\d){3}$/.test(text.trim()) ? /\s+/ : ',').filter(Boolean);
+  const all = text
+    .trim()
+    .split(text.trim().includes(' ') || /^\d(,\d){3}$/.test(text.trim()) ? /\s+/ : ',')
+    .filter(Boolean);
   if (all.length === 0) throw new InvalidArgumentError('Names are expected, separated by commas.');
   return all;
 }

@@ -1,5 +1,11 @@
 import type { Command } from 'commander';
-import { DISPLAY_NAME, PROJECT_JUPYTER, register as registerKernel, unregister, userJupyter } from '../jupyter/install/register';
+import {
+  DISPLAY_NAME,
+  PROJECT_JUPYTER,
+  register as registerKernel,
+  unregister,
+  userJupyter,
+} from '../jupyter/install/register';
 
 /** `npm run kernel`: makes the notebook kernel of this checkout known to Jupyter; no Python needed. */
 export function register(program: Command): void {
@@ -10,6 +16,8 @@ export function register(program: Command): void {
     .option('--remove', 'remove it again')
     .action(({ user, remove }: { user?: boolean; remove?: boolean }) => {
       const jupyter = user ? userJupyter() : PROJECT_JUPYTER;
-      console.log(remove ? `Removed ${unregister(jupyter)}` : `Registered '${DISPLAY_NAME}' in ${registerKernel(jupyter)}`);
+      console.log(
+        remove ? `Removed ${unregister(jupyter)}` : `Registered '${DISPLAY_NAME}' in ${registerKernel(jupyter)}`,
+      );
     });
 }

@@ -2,11 +2,10 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { delimiter, join } from 'node:path';
 import type { Command } from 'commander';
-import { writeFileAtomic } from '../util/files';
 import { pythonEnvironment } from '../jupyter/install/python';
 import { KERNEL_NAME, PROJECT_JUPYTER, register as registerKernel } from '../jupyter/install/register';
+import { writeFileAtomic } from '../util/files';
 import { ROOT } from '../util/root';
-
 
 /** `npm run lab`: JupyterLab with the kernel of this checkout, at notebooks/. */
 export function register(program: Command): void {
@@ -41,8 +40,12 @@ async function start(args: readonly string[]): Promise<void> {
 
 /** By files, not by arguments, which Jupyter refuses to take twice: so all that the user gives goes before. */
 function configure(): void {
-  const write = (file: string, settings: object): void => writeFileAtomic(join(PROJECT_JUPYTER, file), `${JSON.stringify(settings, null, 2)}\n`);
-  write('jupyter_server_config.json', { ServerApp: { ip: '127.0.0.1', root_dir: ROOT }, MultiKernelManager: { default_kernel_name: KERNEL_NAME } });
+  const write = (file: string, settings: object): void =>
+    writeFileAtomic(join(PROJECT_JUPYTER, file), `${JSON.stringify(settings, null, 2)}\n`);
+  write('jupyter_server_config.json', {
+    ServerApp: { ip: '127.0.0.1', root_dir: ROOT },
+    MultiKernelManager: { default_kernel_name: KERNEL_NAME },
+  });
   write('jupyter_lab_config.json', { LabApp: { default_url: '/lab/tree/notebooks' } });
   write('labconfig/page_config.json', { disabledExtensions: { '@jupyterlab/apputils-extension:announcements': true } }); // it would begin by asking whether it may fetch news
 }

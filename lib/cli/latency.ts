@@ -1,12 +1,12 @@
 import { existsSync, statSync } from 'node:fs';
 import { relative, resolve } from 'node:path';
-import { InvalidArgumentError, type Command } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
+import type { Estimate } from '../measure/latency';
+import { ENGINES, type Engine, JS_PLAN, type Latencies, measureLatency, PLAN } from '../measure/latencyTable';
+import { MODELS, parseSize } from '../model/registry';
+import { textTable } from '../report/tables';
 import { oneOf, UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
-import { ENGINES, JS_PLAN, measureLatency, PLAN, type Engine, type Latencies } from '../measure/latencyTable';
-import { textTable } from '../report/tables';
-import type { Estimate } from '../measure/latency';
-import { MODELS, parseSize } from '../model/registry';
 import { wholeNumber } from './dataOptions';
 
 interface Flags {
@@ -21,21 +21,42 @@ interface Flags {
 export function register(program: Command): void {
   program
     .command('latency')
-    .description('time predictions of models by engines in turns: median, 90th and 99th percentile, with 95 % intervals')
+    .description(
+      'time predictions of models by engines in turns: median, 90th and 99th percentile, with 95 % intervals',
+    )
     .argument('<models...>', MODELS.join(', '))
     .option('--size <pixels>', 'side of the pictures, or height x width: 192x256', '224')
     .option('--batch <n>', 'pictures at once', wholeNumber, 1)
-    .option('--engines <names>', Object.entries(ENGINES).map(([name, what]) => `${name} (${what})`).join('; '), engineNames, ['eager', 'compiled'])
-    .option('--rounds <n>', `in which each has ${PLAN.perRound} runs timed; of pure JavaScript there are at most ${JS_PLAN.rounds}, of one run`, wholeNumber, PLAN.rounds)
+    .option(
+      '--engines <names>',
+      Object.entries(ENGINES)
+        .map(([name, what]) => `${name} (${what})`)
+        .join('; '),
+      engineNames,
+      ['eager', 'compiled'],
+    )
+    .option(
+      '--rounds <n>',
+      `in which each has ${PLAN.perRound} runs timed; of pure JavaScript there are at most ${JS_PLAN.rounds}, of one run`,
+      wholeNumber,
+      PLAN.rounds,
+    )
     .option('--json <file>', 'where the figures are written as well')
     .action(run);
 }
 
 async function run(models: string[], { size, batch, engines, rounds, json }: Flags): Promise<void> {
   const path = json === undefined ? undefined : resolve(json);
-  if (path !== undefined && existsSync(path) && statSync(path).isDirectory()) throw new UserError(`--json is '${json}', which is a folder: a file is expected.`);
+  if (path !== undefined && existsSync(path) && statSync(path).isDirectory())
+    throw new UserError(`--json is '${json}', which is a folder: a file is expected.`);
   const plans = { plan: { ...PLAN, rounds }, jsPlan: { ...JS_PLAN, rounds: Math.min(rounds, JS_PLAN.rounds) } };
-  const measured = await measureLatency({ models: [...new Set(models)], engines, size: parseSize(size), batch, ...plans });
+  const measured = await measureLatency({
+    models: [...new Set(models)],
+    engines,
+    size: parseSize(size),
+    batch,
+    ...plans,
+  });
   console.log(format(measured));
   if (path === undefined) return;
   writeFileAtomic(path, `${JSON.stringify(measured, null, 2)}\n`);
@@ -44,9 +65,23 @@ async function run(models: string[], { size, batch, engines, rounds, json }: Fla
 
 function format({ machine: { cpu, cores, engine, node }, size, batch, rows }: Latencies): string {
   const table = rows.map(({ model, engine, milliseconds, p90, p99, timings }) => ({
-    model, engine, p50: interval(milliseconds), p90: interval(p90), p99: interval(p99), rate: ((1000 * batch) / milliseconds.value).toFixed(1), timings: String(timings),
+    model,
+    engine,
+    p50: interval(milliseconds),
+    p90: interval(p90),
+    p99: interval(p99),
+    rate: ((1000 * batch) / milliseconds.value).toFixed(1),
+    timings: String(timings),
   }));
-  const columns = { model: 'model', engine: 'engine', p50: 'p50, ms (95 %)', p90: 'p90', p99: 'p99', rate: 'img/s', timings: 'timings' };
+  const columns = {
+    model: 'model',
+    engine: 'engine',
+    p50: 'p50, ms (95 %)',
+    p90: 'p90',
+    p99: 'p99',
+    rate: 'img/s',
+    timings: 'timings',
+  };
   return [
     `${cpu}, ${cores} cores | ${engine}, Node ${node} | batch ${batch} of ${size.join('×')} px, from host memory to logits in host memory`,
     '',
@@ -67,6 +102,9 @@ function interval(estimate: Estimate | null): string {
 function engineNames(text: string): Engine[] {
   const names = text.split(',');
   const unknown = names.find(name => !Object.hasOwn(ENGINES, name));
-  if (unknown !== undefined) throw new InvalidArgumentError(`Unknown engine '${unknown}': allowed are ${oneOf(Object.keys(ENGINES))}, separated by commas.`);
+  if (unknown !== undefined)
+    throw new InvalidArgumentError(
+      `Unknown engine '${unknown}': allowed are ${oneOf(Object.keys(ENGINES))}, separated by commas.`,
+    );
   return [...new Set(names)] as Engine[];
 }

@@ -34,9 +34,13 @@ const COMMANDS: Record<string, () => Promise<{ register(program: Command): void 
 const WITHOUT_ENGINE = ['data', 'setup', 'doctor', 'kernel', 'trial', 'runs'];
 
 async function main(argv: string[]): Promise<void> {
-  const program = new Command('edgevit').exitOverride().showSuggestionAfterError(false).configureOutput({ outputError: () => {} });
+  const program = new Command('edgevit')
+    .exitOverride()
+    .showSuggestionAfterError(false)
+    .configureOutput({ outputError: () => {} });
   const load = COMMANDS[argv[0] ?? ''];
-  if (!load) throw new UserError(`Unknown command '${argv[0] ?? ''}': allowed are ${Object.keys(COMMANDS).join(', ')}.`);
+  if (!load)
+    throw new UserError(`Unknown command '${argv[0] ?? ''}': allowed are ${Object.keys(COMMANDS).join(', ')}.`);
   if (!WITHOUT_ENGINE.includes(argv[0]) && !argv.some(arg => arg === '--help' || arg === '-h')) await ensureEngine();
   (await load()).register(program);
   await program.parseAsync(argv, { from: 'user' });
@@ -58,7 +62,9 @@ main(process.argv.slice(2)).catch((error: unknown) => {
     process.exitCode = 2;
   } else {
     const full = noRoom(error);
-    console.error(error instanceof Failure ? error.message : full === undefined ? error : `${(error as Error).message}: ${full}.`);
+    console.error(
+      error instanceof Failure ? error.message : full === undefined ? error : `${(error as Error).message}: ${full}.`,
+    );
     process.exitCode = 1;
   }
 });

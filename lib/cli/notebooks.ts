@@ -1,11 +1,11 @@
 import { readdirSync } from 'node:fs';
 import { basename, join, relative, resolve } from 'node:path';
 import type { Command } from 'commander';
-import { UserError } from '../util/errors';
 import { compareNotebooks } from '../jupyter/notebook/compare';
-import { executeNotebook, type CellFailure } from '../jupyter/notebook/execute';
-import { readNotebook, writeNotebook, type Notebook } from '../jupyter/notebook/notebook';
+import { type CellFailure, executeNotebook } from '../jupyter/notebook/execute';
+import { type Notebook, readNotebook, writeNotebook } from '../jupyter/notebook/notebook';
 import { withoutParameters, withParameters } from '../jupyter/notebook/parameters';
+import { UserError } from '../util/errors';
 import { ROOT } from '../util/root';
 
 const FOLDER = join(ROOT, 'notebooks');
@@ -27,19 +27,30 @@ export function register(program: Command): void {
     .command('notebooks')
     .description('Execute notebooks (by default all of notebooks/) and save their outputs, those of a failed one too.')
     .argument('[notebooks...]', 'names in notebooks/, or paths of .ipynb files')
-    .option('-p, --param <key=value>', "sets a variable of the cell tagged 'parameters'; may be given several times", addParameter)
+    .option(
+      '-p, --param <key=value>',
+      "sets a variable of the cell tagged 'parameters'; may be given several times",
+      addParameter,
+    )
     .option('--out <folder>', 'save the executed notebooks there instead of in place')
     .option('--check', 'save nothing, but compare with the outputs that are there')
-    .option('--tolerance <share>', 'by how much numbers may differ under --check, relative to the larger', positive('--tolerance'), 1e-3)
+    .option(
+      '--tolerance <share>',
+      'by how much numbers may differ under --check, relative to the larger',
+      positive('--tolerance'),
+      1e-3,
+    )
     .option('--timeout <seconds>', 'time for a single cell', positive('--timeout'), 600)
     .action(run);
 }
 
 async function run(names: string[], options: Options): Promise<void> {
   const paths = names.length > 0 ? names.map(find) : all();
-  const target = (path: string): string => (options.out === undefined ? path : join(resolve(HERE, options.out), basename(path)));
+  const target = (path: string): string =>
+    options.out === undefined ? path : join(resolve(HERE, options.out), basename(path));
   const twice = paths.find((path, i) => paths.findIndex(other => target(other) === target(path)) < i);
-  if (twice) throw new UserError(`${target(twice)} would be written twice: give each notebook once, and --out different names.`);
+  if (twice)
+    throw new UserError(`${target(twice)} would be written twice: give each notebook once, and --out different names.`);
   const notebooks = paths.map(path => {
     const near = relative(HERE, path);
     const name = near.startsWith('..') ? path : near;
@@ -51,7 +62,11 @@ async function run(names: string[], options: Options): Promise<void> {
   process.once('SIGINT', () => interruption.abort());
   for (const { path, name, saved, notebook } of notebooks) {
     const progress = showProgress(name);
-    const failure = await executeNotebook(notebook, { timeoutMs: 1000 * options.timeout, signal: interruption.signal, onCell: progress.to });
+    const failure = await executeNotebook(notebook, {
+      timeoutMs: 1000 * options.timeout,
+      signal: interruption.signal,
+      onCell: progress.to,
+    });
     progress.end();
     if (!options.check || options.out !== undefined) writeNotebook(target(path), notebook);
     if (failure) report(name, failure);
@@ -65,7 +80,9 @@ async function run(names: string[], options: Options): Promise<void> {
 }
 
 function report(name: string, { where, ename, evalue, traceback }: CellFailure): void {
-  console.error(`${name}: ${where} failed with ${ename}: ${evalue.split('\n')[0]}\n${traceback.map(line => `  ${line}`).join('\n')}`);
+  console.error(
+    `${name}: ${where} failed with ${ename}: ${evalue.split('\n')[0]}\n${traceback.map(line => `  ${line}`).join('\n')}`,
+  );
   process.exitCode = 1;
 }
 
@@ -75,7 +92,8 @@ async function check(name: string, before: Notebook, after: Notebook, tolerance:
     console.log(`${name}: ${cells(after)} checked, no differences`);
     return;
   }
-  for (const { where, before: was, after: is } of differences) console.error(`${name}: ${where} differs\n  - ${was}\n  + ${is}`);
+  for (const { where, before: was, after: is } of differences)
+    console.error(`${name}: ${where} differs\n  - ${was}\n  + ${is}`);
   process.exitCode = 1;
 }
 
@@ -85,7 +103,10 @@ function cells(notebook: Notebook): string {
 }
 
 function all(): string[] {
-  const paths = readdirSync(FOLDER).filter(name => name.endsWith('.ipynb')).sort().map(name => join(FOLDER, name));
+  const paths = readdirSync(FOLDER)
+    .filter(name => name.endsWith('.ipynb'))
+    .sort()
+    .map(name => join(FOLDER, name));
   if (paths.length === 0) throw new UserError(`There are no notebooks in ${FOLDER}.`);
   return paths;
 }
@@ -93,11 +114,15 @@ function all(): string[] {
 /** `03-global-sparse-attention`, or as much of it as tells it from the others, or a path. */
 function find(name: string): string {
   if (name.endsWith('.ipynb')) return resolve(HERE, name);
-  const known = readdirSync(FOLDER).filter(file => file.endsWith('.ipynb')).sort();
+  const known = readdirSync(FOLDER)
+    .filter(file => file.endsWith('.ipynb'))
+    .sort();
   const found = known.includes(`${name}.ipynb`) ? [`${name}.ipynb`] : known.filter(file => file.startsWith(name));
   if (found.length !== 1) {
     const names = known.map(file => basename(file, '.ipynb')).join(', ');
-    throw new UserError(`'${name}' is ${found.length === 0 ? 'no' : 'the beginning of more than one'} notebook; there are ${names || 'none'}.`);
+    throw new UserError(
+      `'${name}' is ${found.length === 0 ? 'no' : 'the beginning of more than one'} notebook; there are ${names || 'none'}.`,
+    );
   }
   return join(FOLDER, found[0]);
 }
@@ -111,7 +136,8 @@ function addParameter(text: string, parameters = new Map<string, string>()): Map
 function positive(option: string): (text: string) => number {
   return text => {
     const value = Number(text);
-    if (text.trim() === '' || !(value > 0) || !Number.isFinite(value)) throw new UserError(`${option} is '${text}': it must be a number above 0.`);
+    if (text.trim() === '' || !(value > 0) || !Number.isFinite(value))
+      throw new UserError(`${option} is '${text}': it must be a number above 0.`);
     return value;
   };
 }
@@ -122,7 +148,10 @@ function showProgress(name: string): { to(done: number, total: number): void; en
   if (!out.isTTY) return { to() {}, end() {} };
   const started = performance.now();
   let state = 'starting the kernel';
-  const draw = (): void => void out.write(`\r\x1b[K${`${name} ${state} ${Math.round((performance.now() - started) / 1000)}s`.slice(0, (out.columns || 80) - 1)}`);
+  const draw = (): void =>
+    void out.write(
+      `\r\x1b[K${`${name} ${state} ${Math.round((performance.now() - started) / 1000)}s`.slice(0, (out.columns || 80) - 1)}`,
+    );
   const timer = setInterval(draw, 1000);
   draw();
   return {

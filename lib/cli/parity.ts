@@ -1,27 +1,36 @@
-import type { Command } from 'commander';
 import { basename } from 'node:path';
-import { native } from '../tensor/tf';
+import type { Command } from 'commander';
 import { readFixture } from '../measure/fixture';
 import { checkParity } from '../measure/parity';
+import { native } from '../tensor/tf';
 
 /** `npm run parity -- FILE…`: our results against a float64 reference. A few seconds a file on the native engine. */
 export function register(program: Command): void {
   program
     .command('parity')
-    .description('compare models, blocks, gradients and training with fixtures of the official code; exit 1 where they differ')
-    .argument('<file...>', 'fixtures: JSON files that describe weights and inputs by a rule, and the results in float64')
+    .description(
+      'compare models, blocks, gradients and training with fixtures of the official code; exit 1 where they differ',
+    )
+    .argument(
+      '<file...>',
+      'fixtures: JSON files that describe weights and inputs by a rule, and the results in float64',
+    )
     .action(run);
 }
 
 function run(files: string[]): void {
   const fixtures = files.map(file => ({ file, fixture: readFixture(file) }));
-  console.log(`engine ${native ? 'tensorflow' : 'pure JS'} | error = largest |ours − reference| / largest |reference| of a tensor`);
+  console.log(
+    `engine ${native ? 'tensorflow' : 'pure JS'} | error = largest |ours − reference| / largest |reference| of a tensor`,
+  );
   let failures = 0;
   for (const { file, fixture } of fixtures) {
     console.log(`\n${basename(file)}`);
     for (const { name, what, error, where, tolerance, passed } of checkParity(fixture)) {
       if (!passed) failures++;
-      console.log(`  ${passed ? 'ok    ' : 'FAILED'} ${`${name}, ${what}`.padEnd(58)} ${error.toExponential(1).padStart(8)} ≤ ${tolerance.toExponential(0)}  (${where})`);
+      console.log(
+        `  ${passed ? 'ok    ' : 'FAILED'} ${`${name}, ${what}`.padEnd(58)} ${error.toExponential(1).padStart(8)} ≤ ${tolerance.toExponential(0)}  (${where})`,
+      );
     }
   }
   if (failures > 0) {

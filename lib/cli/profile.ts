@@ -1,11 +1,11 @@
-import { Option, type Command } from 'commander';
-import { hasGraphs, type KernelTiming } from '../engine/binding';
-import { UserError } from '../util/errors';
-import { writeFileAtomic } from '../util/files';
-import { chromeTrace, totalsByOp, wallTime } from '../measure/timeline';
+import { type Command, Option } from 'commander';
 import { count } from '../../experiments/bench/arguments';
 import { createWork } from '../../experiments/bench/work';
 import type { Task } from '../../experiments/bench/workloads';
+import { hasGraphs, type KernelTiming } from '../engine/binding';
+import { chromeTrace, totalsByOp, wallTime } from '../measure/timeline';
+import { UserError } from '../util/errors';
+import { writeFileAtomic } from '../util/files';
 
 interface Options {
   model: string;
@@ -23,7 +23,11 @@ export function register(program: Command): void {
     .command('profile')
     .description('time by op type in the compiled training step or prediction')
     .option('--model <name>', 'a name that summary takes', 'edgevit-xxs')
-    .addOption(new Option('--mode <mode>', 'a whole training step with AdamW, or logits').choices(['train', 'infer']).default('train'))
+    .addOption(
+      new Option('--mode <mode>', 'a whole training step with AdamW, or logits')
+        .choices(['train', 'infer'])
+        .default('train'),
+    )
     .option('--size <pixels>', 'side of the pictures', count, 224)
     .option('--batch <n>', 'pictures at once (default: 16 in training, 1 in inference)', count)
     .option('--runs <n>', 'runs to average', count, 5)
@@ -33,11 +37,14 @@ export function register(program: Command): void {
 }
 
 function profile({ model, mode, size, batch = mode === 'train' ? 16 : 1, runs, top, trace }: Options): void {
-  if (!hasGraphs()) throw new UserError("Profiling needs TensorFlow with the lab's addon: npm run setup says what is missing.");
+  if (!hasGraphs())
+    throw new UserError("Profiling needs TensorFlow with the lab's addon: npm run setup says what is missing.");
   const work = createWork({ model, mode, size, batch, classes: 102 }, 'compiled');
   for (let i = 0; i < WARM_UP; i++) work.run();
   const profiles = Array.from({ length: runs }, () => work.profile());
-  console.log(`${model}, ${mode === 'train' ? 'training step' : 'inference'}, batch ${batch}, ${size} px, mean of ${runs} runs`);
+  console.log(
+    `${model}, ${mode === 'train' ? 'training step' : 'inference'}, batch ${batch}, ${size} px, mean of ${runs} runs`,
+  );
   printTotals(profiles, top);
   if (trace) {
     writeFileAtomic(trace, chromeTrace(profiles[runs - 1]));
@@ -53,11 +60,15 @@ function printTotals(profiles: readonly KernelTiming[][], top: number): void {
   const busy = totals.reduce((sum, { total }) => sum + total, 0);
   const wall = profiles.reduce((sum, profile) => sum + wallTime(profile), 0);
   const perRun = (microseconds: number): string => (microseconds / profiles.length / 1000).toFixed(2);
-  console.log(`${perRun(wall)} ms from the first kernel to the last, ${perRun(busy)} ms of kernels: ${(busy / wall).toFixed(2)} at a time\n`);
+  console.log(
+    `${perRun(wall)} ms from the first kernel to the last, ${perRun(busy)} ms of kernels: ${(busy / wall).toFixed(2)} at a time\n`,
+  );
   const listed = totals.slice(0, top);
   const width = Math.max(...listed.map(({ op }) => op.length));
   console.log(`${'op'.padEnd(width)}   count        ms   share`);
   for (const { op, count, total } of listed) {
-    console.log(`${op.padEnd(width)}   ${(count / profiles.length).toFixed(0).padStart(5)}   ${perRun(total).padStart(7)}   ${((100 * total) / busy).toFixed(1).padStart(4)} %`);
+    console.log(
+      `${op.padEnd(width)}   ${(count / profiles.length).toFixed(0).padStart(5)}   ${perRun(total).padStart(7)}   ${((100 * total) / busy).toFixed(1).padStart(4)} %`,
+    );
   }
 }

@@ -2,7 +2,7 @@ import { relative } from 'node:path';
 import type { Command } from 'commander';
 import { readBundle } from '../runs/bundleFile';
 import type { Difference } from '../runs/differences';
-import { RUNS, type KeptDataOptions } from '../runs/store';
+import { type KeptDataOptions, RUNS } from '../runs/store';
 import { withDataOptions } from './dataOptions';
 
 interface Flags extends KeptDataOptions {
@@ -12,25 +12,42 @@ interface Flags extends KeptDataOptions {
 
 /** `npm run replay -- FILE.zip`: exit status 0 for a rerun that is identical to the byte, 1 for one that is not, 2 for a file that is refused. */
 export function register(program: Command): void {
-  const command = program.command('replay').description('run a bundle again, and compare what comes out to the byte')
+  const command = program
+    .command('replay')
+    .description('run a bundle again, and compare what comes out to the byte')
     .argument('<file>', 'what `bundle` made')
     .option('--data <data>', 'where its pictures are: folder:PATH, or whatever `train` takes')
     .option('--runs <folder>', 'where runs are kept', RUNS);
   withDataOptions(command).action(async (file: string, { data: dataset, runs, ...data }: Flags) => {
     const bundle = await readBundle(file);
     // Sums of another number of threads round otherwise. TensorFlow makes its threads when it is loaded, which the imports below do.
-    for (const name of ['TF_NUM_INTRAOP_THREADS', 'TF_NUM_INTEROP_THREADS', 'OMP_NUM_THREADS']) process.env[name] ??= String(bundle.run.environment.threads);
+    for (const name of ['TF_NUM_INTRAOP_THREADS', 'TF_NUM_INTEROP_THREADS', 'OMP_NUM_THREADS'])
+      process.env[name] ??= String(bundle.run.environment.threads);
     const { replay } = await import('../runs/replay');
     const { consoleReporter } = await import('../runs/console');
     const { finish, interruption } = await import('./train');
-    const { run, outcome, environment } = await replay(bundle, { reporter: consoleReporter(), interruption, dataset, runs, data });
+    const { run, outcome, environment } = await replay(bundle, {
+      reporter: consoleReporter(),
+      interruption,
+      dataset,
+      runs,
+      data,
+    });
     if (outcome === undefined) return finish(run, runs);
-    const { metrics, predictions, run: { result } } = bundle;
+    const {
+      metrics,
+      predictions,
+      run: { result },
+    } = bundle;
     const steps = metrics.filter(row => row.kind === 'step').length;
-    console.log(outcome.length === 0
-      ? `\nidentical to the byte: ${steps} steps, the predictions of ${predictions.labels.length} pictures, and the weights ${result.weights}`
-      : `\ndifferent\n${lines(outcome)}`);
-    console.log(environment.length === 0 ? 'The environment is the same.' : `The environment differs:\n${lines(environment)}`);
+    console.log(
+      outcome.length === 0
+        ? `\nidentical to the byte: ${steps} steps, the predictions of ${predictions.labels.length} pictures, and the weights ${result.weights}`
+        : `\ndifferent\n${lines(outcome)}`,
+    );
+    console.log(
+      environment.length === 0 ? 'The environment is the same.' : `The environment differs:\n${lines(environment)}`,
+    );
     console.log(`run folder ${relative(process.cwd(), run.folder)}`);
     process.exitCode = outcome.length === 0 ? 0 : 1;
   });

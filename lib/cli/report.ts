@@ -1,8 +1,8 @@
 import { join, relative, resolve } from 'node:path';
 import type { Command } from 'commander';
-import { UserError } from '../util/errors';
-import { labReportFiles, readFindings, writeLabReport, type Findings } from '../report/labReport';
+import { type Findings, labReportFiles, readFindings, writeLabReport } from '../report/labReport';
 import { listRuns, openRun, RUNS } from '../runs/store';
+import { UserError } from '../util/errors';
 import { ROOT } from '../util/root';
 
 interface Flags {
@@ -15,18 +15,29 @@ interface Flags {
 export function register(program: Command): void {
   program
     .command('report')
-    .description('write what was found as a page that needs nothing but itself, its charts as SVG, PNG and Vega-Lite, and its tables as Markdown')
+    .description(
+      'write what was found as a page that needs nothing but itself, its charts as SVG, PNG and Vega-Lite, and its tables as Markdown',
+    )
     .argument('[runs...]', 'runs to show, by name or folder (default: the latest that is done)')
     .option('--data <name>', 'the dataset whose results are shown', 'flowers12')
     .option('--out <folder>', 'where the report goes', join(ROOT, 'experiments/report'))
     .option('--runs <folder>', 'where runs are kept', RUNS)
     .action(async (names: string[], { data, out, runs: folder }: Flags) => {
-      const runs = names.length > 0 ? names.map(name => openRun(folder, name)) : listRuns(folder).filter(run => run.status === 'done').slice(0, 1);
+      const runs =
+        names.length > 0
+          ? names.map(name => openRun(folder, name))
+          : listRuns(folder)
+              .filter(run => run.status === 'done')
+              .slice(0, 1);
       const findings = readFindings(data, runs);
-      const missing = Object.entries(findings.results).flatMap(([experiment, rows]) => (rows.length === 0 ? [experiment] : []));
+      const missing = Object.entries(findings.results).flatMap(([experiment, rows]) =>
+        rows.length === 0 ? [experiment] : [],
+      );
       await write(findings, resolve(out), out);
-      if (missing.length > 0) console.log(`On ${data} there are no results yet of ${missing.join(', ')}: the page says how to get them.`);
-      for (const [what, path] of Object.entries(labReportFiles(resolve(out)))) console.log(`${what.padEnd(6)}  ${relative(process.cwd(), path) || '.'}`);
+      if (missing.length > 0)
+        console.log(`On ${data} there are no results yet of ${missing.join(', ')}: the page says how to get them.`);
+      for (const [what, path] of Object.entries(labReportFiles(resolve(out))))
+        console.log(`${what.padEnd(6)}  ${relative(process.cwd(), path) || '.'}`);
     });
 }
 
@@ -36,7 +47,8 @@ async function write(findings: Findings, folder: string, given: string): Promise
     await writeLabReport(findings, folder);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code !== undefined && ['EEXIST', 'ENOTDIR', 'EACCES', 'ENOENT', 'EROFS', 'EISDIR'].includes(code)) throw new UserError(`--out is '${given}', where no report can be written: ${(error as Error).message}.`);
+    if (code !== undefined && ['EEXIST', 'ENOTDIR', 'EACCES', 'ENOENT', 'EROFS', 'EISDIR'].includes(code))
+      throw new UserError(`--out is '${given}', where no report can be written: ${(error as Error).message}.`);
     throw error;
   }
 }

@@ -1,7 +1,7 @@
 import { styleText } from 'node:util';
 import type { Command } from 'commander';
-import { listRuns, openRun, RUNS } from '../runs/store';
 import { comparison, listTable } from '../report/runTables';
+import { listRuns, openRun, RUNS } from '../runs/store';
 
 /** `npm run runs [-- RUN…]`: lists the run folders, those of sweeps too, or compares some of them. */
 export function register(program: Command): void {
@@ -12,8 +12,16 @@ export function register(program: Command): void {
     .option('--runs <folder>', 'where runs are kept', RUNS)
     .action((names: string[], { runs: folder }: { runs: string }) => {
       if (names.length > 0) {
-        const highlight = process.stdout.isTTY && !process.env.NO_COLOR ? (text: string) => styleText(['bold', 'yellow'], text) : undefined;
-        console.log(comparison(names.map(name => openRun(folder, name)), highlight));
+        const highlight =
+          process.stdout.isTTY && !process.env.NO_COLOR
+            ? (text: string) => styleText(['bold', 'yellow'], text)
+            : undefined;
+        console.log(
+          comparison(
+            names.map(name => openRun(folder, name)),
+            highlight,
+          ),
+        );
         return;
       }
       const runs = listRuns(folder);

@@ -1,9 +1,9 @@
 import type { Command } from 'commander';
-import { positiveInteger } from '../model/config';
-import { UserError } from '../util/errors';
 import { publishedClasses } from '../measure/prediction';
 import { formatSummary, summarise } from '../measure/summary';
+import { positiveInteger } from '../model/config';
 import { createModel, parseSize } from '../model/registry';
+import { UserError } from '../util/errors';
 
 interface Options {
   size: string;
@@ -32,10 +32,19 @@ export function register(program: Command): void {
 function run(name: string, options: Options): void {
   const numClasses = options.classes === undefined ? publishedClasses(name) : count('--classes', options.classes);
   const batch = count('--batch', options.batch);
-  const model = createModel(name, { numClasses, size: parseSize(options.size), ablation: options.ablation, set: options.set });
+  const model = createModel(name, {
+    numClasses,
+    size: parseSize(options.size),
+    ablation: options.ablation,
+    set: options.set,
+  });
   const summary = summarise(model, batch);
   const { inputSize, config } = model;
-  console.log(options.json ? JSON.stringify({ model: name, numClasses, inputSize, batch, config, ...summary }) : formatSummary(summary));
+  console.log(
+    options.json
+      ? JSON.stringify({ model: name, numClasses, inputSize, batch, config, ...summary })
+      : formatSummary(summary),
+  );
 }
 
 function count(option: string, text: string): number {

@@ -1,14 +1,14 @@
 import { availableParallelism } from 'node:os';
 import { parseSettings } from '../model/config';
-import { oneOf, UserError } from '../util/errors';
-import { here } from '../runs/console';
-import { textTable, thousands } from '../report/tables';
-import { RUNS } from '../runs/store';
 import { INTERVALS, variantTable } from '../report/sections';
+import { textTable, thousands } from '../report/tables';
+import { here } from '../runs/console';
+import { RUNS } from '../runs/store';
 import { planSweep, runSweep, type Sweep, type SweepPlan } from '../runs/sweep';
 import { outcome, sweepDisplay } from '../runs/sweepConsole';
 import { byVariant, putResults, readResults, resultsFile, type TrialResult } from '../runs/trialResults';
 import { applySettings, type RecipeOptions } from '../train/recipe';
+import { oneOf, UserError } from '../util/errors';
 import type { Experiment, ExperimentFlags } from './experiment';
 import { interruption } from './train';
 import { startTrialProcess } from './trial';
@@ -24,19 +24,47 @@ interface Definition extends Omit<Experiment, 'takes' | 'run'>, Pick<Sweep, 'bas
 }
 
 /** An experiment that trains variants of a recipe: a line for each trial, and a table at the end. */
-export function sweepExperiment({ name, base, baseline, variants, seeds: usual = 3, preface, ...about }: Definition): Experiment {
+export function sweepExperiment({
+  name,
+  base,
+  baseline,
+  variants,
+  seeds: usual = 3,
+  preface,
+  ...about
+}: Definition): Experiment {
   return {
     ...about,
     takes: ['data', 'seeds', 'epochs', 'size', 'only', 'set', 'jobs', 'threads', 'runs', 'save', 'dryRun'],
-    async run({ seeds = usual, only, data, size, epochs, set = [], jobs = 1, threads = sharedThreads(jobs), runs = RUNS, save = false, dryRun = false, ...dataOptions }) {
+    async run({
+      seeds = usual,
+      only,
+      data,
+      size,
+      epochs,
+      set = [],
+      jobs = 1,
+      threads = sharedThreads(jobs),
+      runs = RUNS,
+      save = false,
+      dryRun = false,
+      ...dataOptions
+    }) {
       const settings = { ...parseSettings(set), ...given({ data, size, epochs }) };
       checkSettings(name, variants, settings);
-      const sweep = { base: applySettings(base, settings), variants: chosen(name, variants, only), seeds, varied: variedKeys(variants) };
+      const sweep = {
+        base: applySettings(base, settings),
+        variants: chosen(name, variants, only),
+        seeds,
+        varied: variedKeys(variants),
+      };
       const plan = await planSweep(sweep, { runs, threads, data: dataOptions });
       const { dataset, trials } = plan;
       if (preface) console.log(`${preface()}\n`);
       console.log(`${dataset.name}: ${dataset.description}`);
-      console.log(`${counted(trials.length, 'trial')}, ${counted(Object.keys(sweep.variants).length, 'variant')} × ${counted(seeds, 'seed')} | ${trials.filter(({ known }) => known).length} done before | ${jobs} at once, ${counted(threads, 'thread')} each`);
+      console.log(
+        `${counted(trials.length, 'trial')}, ${counted(Object.keys(sweep.variants).length, 'variant')} × ${counted(seeds, 'seed')} | ${trials.filter(({ known }) => known).length} done before | ${jobs} at once, ${counted(threads, 'thread')} each`,
+      );
       if (dryRun) {
         console.log(`\n${formatTrials(plan)}`);
         return;
@@ -46,7 +74,10 @@ export function sweepExperiment({ name, base, baseline, variants, seeds: usual =
       const signal = interruption();
       const display = sweepDisplay(plan, jobs);
       const tell = (trial: (typeof trials)[number]): void => {
-        putResults(file, trials.flatMap(({ row }) => row ?? [])); // in the experiment's order, whichever came first
+        putResults(
+          file,
+          trials.flatMap(({ row }) => row ?? []),
+        ); // in the experiment's order, whichever came first
         display.trial(trial);
       };
       trials.filter(({ known }) => known).forEach(tell);
@@ -57,11 +88,19 @@ export function sweepExperiment({ name, base, baseline, variants, seeds: usual =
         process.exitCode = 130;
         return;
       }
-      console.log(`\n${formatVariants(trials.flatMap(({ row }) => row ?? []), baseline, published)}`);
+      console.log(
+        `\n${formatVariants(
+          trials.flatMap(({ row }) => row ?? []),
+          baseline,
+          published,
+        )}`,
+      );
       const failed = trials.filter(({ state }) => state === 'failed');
       for (const trial of failed) console.log(`\n${trial.variant} seed ${trial.seed} ${outcome(trial)}`);
       if (failed.length > 0) process.exitCode = 1;
-      console.log(`\nrows         ${here(file)}${save ? '' : ' (--save publishes them in experiments/results)'}\nrun folders  ${here(runs)}`);
+      console.log(
+        `\nrows         ${here(file)}${save ? '' : ' (--save publishes them in experiments/results)'}\nrun folders  ${here(runs)}`,
+      );
     },
   };
 }
@@ -73,7 +112,9 @@ const sharedThreads = (jobs: number): number => Math.max(1, Math.floor(available
 
 /** As settings, without those that have no value. */
 function given(flags: Pick<ExperimentFlags, 'data' | 'size' | 'epochs'>): Record<string, string> {
-  return Object.fromEntries(Object.entries(flags).flatMap(([key, value]) => (value === undefined ? [] : [[key, String(value)]])));
+  return Object.fromEntries(
+    Object.entries(flags).flatMap(([key, value]) => (value === undefined ? [] : [[key, String(value)]])),
+  );
 }
 
 /** Keys of the recipe that some variant changes. */
@@ -85,23 +126,40 @@ function variedKeys(variants: Sweep['variants']): (keyof RecipeOptions)[] {
 function checkSettings(name: string, variants: Sweep['variants'], settings: Record<string, string>): void {
   const settingsOfModels = Object.values(variants).flatMap(({ modelSettings = {} }) => Object.keys(modelSettings));
   const own = ['seed', ...variedKeys(variants), ...settingsOfModels].find(key => Object.hasOwn(settings, key));
-  if (own !== undefined) throw new UserError(`${name} sets ${own} itself, so that it cannot be '${settings[own]}' for all.`);
+  if (own !== undefined)
+    throw new UserError(`${name} sets ${own} itself, so that it cannot be '${settings[own]}' for all.`);
 }
 
 /** The variants that `--only` names, in the experiment's order. */
 function chosen(name: string, variants: Sweep['variants'], only?: readonly string[]): Sweep['variants'] {
   const unknown = only?.find(variant => !Object.hasOwn(variants, variant));
-  if (unknown !== undefined) throw new UserError(`${name} has no variant '${unknown}': allowed are ${oneOf(Object.keys(variants))}.`);
-  return Object.fromEntries(Object.entries(variants).filter(([variant]) => only === undefined || only.includes(variant)));
+  if (unknown !== undefined)
+    throw new UserError(`${name} has no variant '${unknown}': allowed are ${oneOf(Object.keys(variants))}.`);
+  return Object.fromEntries(
+    Object.entries(variants).filter(([variant]) => only === undefined || only.includes(variant)),
+  );
 }
 
 function formatTrials({ trials }: SweepPlan): string {
-  const rows = trials.map(({ variant, seed, steps, work, known, name }) =>
-    ({ variant, seed: String(seed), steps: thousands(steps), work: `${(work / 1e12).toFixed(2)} T`, state: known ? 'done' : 'to do', name }));
-  return textTable({ variant: 'variant', seed: 'seed', steps: 'steps', work: 'MACs forward', state: 'state', name: 'run folder' }, rows);
+  const rows = trials.map(({ variant, seed, steps, work, known, name }) => ({
+    variant,
+    seed: String(seed),
+    steps: thousands(steps),
+    work: `${(work / 1e12).toFixed(2)} T`,
+    state: known ? 'done' : 'to do',
+    name,
+  }));
+  return textTable(
+    { variant: 'variant', seed: 'seed', steps: 'steps', work: 'MACs forward', state: 'state', name: 'run folder' },
+    rows,
+  );
 }
 
-function formatVariants(rows: readonly TrialResult[], baseline: Definition['baseline'], published: readonly TrialResult[]): string {
+function formatVariants(
+  rows: readonly TrialResult[],
+  baseline: Definition['baseline'],
+  published: readonly TrialResult[],
+): string {
   if (rows.length === 0) return 'No trial came to its end.';
   const variants = byVariant(rows, baseline);
   const { columns, rows: cells } = variantTable(variants, typeof baseline === 'string' ? baseline : 'its baseline');
@@ -111,9 +169,13 @@ function formatVariants(rows: readonly TrialResult[], baseline: Definition['base
 
 /** How many of the published rows of the same trials have the same weights, to the byte. */
 function comparison(rows: readonly TrialResult[], published: readonly TrialResult[]): string {
-  const pairs = rows.flatMap(row => published.filter(({ trial }) => trial === row.trial).map(other => [row, other] as const));
+  const pairs = rows.flatMap(row =>
+    published.filter(({ trial }) => trial === row.trial).map(other => [row, other] as const),
+  );
   if (pairs.length === 0) return '–';
   const same = pairs.filter(([row, other]) => row.weights === other.weights).length;
-  const causes = (['threads', 'code', 'engine', 'cpu'] as const).filter(key => pairs.some(([row, other]) => row.weights !== other.weights && row[key] !== other[key]));
+  const causes = (['threads', 'code', 'engine', 'cpu'] as const).filter(key =>
+    pairs.some(([row, other]) => row.weights !== other.weights && row[key] !== other[key]),
+  );
   return `${same} of ${pairs.length}${causes.length > 0 ? ` (other ${causes.join(', ')})` : ''}`;
 }

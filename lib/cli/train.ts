@@ -1,12 +1,12 @@
 import type { Command } from 'commander';
 import { parseSettings } from '../model/config';
-import { UserError } from '../util/errors';
-import { consoleReporter, here } from '../runs/console';
 import { reportFiles } from '../report/runReport';
 import { RESULT_COLUMNS, resultRow, textTable } from '../report/tables';
-import { openRun, RUNS, type KeptDataOptions, type Run } from '../runs/store';
+import { consoleReporter, here } from '../runs/console';
+import { type KeptDataOptions, openRun, RUNS, type Run } from '../runs/store';
 import { resumeTrial, startTrial } from '../runs/trial';
 import { applySettings, DEFAULT_RECIPE, namedRecipe, RECIPES, resolveRecipe } from '../train/recipe';
+import { UserError } from '../util/errors';
 import { withDataOptions } from './dataOptions';
 
 /** Options that are a recipe's keys, under the same name: `--lr=0.001` is `--set lr=0.001`. */
@@ -37,10 +37,20 @@ export function register(program: Command): void {
   const command = program.command('train').description('train a network into a run folder, or go on with one');
   for (const [name, description] of Object.entries(SHORTHANDS)) command.option(`--${name} <value>`, description);
   command
-    .option('--recipe <name>', `where all settings begin: ${Object.entries(RECIPES).map(([name, { about }]) => `${name} (${about})`).join('; ')} (default: ${DEFAULT_RECIPE})`)
-    .option('--set <key=value>', 'any other setting of the recipe, the augmentation (augment.flip=0) or the model (sampleRates=2,2,2,1); repeatable', (value: string, all: string[]) => [...all, value], [])
+    .option(
+      '--recipe <name>',
+      `where all settings begin: ${Object.entries(RECIPES)
+        .map(([name, { about }]) => `${name} (${about})`)
+        .join('; ')} (default: ${DEFAULT_RECIPE})`,
+    )
+    .option(
+      '--set <key=value>',
+      'any other setting of the recipe, the augmentation (augment.flip=0) or the model (sampleRates=2,2,2,1); repeatable',
+      (value: string, all: string[]) => [...all, value],
+      [],
+    )
     .option('--name <name>', 'of the run (default: made of model, data, size and seed)')
-    .option('--init <file>', 'weights to begin with: a .safetensors file in PyTorch\'s names and layout')
+    .option('--init <file>', "weights to begin with: a .safetensors file in PyTorch's names and layout")
     .option('--resume <run>', 'go on with a run, given by name or folder, to the same bytes')
     .option('--runs <folder>', 'where runs are kept', RUNS);
   withDataOptions(command).action(async (flags: TrainFlags) => finish(await train(flags), flags.runs));
@@ -48,7 +58,9 @@ export function register(program: Command): void {
 
 async function train(flags: TrainFlags): Promise<Run> {
   const { recipe: recipeName = DEFAULT_RECIPE, runs, name, init, flowers102Dir, cacheDir, side, strict } = flags;
-  const shorthands = (Object.keys(SHORTHANDS) as Shorthand[]).flatMap(key => (flags[key] === undefined ? [] : [[key, flags[key]] as const]));
+  const shorthands = (Object.keys(SHORTHANDS) as Shorthand[]).flatMap(key =>
+    flags[key] === undefined ? [] : [[key, flags[key]] as const],
+  );
   const settings = { ...Object.fromEntries(shorthands), ...parseSettings(flags.set) };
   const options = { reporter: consoleReporter(), interruption, data: given({ flowers102Dir, cacheDir, side, strict }) };
   if (flags.resume !== undefined) {
@@ -69,7 +81,9 @@ function given<T extends object>(options: T): T {
 /** A run goes on with its own settings; others, where given, must be the same. */
 function checkUnchanged({ record }: Run, settings: Record<string, string>, { recipe, name, init }: TrainFlags): void {
   const refuse = (key: string, own: unknown, given: unknown): never => {
-    throw new UserError(`The run '${record.name}' goes on with its own settings: its ${key} is ${JSON.stringify(own)}, not ${JSON.stringify(given)}.`);
+    throw new UserError(
+      `The run '${record.name}' goes on with its own settings: its ${key} is ${JSON.stringify(own)}, not ${JSON.stringify(given)}.`,
+    );
   };
   const changed = resolveRecipe(applySettings(record.recipe, settings));
   for (const [key, value] of Object.entries(changed)) {
@@ -84,7 +98,9 @@ function checkUnchanged({ record }: Run, settings: Record<string, string>, { rec
 /** Says what a run came to, and sets the exit status: 130 for one that was interrupted, which `command` goes on with. */
 export function finish(run: Run, runs: string, command = `npm run train -- --resume=${run.record.name}`): void {
   if (run.record.status !== 'done') {
-    console.log(`Interrupted. ${here(run.folder)} holds what there is; go on with: ${command}${runs === RUNS ? '' : ` --runs=${runs}`}`);
+    console.log(
+      `Interrupted. ${here(run.folder)} holds what there is; go on with: ${command}${runs === RUNS ? '' : ` --runs=${runs}`}`,
+    );
     process.exitCode = 130;
     return;
   }

@@ -1,4 +1,4 @@
-import { fork, type ChildProcess } from 'node:child_process';
+import { type ChildProcess, fork } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -21,17 +21,26 @@ export function register(program: Command): void {
 async function train(path: string, flags: { runs?: string }): Promise<void> {
   takeThreads(path);
   await ensureEngine();
-  const [{ consoleReporter }, { RUNS }, { readTrialFile, runTrial }, { finish, interruption }] =
-    await Promise.all([import('../runs/console'), import('../runs/store'), import('../runs/trialFile'), import('./train')]);
+  const [{ consoleReporter }, { RUNS }, { readTrialFile, runTrial }, { finish, interruption }] = await Promise.all([
+    import('../runs/console'),
+    import('../runs/store'),
+    import('../runs/trialFile'),
+    import('./train'),
+  ]);
   const { runs = RUNS } = flags;
-  finish(await runTrial(readTrialFile(path), runs, { reporter: consoleReporter(), interruption }), runs, `npm run trial -- ${path}`);
+  finish(
+    await runTrial(readTrialFile(path), runs, { reporter: consoleReporter(), interruption }),
+    runs,
+    `npm run trial -- ${path}`,
+  );
 }
 
 /** TensorFlow makes its threads as it is loaded, which is before the rest of the file can be understood. */
 function takeThreads(path: string): void {
   const [, threads] = /"threads":\s*([1-9]\d*)\b/.exec(readIfThere(path)) ?? [];
   if (threads === undefined) return;
-  for (const name of ['TF_NUM_INTRAOP_THREADS', 'TF_NUM_INTEROP_THREADS', 'OMP_NUM_THREADS']) process.env[name] = threads;
+  for (const name of ['TF_NUM_INTRAOP_THREADS', 'TF_NUM_INTEROP_THREADS', 'OMP_NUM_THREADS'])
+    process.env[name] = threads;
 }
 
 function readIfThere(path: string): string {
@@ -45,5 +54,8 @@ function readIfThere(path: string): string {
 /** The command in a process of its own, that ends with this one: what it writes to stderr can be read, its stdout is left. */
 export function startTrialProcess(path: string, runs: string): ChildProcess {
   const execArgv = ['--import', createRequire(__filename).resolve('tsx')];
-  return fork(join(__dirname, 'main.ts'), ['trial', path, '--runs', runs], { execArgv, stdio: ['ignore', 'ignore', 'pipe', 'ipc'] });
+  return fork(join(__dirname, 'main.ts'), ['trial', path, '--runs', runs], {
+    execArgv,
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+  });
 }

@@ -1,8 +1,8 @@
-import { random } from '../util/random';
 import { ahead } from '../util/ahead';
-import { parseAugmentation, type AugmentationOptions } from './transforms/augmentation';
+import { random } from '../util/random';
 import type { Batch } from './collate';
 import type { Split } from './dataset';
+import { type AugmentationOptions, parseAugmentation } from './transforms/augmentation';
 import { batchMaker } from './workers';
 
 export type { Batch } from './collate';
@@ -29,7 +29,10 @@ export interface BatchOptions {
 }
 
 /** How many batches an epoch has. */
-export function batchesPerEpoch(split: { length: number }, { batchSize, dropLast = false }: Pick<BatchOptions, 'batchSize' | 'dropLast'>): number {
+export function batchesPerEpoch(
+  split: { length: number },
+  { batchSize, dropLast = false }: Pick<BatchOptions, 'batchSize' | 'dropLast'>,
+): number {
   return dropLast ? Math.floor(split.length / batchSize) : Math.ceil(split.length / batchSize);
 }
 
@@ -41,7 +44,9 @@ export async function* batches(split: Split, options: BatchOptions): AsyncGenera
   const { batchSize, size, seed = 0, epoch = 0, shuffle = false, from = 0, workers = 1, depth = 4 } = options;
   const augment = parseAugmentation(options.augment);
   const shape = typeof size === 'number' ? ([size, size] as const) : size;
-  const order = shuffle ? random(seed).fork('shuffle', epoch).permutation(split.length) : Array.from({ length: split.length }, (_, i) => i);
+  const order = shuffle
+    ? random(seed).fork('shuffle', epoch).permutation(split.length)
+    : Array.from({ length: split.length }, (_, i) => i);
   const numbers = Array.from({ length: Math.max(0, batchesPerEpoch(split, options) - from) }, (_, i) => from + i);
   const maker = batchMaker(split, workers);
   try {

@@ -1,7 +1,7 @@
 import { random } from '../util/random';
-import type { Augmentation } from './transforms/augmentation';
-import { augmentPicture, type Size } from './transforms/augment';
 import type { PictureReader, Split } from './dataset';
+import { augmentPicture, type Size } from './transforms/augment';
+import type { Augmentation } from './transforms/augmentation';
 import { applyMix, drawMix } from './transforms/mix';
 
 /** What the network is given at once. */
@@ -27,7 +27,11 @@ export interface BatchRequest {
 }
 
 /** Reads, augments and stacks pictures. Each is a pure function of (seed, epoch, picture), wherever and in whatever order it is made. */
-export function collate(split: Split, reader: PictureReader, { indices, size, augment, seed, epoch }: BatchRequest): Batch {
+export function collate(
+  split: Split,
+  reader: PictureReader,
+  { indices, size, augment, seed, epoch }: BatchRequest,
+): Batch {
   const pixels = size[0] * size[1] * 3;
   const images = new Float32Array(indices.length * pixels);
   const targets = new Float32Array(indices.length * split.numClasses);

@@ -60,9 +60,12 @@ export function pictureReader(split: Split): PictureReader {
     read(i) {
       const size = offsets[i + 1] - offsets[i];
       if (buffer.length < size) buffer = new Uint8Array(size);
-      for (let at = 0; at < size;) {
+      for (let at = 0; at < size; ) {
         const count = readSync(file, buffer, at, size - at, offsets[i] + at);
-        if (count === 0) throw new Error(`${pixels} ends before picture ${i}: delete the folder it lies in, and the cache is made again.`);
+        if (count === 0)
+          throw new Error(
+            `${pixels} ends before picture ${i}: delete the folder it lies in, and the cache is made again.`,
+          );
         at += count;
       }
       return picture(i, buffer.subarray(0, size));

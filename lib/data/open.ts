@@ -1,6 +1,6 @@
 import { UserError } from '../util/errors';
 import type { Dataset } from './dataset';
-import { flowers102, type Flowers102Options } from './sources/flowers102';
+import { type Flowers102Options, flowers102 } from './sources/flowers102';
 import { imageFolder } from './sources/folder';
 import { petals } from './sources/petals';
 
@@ -8,11 +8,16 @@ export type DataOptions = Flowers102Options;
 
 /** `key=value,key=value` → record. */
 function parsePairs(text: string, spec: string): Record<string, string> {
-  return Object.fromEntries(text.split(',').filter(Boolean).map(pair => {
-    const at = pair.indexOf('=');
-    if (at < 1) throw new UserError(`The dataset '${spec}' has '${pair}' where key=value is expected.`);
-    return [pair.slice(0, at), pair.slice(at + 1)];
-  }));
+  return Object.fromEntries(
+    text
+      .split(',')
+      .filter(Boolean)
+      .map(pair => {
+        const at = pair.indexOf('=');
+        if (at < 1) throw new UserError(`The dataset '${spec}' has '${pair}' where key=value is expected.`);
+        return [pair.slice(0, at), pair.slice(at + 1)];
+      }),
+  );
 }
 
 /**
@@ -30,6 +35,8 @@ export async function openDataset(spec: string, options: DataOptions = {}): Prom
     case 'flowers102':
       return flowers102(parsePairs(rest, spec), options);
     default:
-      throw new UserError(`Unknown dataset '${spec}': allowed are petals[:key=value,…], folder:PATH and flowers102[:split=official|paddle].`);
+      throw new UserError(
+        `Unknown dataset '${spec}': allowed are petals[:key=value,…], folder:PATH and flowers102[:split=official|paddle].`,
+      );
   }
 }

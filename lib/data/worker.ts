@@ -1,6 +1,6 @@
 import { parentPort } from 'node:worker_threads';
-import { collate, type Batch, type BatchRequest } from './collate';
-import { pictureReader, type PictureReader, type Split } from './dataset';
+import { type Batch, type BatchRequest, collate } from './collate';
+import { type PictureReader, pictureReader, type Split } from './dataset';
 
 /** What a worker thread is asked: to open a split under a number, to make a batch of it, to close it. */
 export type Message =
@@ -22,14 +22,20 @@ port.on('message', (message: Message) => {
   if (message.kind === 'open') {
     // Opened at the first batch, so that an error has a reply to travel in.
     let opened: PictureReader | undefined;
-    jobs.set(message.job, { split: message.split, reader: { read: i => (opened ??= pictureReader(message.split)).read(i), close: () => opened?.close() } });
+    jobs.set(message.job, {
+      split: message.split,
+      reader: { read: i => (opened ??= pictureReader(message.split)).read(i), close: () => opened?.close() },
+    });
   } else if (message.kind === 'close') {
     jobs.get(message.job)?.reader.close();
     jobs.delete(message.job);
   } else {
     try {
       const batch = makeBatch(message.job, message.request);
-      port.postMessage({ id: message.id, batch } satisfies Reply, [batch.images.buffer as ArrayBuffer, batch.targets.buffer as ArrayBuffer]);
+      port.postMessage({ id: message.id, batch } satisfies Reply, [
+        batch.images.buffer as ArrayBuffer,
+        batch.targets.buffer as ArrayBuffer,
+      ]);
     } catch (error) {
       port.postMessage({ id: message.id, error } satisfies Reply);
     }

@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { collate, type Batch, type BatchRequest } from './collate';
+import { type Batch, type BatchRequest, collate } from './collate';
 import { pictureReader, type Split } from './dataset';
 import type { Message, Reply } from './worker';
 
@@ -20,7 +20,10 @@ interface Thread {
 function startThread(): Thread {
   // A worker starts as JavaScript; tsx then lets it load TypeScript, whoever loaded us: tsx, vitest or the notebook kernel.
   const tsx = createRequire(__filename).resolve('tsx/cjs');
-  const worker = new Worker(`require(${JSON.stringify(tsx)}); require(${JSON.stringify(join(__dirname, 'worker.ts'))});`, { eval: true, execArgv: [] });
+  const worker = new Worker(
+    `require(${JSON.stringify(tsx)}); require(${JSON.stringify(join(__dirname, 'worker.ts'))});`,
+    { eval: true, execArgv: [] },
+  );
   worker.unref();
   const waiting = new Map<number, { resolve(batch: Batch): void; reject(error: unknown): void }>();
   const settle = (id: number) => {
@@ -35,19 +38,22 @@ function startThread(): Thread {
     if (threads.includes(thread)) threads.splice(threads.indexOf(thread), 1); // the next epoch starts another
     for (const id of [...waiting.keys()]) settle(id).reject(end);
   };
-  worker.on('message', (reply: Reply) => ('batch' in reply ? settle(reply.id).resolve(reply.batch) : settle(reply.id).reject(reply.error)));
+  worker.on('message', (reply: Reply) =>
+    'batch' in reply ? settle(reply.id).resolve(reply.batch) : settle(reply.id).reject(reply.error),
+  );
   worker.on('error', die);
   worker.on('exit', code => die(new Error(`The thread that loads pictures ended with exit code ${code}.`)));
   let next = 0;
   const thread: Thread = {
     send: message => worker.postMessage(message),
-    make: (job, request) => new Promise((resolve, reject) => {
-      if (end) return reject(end);
-      const id = next++;
-      if (waiting.size === 0) worker.ref();
-      waiting.set(id, { resolve, reject });
-      worker.postMessage({ kind: 'collate', job, id, request } satisfies Message);
-    }),
+    make: (job, request) =>
+      new Promise((resolve, reject) => {
+        if (end) return reject(end);
+        const id = next++;
+        if (waiting.size === 0) worker.ref();
+        waiting.set(id, { resolve, reject });
+        worker.postMessage({ kind: 'collate', job, id, request } satisfies Message);
+      }),
   };
   return thread;
 }

@@ -86,7 +86,12 @@ export interface NodeBackend {
   createOutputTensor(handle: TensorHandle): TensorFlow.Tensor;
   move(dataId: object, values: Values | null, shape: number[], dtype: string, refCount: number): void;
   readSync(dataId: object): Values;
-  executeMultipleOutputs(op: string, attrs: Attr[], inputs: readonly TensorFlow.TensorInfo[], outputs: number): TensorFlow.Tensor[];
+  executeMultipleOutputs(
+    op: string,
+    attrs: Attr[],
+    inputs: readonly TensorFlow.TensorInfo[],
+    outputs: number,
+  ): TensorFlow.Tensor[];
 }
 
 export function nodeBackend(): NodeBackend {

@@ -1,5 +1,5 @@
-import { hasGraphs, nodeBackend, type Attr } from './binding';
-import { tf, type Tensor, type Tensor4D } from '../tensor/tf';
+import { type Tensor, type Tensor4D, tf } from '../tensor/tf';
+import { type Attr, hasGraphs, nodeBackend } from './binding';
 
 /**
  * Kernels of the lab's own (native/*.cc), each beside the composition of stock ops that it replaces and must equal.
@@ -38,7 +38,11 @@ function floats(attrs: Record<string, number>): Attr[] {
 }
 
 /** The custom gradient of a kernel: `backward` gets dy and what `forward` saved. */
-function differentiable(inputs: Tensor[], forward: (inputs: Tensor[]) => { value: Tensor; saved: Tensor[] }, backward: (dy: Tensor, saved: Tensor[]) => Tensor[]): Tensor {
+function differentiable(
+  inputs: Tensor[],
+  forward: (inputs: Tensor[]) => { value: Tensor; saved: Tensor[] },
+  backward: (dy: Tensor, saved: Tensor[]) => Tensor[],
+): Tensor {
   const op = tf.customGrad((...args) => {
     const save = args.pop() as unknown as (tensors: Tensor[]) => void;
     const { value, saved } = forward(args as Tensor[]);
@@ -55,16 +59,23 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number):
     const variance = tf.mean(tf.square(centred), -1, true);
     return tf.add(tf.mul(tf.mul(centred, tf.rsqrt(tf.add(variance, eps))), weight), bias);
   }
-  return differentiable([x, weight, bias],
+  return differentiable(
+    [x, weight, bias],
     ([x, weight, bias]) => {
       const [y, mean, rstd] = run('LabLayerNorm', [x!, weight!, bias!], 3, floats({ eps }));
       return { value: y!, saved: [x!, weight!, mean!, rstd!] };
     },
-    (dy, saved) => run('LabLayerNormGrad', [dy, ...saved], 3, ints({ joins: 0 })));
+    (dy, saved) => run('LabLayerNormGrad', [dy, ...saved], 3, ints({ joins: 0 })),
+  );
 }
 
 /** Over all axes but the last, with the batch's own statistics: y [..., c], and mean and biased variance [c], which carry no gradient. */
-export function batchNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number): { y: Tensor; mean: Tensor; variance: Tensor } {
+export function batchNorm(
+  x: Tensor,
+  weight: Tensor,
+  bias: Tensor,
+  eps: number,
+): { y: Tensor; mean: Tensor; variance: Tensor } {
   if (!fused()) {
     const axes = x.shape.slice(1).map((_, i) => i);
     const mean = tf.mean(x, axes);
@@ -73,9 +84,14 @@ export function batchNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number):
     return { y: tf.add(tf.mul(centred, tf.mul(weight, tf.rsqrt(tf.add(variance, eps)))), bias), mean, variance };
   }
   const [mean, variance] = run('LabBatchMoments', [x], 2);
-  const y = differentiable([x, weight, bias],
-    ([x, weight, bias]) => ({ value: run('LabBatchNorm', [x!, weight!, bias!, mean!, variance!], 1, floats({ eps }))[0]!, saved: [x!, weight!, mean!, variance!] }),
-    (dy, saved) => run('LabBatchNormGrad', [dy, ...saved], 3, [...ints({ joins: 0 }), ...floats({ eps })]));
+  const y = differentiable(
+    [x, weight, bias],
+    ([x, weight, bias]) => ({
+      value: run('LabBatchNorm', [x!, weight!, bias!, mean!, variance!], 1, floats({ eps }))[0]!,
+      saved: [x!, weight!, mean!, variance!],
+    }),
+    (dy, saved) => run('LabBatchNormGrad', [dy, ...saved], 3, [...ints({ joins: 0 }), ...floats({ eps })]),
+  );
   return { y, mean: mean!, variance: variance! };
 }
 
@@ -84,9 +100,11 @@ export function addBias(x: Tensor, bias: Tensor): Tensor {
   if (!fused()) return tf.add(x, bias);
   // After a product as BiasAdd, which TensorFlow fuses into it; after a depthwise convolution that breaks its remapper (2.19).
   const add = (x: Tensor, bias: Tensor) => (x.rank === 2 ? run('BiasAdd', [x, bias], 1)[0]! : tf.add(x, bias));
-  return differentiable([x, bias],
+  return differentiable(
+    [x, bias],
     ([x, bias]) => ({ value: add(x!, bias!), saved: [] }),
-    dy => [dy, run('LabChannelSum', [dy], 1)[0]!]);
+    dy => [dy, run('LabChannelSum', [dy], 1)[0]!],
+  );
 }
 
 /** The exact GELU, x · Φ(x), of x [..., c] + bias [c]. */
@@ -95,9 +113,11 @@ export function biasGelu(x: Tensor, bias: Tensor): Tensor {
     const shifted = tf.add(x, bias);
     return tf.mul(tf.mul(shifted, 0.5), tf.add(tf.erf(tf.mul(shifted, Math.SQRT1_2)), 1));
   }
-  return differentiable([x, bias],
+  return differentiable(
+    [x, bias],
     ([x, bias]) => ({ value: run('LabBiasGelu', [x!, bias!], 1)[0]!, saved: [x!, bias!] }),
-    (dy, saved) => run('LabBiasGeluGrad', [dy, ...saved], 2));
+    (dy, saved) => run('LabBiasGeluGrad', [dy, ...saved], 2),
+  );
 }
 
 /** Rows from which a product is tall: the lab's own kernels pack the weights each time, which few rows do not repay. */
@@ -106,12 +126,14 @@ export const TALL = 128;
 /** x [m, k] times weight [k, n], and bias [n] where there is one → [m, n]. */
 export function product(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   if (!fused() || x.shape[0]! < TALL) return bias ? addBias(tf.matMul(x, weight), bias) : tf.matMul(x, weight);
-  return differentiable(bias ? [x, weight, bias] : [x, weight],
+  return differentiable(
+    bias ? [x, weight, bias] : [x, weight],
     ([x, weight, bias]) => {
       const rows: Tensor = tf.matMul(x!, weight!);
       return { value: bias ? run('BiasAdd', [rows, bias], 1)[0]! : rows, saved: [x!, weight!] };
     },
-    (dy, saved) => run('LabProductGrad', [dy, ...saved], 3, ints({ scales: 0 })).slice(0, bias ? 3 : 2));
+    (dy, saved) => run('LabProductGrad', [dy, ...saved], 3, ints({ scales: 0 })).slice(0, bias ? 3 : 2),
+  );
 }
 
 /** Rows from which a feed-forward's hidden values are worth keeping out of memory; fewer stay in the last cache anyway, and leave many threads idle. */
@@ -125,21 +147,26 @@ export function feedForward(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: 
   if (!fused() || x.shape[0]! < MANY_ROWS) return product(biasGelu(product(x, weight1), bias1), weight2, bias2);
   const { TF_ATTR_BOOL } = nodeBackend().binding;
   const attrs: Attr[] = [...ints({ joins: 0 }), { name: 'keep', type: TF_ATTR_BOOL, value: x.shape[1]! >= KEPT_FROM }];
-  return differentiable([x, weight1, bias1, weight2, bias2],
+  return differentiable(
+    [x, weight1, bias1, weight2, bias2],
     inputs => {
       const [y, hidden] = run('LabFeedForward', inputs, 2, attrs);
       return { value: y!, saved: [...inputs.slice(0, 4), hidden!] };
     },
-    (dy, saved) => run('LabFeedForwardGrad', [dy, ...saved], 5, ints({ scales: 0 })));
+    (dy, saved) => run('LabFeedForwardGrad', [dy, ...saved], 5, ints({ scales: 0 })),
+  );
 }
 
 /** A residual with drop path: x [b, …] + branch [b, …] · scale [b]; the scale carries no gradient. */
 export function addScaled(x: Tensor, branch: Tensor, scale: Tensor): Tensor {
-  const scaled = (branch: Tensor, scale: Tensor) => tf.mul(branch, tf.reshape(scale, [scale.size, ...branch.shape.slice(1).map(() => 1)]));
+  const scaled = (branch: Tensor, scale: Tensor) =>
+    tf.mul(branch, tf.reshape(scale, [scale.size, ...branch.shape.slice(1).map(() => 1)]));
   if (!fused()) return tf.add(x, scaled(branch, scale));
-  return differentiable([x, branch],
+  return differentiable(
+    [x, branch],
     ([x, branch]) => ({ value: run('LabAddScaled', [x!, branch!, scale], 1)[0]!, saved: [scale] }),
-    (dy, [scale]) => [dy, scaled(dy, scale!)]);
+    (dy, [scale]) => [dy, scaled(dy, scale!)],
+  );
 }
 
 /** Channels that a vector of the widest processors holds: the depthwise kernels work by whole vectors. */
@@ -151,9 +178,11 @@ export function depthwiseConv(x: Tensor, kernel: Tensor, bias: Tensor): Tensor {
   if (!fused() || (height !== 3 && height !== 5) || height !== width || channels < LANES) {
     return tf.add(tf.depthwiseConv2d(x as Tensor4D, kernel as Tensor4D, 1, 'same'), bias);
   }
-  return differentiable([x, kernel, bias],
+  return differentiable(
+    [x, kernel, bias],
     ([x, kernel, bias]) => ({ value: run('LabDepthwiseConv', [x!, kernel!, bias!], 1)[0]!, saved: [x!, kernel!] }),
-    (dy, saved) => run('LabDepthwiseConvGrad', [dy, ...saved], 3, ints({ joins: 0 })));
+    (dy, saved) => run('LabDepthwiseConvGrad', [dy, ...saved], 3, ints({ joins: 0 })),
+  );
 }
 
 /** Depthwise transposed convolution whose kernel is its stride: x [b, h, w, c], kernel [r, r, c], bias [c] → [b, h·r, w·r, c]. */
@@ -164,9 +193,11 @@ export function localProp(x: Tensor, kernel: Tensor, bias: Tensor): Tensor {
     const windows = tf.mul(tf.reshape(x, [b, h, 1, w, 1, c]), tf.reshape(kernel, [1, 1, r, 1, r, c]));
     return tf.add(tf.reshape(windows, [b, h * r, w * r, c]), bias);
   }
-  return differentiable([x, kernel, bias],
+  return differentiable(
+    [x, kernel, bias],
     ([x, kernel, bias]) => ({ value: run('LabLocalProp', [x!, kernel!, bias!], 1)[0]!, saved: [x!, kernel!] }),
-    (dy, saved) => run('LabLocalPropGrad', [dy, ...saved], 3));
+    (dy, saved) => run('LabLocalPropGrad', [dy, ...saved], 3),
+  );
 }
 
 export interface AttentionOptions {
@@ -186,18 +217,24 @@ export function attention(qkv: Tensor, options: AttentionOptions): Tensor {
     return tf.reshape(tf.transpose(tf.matMul(weights, values), [0, 2, 1, 3]), [b, n, c3 / 3]);
   }
   const attrs = [...ints({ heads }), ...floats({ scale: scale ?? (c3 / 3 / heads) ** -0.5 })];
-  return differentiable([qkv],
+  return differentiable(
+    [qkv],
     ([qkv]) => ({ value: run('LabAttention', [qkv!], 1, attrs)[0]!, saved: [qkv!] }),
-    (dy, [qkv]) => run('LabAttentionGrad', [dy, qkv!], 1, attrs));
+    (dy, [qkv]) => run('LabAttentionGrad', [dy, qkv!], 1, attrs),
+  );
 }
 
 /** What each query takes from each key, and the values that it takes: qkv [b, n, 3c] → weights [b, heads, n, n], whose rows sum to 1, and values [b, heads, n, d]. */
-export function attentionWeights(qkv: Tensor, { heads, scale, order = 'qkv-head' }: AttentionOptions): { weights: Tensor; values: Tensor } {
+export function attentionWeights(
+  qkv: Tensor,
+  { heads, scale, order = 'qkv-head' }: AttentionOptions,
+): { weights: Tensor; values: Tensor } {
   const [b, n, c3] = qkv.shape as [number, number, number];
   const d = c3 / 3 / heads;
-  const [q, k, values] = order === 'qkv-head'
-    ? tf.unstack(tf.transpose(tf.reshape(qkv, [b, n, 3, heads, d]), [2, 0, 3, 1, 4]))
-    : tf.unstack(tf.transpose(tf.reshape(qkv, [b, n, heads, 3, d]), [3, 0, 2, 1, 4]));
+  const [q, k, values] =
+    order === 'qkv-head'
+      ? tf.unstack(tf.transpose(tf.reshape(qkv, [b, n, 3, heads, d]), [2, 0, 3, 1, 4]))
+      : tf.unstack(tf.transpose(tf.reshape(qkv, [b, n, heads, 3, d]), [3, 0, 2, 1, 4]));
   return { weights: tf.softmax(tf.mul(tf.matMul(q!, k!, false, true), scale ?? d ** -0.5)), values: values! };
 }
 
@@ -212,7 +249,12 @@ export interface AdamSlots {
  * Adam's update of one parameter: m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g², p ← keep · p − step · m / (√v + ε).
  * The scalars are tensors, so that they may change from step to step.
  */
-export function adam({ param, mean, square }: AdamSlots, grad: Tensor, betas: { beta1: number; beta2: number }, scalars: { step: Tensor; epsilon: Tensor; keep: Tensor }): AdamSlots {
+export function adam(
+  { param, mean, square }: AdamSlots,
+  grad: Tensor,
+  betas: { beta1: number; beta2: number },
+  scalars: { step: Tensor; epsilon: Tensor; keep: Tensor },
+): AdamSlots {
   const { beta1, beta2 } = betas;
   if (!fused()) {
     const m = tf.add(tf.mul(mean, beta1), tf.mul(grad, 1 - beta1));

@@ -1,12 +1,12 @@
 import { readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { type Tensor, tf } from '../tensor/tf';
 import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
 import { hasGraphs, nodeBackend } from './binding';
-import { withStockOps } from './fused';
-import { dtypeOf, serialise, shapeOf, type Output } from './compile/ir';
-import { tf, type Tensor } from '../tensor/tf';
+import { dtypeOf, type Output, serialise, shapeOf } from './compile/ir';
 import { trace } from './compile/trace';
+import { withStockOps } from './fused';
 
 /** The inputs of an exported function by name. A graph has fixed shapes, so the batch dimension is a number like the others. */
 export type Signature = Record<string, { shape: number[]; dtype: 'float32' | 'int32' | 'bool' }>;
@@ -38,26 +38,37 @@ export function exportSavedModel(dir: string, fn: (inputs: NamedTensors) => Name
 
 function refuseOccupied(dir: string): void {
   const found = statSync(dir, { throwIfNoEntry: false });
-  if (found && !(found.isDirectory() && readdirSync(dir).length === 0)) throw new UserError(`'${dir}' is there already: a SavedModel needs a new or empty folder.`);
+  if (found && !(found.isDirectory() && readdirSync(dir).length === 0))
+    throw new UserError(`'${dir}' is there already: a SavedModel needs a new or empty folder.`);
 }
 
 function refuseName(name: string): void {
-  if (!/^[A-Za-z]\w*$/.test(name)) throw new UserError(`'${name}' can't name an input or output of a SavedModel: allowed are letters, digits and _, a letter first.`);
+  if (!/^[A-Za-z]\w*$/.test(name))
+    throw new UserError(
+      `'${name}' can't name an input or output of a SavedModel: allowed are letters, digits and _, a letter first.`,
+    );
 }
 
 function savedModelOf(fn: (inputs: NamedTensors) => NamedTensors, signature: Signature): Uint8Array {
   const { binding } = nodeBackend();
   const inputNames = Object.keys(signature);
   inputNames.forEach(refuseName);
-  const examples = Object.fromEntries(Object.entries(signature).map(([name, { shape, dtype }]) => [name, tf.zeros(shape, dtype)]));
+  const examples = Object.fromEntries(
+    Object.entries(signature).map(([name, { shape, dtype }]) => [name, tf.zeros(shape, dtype)]),
+  );
   try {
-    const graph = withStockOps(() => trace(fn, [examples], { capture: 'constant', inputNames: inputNames.map(name => `serving_default_${name}`) }));
+    const graph = withStockOps(() =>
+      trace(fn, [examples], { capture: 'constant', inputNames: inputNames.map(name => `serving_default_${name}`) }),
+    );
     const outputNames = Object.keys(graph.result);
     outputNames.forEach(refuseName);
     const { graphDef, feeds, fetches } = serialise(binding, graph);
-    return encode(binding.TF_Version, graphDef,
+    return encode(
+      binding.TF_Version,
+      graphDef,
       graph.inputs.map((node, i) => tensorInfo(inputNames[i]!, feeds[i]!, { node, index: 0 })),
-      graph.outputs.map((output, i) => tensorInfo(outputNames[i]!, fetches[i]!, output)));
+      graph.outputs.map((output, i) => tensorInfo(outputNames[i]!, fetches[i]!, output)),
+    );
   } finally {
     tf.dispose(examples);
   }
@@ -66,7 +77,11 @@ function savedModelOf(fn: (inputs: NamedTensors) => NamedTensors, signature: Sig
 // The few messages around the GraphDef, by the field numbers of tensorflow/core/protobuf/{saved_model,meta_graph}.proto.
 
 function encode(version: string, graphDef: Uint8Array, inputs: Uint8Array[], outputs: Uint8Array[]): Uint8Array {
-  const signature = [...inputs.map(input => field(1, input)), ...outputs.map(output => field(2, output)), field(3, 'tensorflow/serving/predict')];
+  const signature = [
+    ...inputs.map(input => field(1, input)),
+    ...outputs.map(output => field(2, output)),
+    field(3, 'tensorflow/serving/predict'),
+  ];
   const metaGraph = [
     field(1, field(4, 'serve'), field(5, version)),
     field(2, graphDef),
@@ -78,13 +93,16 @@ function encode(version: string, graphDef: Uint8Array, inputs: Uint8Array[], out
 /** An entry of a signature's map of TensorInfo. */
 function tensorInfo(key: string, tensorName: string, output: Output): Uint8Array {
   const shape = shapeOf(output).map(size => field(2, integer(1, size)));
-  return Buffer.concat([field(1, key), field(2, field(1, tensorName), integer(2, dtypeOf(output)), field(3, ...shape))]);
+  return Buffer.concat([
+    field(1, key),
+    field(2, field(1, tensorName), integer(2, dtypeOf(output)), field(3, ...shape)),
+  ]);
 }
 
 /** A field that holds a text, or a message made of fields. */
 function field(number: number, ...parts: (string | Uint8Array)[]): Uint8Array {
-  const body = Buffer.concat(parts.map(part => typeof part === 'string' ? Buffer.from(part) : part));
-  return Buffer.concat([Uint8Array.from([...varint(number << 3 | 2), ...varint(body.length)]), body]);
+  const body = Buffer.concat(parts.map(part => (typeof part === 'string' ? Buffer.from(part) : part)));
+  return Buffer.concat([Uint8Array.from([...varint((number << 3) | 2), ...varint(body.length)]), body]);
 }
 
 function integer(number: number, value: number): Uint8Array {
@@ -92,5 +110,5 @@ function integer(number: number, value: number): Uint8Array {
 }
 
 function varint(value: number): number[] {
-  return value < 128 ? [value] : [value % 128 + 128, ...varint(Math.floor(value / 128))];
+  return value < 128 ? [value] : [(value % 128) + 128, ...varint(Math.floor(value / 128))];
 }

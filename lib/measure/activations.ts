@@ -1,24 +1,33 @@
 import { compile } from '../engine/compile/compile';
-import { tf, type Tensor } from '../tensor/tf';
 import type { Buffers, Model, Params } from '../model/module';
+import { type Tensor, tf } from '../tensor/tf';
 
 /** What a model needs beside its input. */
 export type Weights = { params: Params; buffers: Buffers };
 
 /** What the named layers make of pictures [b, h, w, 3], in evaluation mode; the layers' official names lead to their outputs. The caller disposes. Throws for a name that no layer has. */
-export function activations(model: Model, { params, buffers }: Weights, images: Tensor, layers: readonly string[]): Record<string, Tensor> {
-  const run = compile((images: Tensor, params: Params, buffers: Buffers) => tf.tidy(() => {
-    const outputs: Record<string, Tensor> = {};
-    model.forward(images, params, buffers, {
-      train: false,
-      tap: (layer, _kind, _input, output) => {
-        if (layers.includes(layer)) outputs[layer] = tf.keep(tf.clone(output));
-      },
-    });
-    const missing = layers.find(layer => !outputs[layer]);
-    if (missing !== undefined) throw new Error(`${model.name} has no layer '${missing}'.`);
-    return outputs;
-  }), { name: `the layers of ${model.name}` });
+export function activations(
+  model: Model,
+  { params, buffers }: Weights,
+  images: Tensor,
+  layers: readonly string[],
+): Record<string, Tensor> {
+  const run = compile(
+    (images: Tensor, params: Params, buffers: Buffers) =>
+      tf.tidy(() => {
+        const outputs: Record<string, Tensor> = {};
+        model.forward(images, params, buffers, {
+          train: false,
+          tap: (layer, _kind, _input, output) => {
+            if (layers.includes(layer)) outputs[layer] = tf.keep(tf.clone(output));
+          },
+        });
+        const missing = layers.find(layer => !outputs[layer]);
+        if (missing !== undefined) throw new Error(`${model.name} has no layer '${missing}'.`);
+        return outputs;
+      }),
+    { name: `the layers of ${model.name}` },
+  );
   try {
     return run(images, params, buffers);
   } finally {

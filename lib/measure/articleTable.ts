@@ -11,7 +11,12 @@ const picture = [1, 3, 224, 224];
 const map = [1, 48, 56, 56];
 const tokens = [1, 3136, 48];
 
-const row = (layer: string, input: number[], output: number[], params: number): PrintedRow => ({ layer, input, output, params });
+const row = (layer: string, input: number[], output: number[], params: number): PrintedRow => ({
+  layer,
+  input,
+  output,
+  params,
+});
 
 /** What the teaching article prints with `paddle.summary` for its model (lib/model/baselines/article.ts) and one picture. Reported, not computed. */
 export const ARTICLE_TABLE: PrintedSummary = {

@@ -1,9 +1,9 @@
+import { attentionWeights } from '../engine/fused';
 import type { EdgeViTConfig } from '../model/config';
 import { stageBlocks } from '../model/edgevit';
-import { attentionWeights } from '../engine/fused';
-import { tf, type Tensor } from '../tensor/tf';
-import { UserError } from '../util/errors';
 import type { Model } from '../model/module';
+import { type Tensor, tf } from '../tensor/tf';
+import { UserError } from '../util/errors';
 import { activations, type Weights } from './activations';
 
 export interface AttentionMaps {
@@ -18,13 +18,16 @@ export function attentionMaps(model: Model, weights: Weights, images: Tensor, bl
   const config = model.config as EdgeViTConfig;
   const [, stage, index] = /^blocks(\d)\.(\d+)$/.exec(block) ?? [];
   const blockConfig = stageBlocks(config)[Number(stage) - 1]?.[Number(index)];
-  if (!blockConfig?.attention || !blockConfig.delegatesAttend) throw new UserError(`${model.name} has no block '${block}' that attends.`);
+  if (!blockConfig?.attention || !blockConfig.delegatesAttend)
+    throw new UserError(`${model.name} has no block '${block}' that attends.`);
   const { heads, attentionScale, qkvOrder, sampleRate } = blockConfig;
   const qkv = `${block}.SelfAttn.attn.qkv`;
   const before = `${block}.SelfAttn`;
   const outputs = activations(model, weights, images, [qkv, before]);
   const [, height, width] = outputs[before].shape;
-  const maps = tf.tidy(() => attentionWeights(outputs[qkv], { heads, scale: attentionScale ? undefined : 1, order: qkvOrder }).weights);
+  const maps = tf.tidy(
+    () => attentionWeights(outputs[qkv], { heads, scale: attentionScale ? undefined : 1, order: qkvOrder }).weights,
+  );
   tf.dispose(outputs);
   return { weights: maps, grid: [height! / sampleRate, width! / sampleRate] };
 }

@@ -31,25 +31,47 @@ export class Comparison {
 
   /** Compares values, relative to `scale`. */
   values(where: string, actual: ArrayLike<number>, expected: ArrayLike<number>, scale = largest(expected)): void {
-    if (actual.length !== expected.length) return this.note(`${where}: ${actual.length} values instead of ${expected.length}`, Infinity);
+    if (actual.length !== expected.length)
+      return this.note(`${where}: ${actual.length} values instead of ${expected.length}`, Infinity);
     let difference = 0;
     for (let i = 0; i < expected.length; i++) difference = Math.max(difference, Math.abs(actual[i] - expected[i])); // NaN stays NaN
     this.note(where, difference === 0 ? 0 : difference / scale);
   }
 
   /** Compares a tensor (values in the fixture's order) with its shape, statistics and samples, relative to `scale`. */
-  summary(where: string, shape: readonly number[], values: Float32Array, expected: TensorSummary, scale = expected.absmax): void {
-    if (shape.join() !== expected.shape.join()) return this.note(`${where}: [${shape.join(', ')}] instead of [${expected.shape.join(', ')}]`, Infinity);
+  summary(
+    where: string,
+    shape: readonly number[],
+    values: Float32Array,
+    expected: TensorSummary,
+    scale = expected.absmax,
+  ): void {
+    if (shape.join() !== expected.shape.join())
+      return this.note(`${where}: [${shape.join(', ')}] instead of [${expected.shape.join(', ')}]`, Infinity);
     const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
     const std = Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length);
-    this.values(`${where}, statistics`, [mean, std, largest(values)], [expected.mean, expected.std, expected.absmax], scale);
-    if (expected.first16) this.values(`${where}, first values`, values.subarray(0, expected.first16.length), expected.first16, scale);
-    this.values(`${where}, samples`, expected.sample_idx.map(index => values[index] ?? NaN), expected.sample, scale);
+    this.values(
+      `${where}, statistics`,
+      [mean, std, largest(values)],
+      [expected.mean, expected.std, expected.absmax],
+      scale,
+    );
+    if (expected.first16)
+      this.values(`${where}, first values`, values.subarray(0, expected.first16.length), expected.first16, scale);
+    this.values(
+      `${where}, samples`,
+      expected.sample_idx.map(index => values[index] ?? NaN),
+      expected.sample,
+      scale,
+    );
   }
 
   /** Compares names or counts, which agree or do not. */
   same(where: string, actual: string | number, expected: string | number): void {
-    this.note(actual === expected ? where : `${where}: ${actual} instead of ${expected}`, actual === expected ? 0 : Infinity);
+    this.note(
+      actual === expected ? where : `${where}: ${actual} instead of ${expected}`,
+      actual === expected ? 0 : Infinity,
+    );
   }
 
   private note(where: string, error: number): void {

@@ -1,7 +1,15 @@
-import { totalCount, type Count, type Counts } from './count';
+import { type Count, type Counts, totalCount } from './count';
 
 /** What EdgeViT's modules are for, as the paper's figure 2 groups them. */
-export const PARTS = ['patch embedding', 'LocalAgg', 'attention', 'LocalProp', 'feed-forward', 'position encoding', 'head'] as const;
+export const PARTS = [
+  'patch embedding',
+  'LocalAgg',
+  'attention',
+  'LocalProp',
+  'feed-forward',
+  'position encoding',
+  'head',
+] as const;
 
 export type CostPart = (typeof PARTS)[number];
 
@@ -34,6 +42,11 @@ function partOf(module: string): CostPart {
 }
 
 /** The share of each cost in the whole, by what is counted. */
-export function shareOf(costs: readonly Cost[], counts: Counts, what: 'params' | 'macs', belongs: (cost: Cost) => boolean): number {
+export function shareOf(
+  costs: readonly Cost[],
+  counts: Counts,
+  what: 'params' | 'macs',
+  belongs: (cost: Cost) => boolean,
+): number {
   return costs.filter(belongs).reduce((sum, cost) => sum + cost[what], 0) / totalCount(counts)[what];
 }

@@ -1,9 +1,9 @@
+import { MOBILENET_V2_STAGES, type MobileNetV2Config, round8 } from '../model/baselines/mobilenetV2';
+import type { ViTConfig } from '../model/baselines/vit';
 import type { EdgeViTConfig } from '../model/config';
 import { PATCHES, stageBlocks } from '../model/edgevit';
-import { tf, type Tensor } from '../tensor/tf';
-import { MOBILENET_V2_STAGES, round8, type MobileNetV2Config } from '../model/baselines/mobilenetV2';
 import type { Buffers, ForwardOptions, Model, ParamSpec, Params, Part, Tap } from '../model/module';
-import type { ViTConfig } from '../model/baselines/vit';
+import { type Tensor, tf } from '../tensor/tf';
 
 /**
  * Parameters and multiply-accumulates per picture, counted twice: by arithmetic on the configuration, and from what the
@@ -65,7 +65,8 @@ function countBuilt(built: Built, inputShape: number[]): Counts {
     if (!counts.has(module)) counts.set(module, { params: 0, macs: 0, normOps: 0 });
     return counts.get(module)!;
   };
-  for (const { name, shape } of built.params) add(countOf(name.slice(0, Math.max(0, name.lastIndexOf('.')))), { params: product(shape) });
+  for (const { name, shape } of built.params)
+    add(countOf(name.slice(0, Math.max(0, name.lastIndexOf('.')))), { params: product(shape) });
   const weights = new Map(built.params.map(spec => [spec.name, spec]));
   walk(built, inputShape, (layer, kind, input, output) => {
     const weight = weights.get(layer === '' ? 'weight' : `${layer}.weight`);
@@ -73,8 +74,10 @@ function countBuilt(built: Built, inputShape: number[]): Counts {
     else if (kind === 'LayerNorm' || kind === 'GroupNorm') add(countOf(layer), { normOps: 5 * output.size });
     else if (kind === 'BatchNorm2D') add(countOf(layer), { normOps: 2 * output.size });
     // An output is a sum over all axes of the weight but the last, or over the kernel alone where channels don't mix.
-    else if (weight?.kind === 'conv' || weight?.kind === 'linear') add(countOf(layer), { macs: output.size * product(weight.shape.slice(0, -1)) });
-    else if (weight?.kind === 'depthwise') add(countOf(layer), { macs: output.size * product(weight.shape.slice(0, 2)) });
+    else if (weight?.kind === 'conv' || weight?.kind === 'linear')
+      add(countOf(layer), { macs: output.size * product(weight.shape.slice(0, -1)) });
+    else if (weight?.kind === 'depthwise')
+      add(countOf(layer), { macs: output.size * product(weight.shape.slice(0, 2)) });
     else if (weight?.kind === 'localProp') add(countOf(layer), { macs: output.size });
   });
   return counts;
@@ -94,7 +97,8 @@ export function walkLayers(model: Model, pictures: number, tap: Tap): void {
 
 function walk(built: Built, inputShape: number[], tap: Tap): void {
   tf.tidy(() => {
-    const zeros = (specs: readonly ParamSpec[]) => Object.fromEntries(specs.map(spec => [spec.name, tf.zeros(spec.shape)]));
+    const zeros = (specs: readonly ParamSpec[]) =>
+      Object.fromEntries(specs.map(spec => [spec.name, tf.zeros(spec.shape)]));
     built.forward(tf.zeros(inputShape), zeros(built.params), zeros(built.buffers), { train: false, tap });
   });
 }
@@ -139,7 +143,12 @@ class Tally {
   }
 }
 
-function countEdgeViT(tally: Tally, config: EdgeViTConfig, numClasses: number, [height, width]: readonly [number, number]): void {
+function countEdgeViT(
+  tally: Tally,
+  config: EdgeViTConfig,
+  numClasses: number,
+  [height, width]: readonly [number, number],
+): void {
   let pixels = height * width;
   let from = 3;
   stageBlocks(config).forEach((blocks, i) => {
@@ -154,7 +163,12 @@ function countEdgeViT(tally: Tally, config: EdgeViTConfig, numClasses: number, [
   tally.linear('head', from, numClasses, 1);
 }
 
-function countBlock(tally: Tally, name: string, block: ReturnType<typeof stageBlocks>[number][number], pixels: number): void {
+function countBlock(
+  tally: Tally,
+  name: string,
+  block: ReturnType<typeof stageBlocks>[number][number],
+  pixels: number,
+): void {
   const { dim, bias, sampleRate, preNorm } = block;
   const hidden = Math.floor(dim * block.mlpRatio);
   if (block.localAgg) {
@@ -210,7 +224,12 @@ function countArticle(tally: Tally, numClasses: number, [height, width]: readonl
   tally.linear('fc', dim * pixels, numClasses, 1);
 }
 
-function countMobileNetV2(tally: Tally, { width }: MobileNetV2Config, numClasses: number, size: readonly [number, number]): void {
+function countMobileNetV2(
+  tally: Tally,
+  { width }: MobileNetV2Config,
+  numClasses: number,
+  size: readonly [number, number],
+): void {
   let sides = [...size];
   let dim = round8(32 * width);
   let index = 0;
@@ -242,7 +261,12 @@ function countMobileNetV2(tally: Tally, { width }: MobileNetV2Config, numClasses
   tally.linear('classifier.1', last, numClasses, 1);
 }
 
-function countViT(tally: Tally, { patch, dim, depth, mlpRatio }: ViTConfig, numClasses: number, [height, width]: readonly [number, number]): void {
+function countViT(
+  tally: Tally,
+  { patch, dim, depth, mlpRatio }: ViTConfig,
+  numClasses: number,
+  [height, width]: readonly [number, number],
+): void {
   const patches = (height * width) / patch ** 2;
   const tokens = patches + 1;
   const hidden = Math.floor(dim * mlpRatio);

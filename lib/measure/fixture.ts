@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
-import { UserError, oneOf } from '../util/errors';
+import { oneOf, UserError } from '../util/errors';
 import { parseOptions } from '../util/options';
 
 /** The files that `parity` reads: what a reference implementation computed in float64, NCHW, from weights and inputs by the rule of rule.ts. */
@@ -69,17 +69,19 @@ const model = z.object({
 
 const blocks = z.object({
   kind: z.literal('blocks'),
-  cases: z.array(z.object({
-    id: z.string(),
-    hash_prefix: z.string(),
-    config: blockConfig,
-    mode: z.string(),
-    input_shape: shape,
-    output_shape: shape,
-    state_dict: stateDict,
-    input: values.optional(),
-    output: values,
-  })),
+  cases: z.array(
+    z.object({
+      id: z.string(),
+      hash_prefix: z.string(),
+      config: blockConfig,
+      mode: z.string(),
+      input_shape: shape,
+      output_shape: shape,
+      state_dict: stateDict,
+      input: values.optional(),
+      output: values,
+    }),
+  ),
 });
 
 const grad = z.object({
@@ -134,12 +136,17 @@ const seed = z.object({
   state_dict: stateDict,
   stages: z.record(z.string(), summary),
   logits: z.array(values),
-  train: z.record(z.string(), z.object({
-    labels: z.array(z.number().int().nonnegative()),
-    lr: z.number(),
-    losses_before_each_step: values,
-    step1_grads: z.record(z.string(), summary).optional(),
-  })).default({}),
+  train: z
+    .record(
+      z.string(),
+      z.object({
+        labels: z.array(z.number().int().nonnegative()),
+        lr: z.number(),
+        losses_before_each_step: values,
+        step1_grads: z.record(z.string(), summary).optional(),
+      }),
+    )
+    .default({}),
 });
 
 const rule = z.object({
@@ -149,11 +156,14 @@ const rule = z.object({
 
 const stats = z.object({
   kind: z.literal('stats'),
-  models: z.record(z.string(), z.object({
-    params: z.number(),
-    macs_fvcore_224: z.number(),
-    modules: z.record(z.string(), z.object({ params: z.number(), macs_fvcore: z.number() })),
-  })),
+  models: z.record(
+    z.string(),
+    z.object({
+      params: z.number(),
+      macs_fvcore_224: z.number(),
+      modules: z.record(z.string(), z.object({ params: z.number(), macs_fvcore: z.number() })),
+    }),
+  ),
 });
 
 const KINDS = { model, blocks, grad, train, seed, rule, stats };
@@ -171,7 +181,9 @@ export function readFixture(path: string): Fixture {
   const json = normalise(parse(path));
   const kind = json.kind;
   if (typeof kind !== 'string' || !Object.hasOwn(KINDS, kind)) {
-    throw new UserError(`'${path}' is a fixture of ${kind === undefined ? 'no kind' : `the unknown kind ${JSON.stringify(kind)}`}: known are ${oneOf(Object.keys(KINDS))}.`);
+    throw new UserError(
+      `'${path}' is a fixture of ${kind === undefined ? 'no kind' : `the unknown kind ${JSON.stringify(kind)}`}: known are ${oneOf(Object.keys(KINDS))}.`,
+    );
   }
   return parseOptions<z.ZodType<Fixture>>(KINDS[kind as Fixture['kind']], json, path);
 }
@@ -182,9 +194,14 @@ export function readFixture(path: string): Fixture {
  */
 function normalise(json: Record<string, unknown>): Record<string, unknown> {
   const entries = Object.entries(json);
-  if (json.kind === 'train') return { ...json, traces: Object.fromEntries(entries.filter(([, value]) => holds(value, 'losses_before_each_step'))) };
+  if (json.kind === 'train')
+    return {
+      ...json,
+      traces: Object.fromEntries(entries.filter(([, value]) => holds(value, 'losses_before_each_step'))),
+    };
   if (json.kind === undefined && holds(json, 'test_vectors')) return { kind: 'rule', ...json };
-  if (entries.length > 0 && entries.every(([, value]) => holds(value, 'macs_fvcore_224'))) return { kind: 'stats', models: json };
+  if (entries.length > 0 && entries.every(([, value]) => holds(value, 'macs_fvcore_224')))
+    return { kind: 'stats', models: json };
   return json;
 }
 
@@ -197,7 +214,9 @@ function parse(path: string): Record<string, unknown> {
   try {
     text = readFileSync(path, 'utf8');
   } catch (error) {
-    throw new UserError(`Cannot read the fixture '${path}': ${(error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : (error as Error).message}.`);
+    throw new UserError(
+      `Cannot read the fixture '${path}': ${(error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : (error as Error).message}.`,
+    );
   }
   let json: unknown;
   try {
@@ -205,6 +224,7 @@ function parse(path: string): Record<string, unknown> {
   } catch (error) {
     throw new UserError(`The fixture '${path}' is not JSON: ${(error as Error).message}.`);
   }
-  if (typeof json !== 'object' || json === null || Array.isArray(json)) throw new UserError(`The fixture '${path}' is not a JSON object.`);
+  if (typeof json !== 'object' || json === null || Array.isArray(json))
+    throw new UserError(`The fixture '${path}' is not a JSON object.`);
   return json as Record<string, unknown>;
 }

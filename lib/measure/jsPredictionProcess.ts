@@ -1,6 +1,6 @@
-import { prediction } from './prediction';
 import { createModel } from '../model/registry';
 import type { PredictionRequest } from './jsPrediction';
+import { prediction } from './prediction';
 
 /** The process of jsPrediction.ts: builds what it is asked first, then answers numbers of runs with their seconds, until its parent hangs up. */
 process.once('message', ({ model, numClasses, size, batch }: PredictionRequest) => {

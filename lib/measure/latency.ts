@@ -21,7 +21,10 @@ export interface Plan {
  * Times contenders in turns, one at a time, in rounds that each begin with the next of them, so that a machine whose speed drifts
  * drifts for all alike. Warm-up is dropped. Seconds by contender (in the order given) and round.
  */
-export async function interleave(contenders: readonly Contender[], { rounds, perRound, warmUp, settle }: Plan): Promise<number[][][]> {
+export async function interleave(
+  contenders: readonly Contender[],
+  { rounds, perRound, warmUp, settle }: Plan,
+): Promise<number[][][]> {
   const turns: number[][][] = contenders.map(() => []);
   for (const contender of contenders) if (warmUp > 0) await contender.run(warmUp);
   for (let round = 0; round < rounds; round++) {
@@ -65,7 +68,11 @@ export interface Estimate {
 }
 
 /** Percentile bootstrap (Efron 1979) of a statistic; seeded, so that equal samples give equal intervals. */
-export function bootstrap<T>(samples: readonly T[], statistic: (samples: readonly T[]) => number, { confidence = 0.95, resamples = 2000, seed = 0 } = {}): Estimate {
+export function bootstrap<T>(
+  samples: readonly T[],
+  statistic: (samples: readonly T[]) => number,
+  { confidence = 0.95, resamples = 2000, seed = 0 } = {},
+): Estimate {
   const rng = random(seed);
   const draws = Array.from({ length: resamples }, () => statistic(samples.map(() => samples[rng.int(samples.length)])));
   const tail = (1 - confidence) / 2;
@@ -86,5 +93,8 @@ export function timeQuantile(rounds: readonly (readonly number[])[], q: number):
  * within a round, since only what ran side by side compares.
  */
 export function speedUp(theirs: readonly (readonly number[])[], ours: readonly (readonly number[])[]): Estimate {
-  return bootstrap(theirs.map((seconds, round) => median(seconds) / median(ours[round])), median);
+  return bootstrap(
+    theirs.map((seconds, round) => median(seconds) / median(ours[round])),
+    median,
+  );
 }

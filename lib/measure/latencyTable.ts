@@ -1,14 +1,14 @@
 import { z } from 'zod';
 import { hasGraphs } from '../engine/binding';
+import type { Model } from '../model/module';
+import { createModel } from '../model/registry';
+import { environment } from '../runs/environment';
 import { native } from '../tensor/tf';
 import { UserError } from '../util/errors';
 import { countConfig, totalCount } from './count';
-import { interleave, timeQuantile, type Contender, type Estimate, type Plan } from './latency';
-import { prediction, publishedClasses } from './prediction';
-import { createModel } from '../model/registry';
-import type { Model } from '../model/module';
-import { environment } from '../runs/environment';
 import { predictionInJs } from './jsPrediction';
+import { type Contender, type Estimate, interleave, type Plan, timeQuantile } from './latency';
+import { prediction, publishedClasses } from './prediction';
 
 /** How a prediction can be run. */
 export const ENGINES = {
@@ -23,7 +23,12 @@ const positive = z.number().positive();
 const estimate = z.strictObject({ value: positive, low: positive, high: positive });
 
 /** What times were taken on: they compare among each other, and with none of another machine. */
-export const machineSchema = z.strictObject({ cpu: z.string(), cores: z.number().int(), engine: z.string(), node: z.string() });
+export const machineSchema = z.strictObject({
+  cpu: z.string(),
+  cores: z.number().int(),
+  engine: z.string(),
+  node: z.string(),
+});
 
 /** In milliseconds, with bootstrap 95 % intervals; null where there are too few timings to say. */
 export const timesSchema = { milliseconds: estimate, p90: estimate.nullable(), p99: estimate.nullable() };
@@ -72,13 +77,34 @@ export const JS_PLAN: Plan = { rounds: 5, perRound: 1, warmUp: 1, settle: 0 };
  * pure JavaScript, whose seconds would cool the others' caches. Throws UserError for names and sizes that do not exist or fit, and
  * for engines that are not there.
  */
-export async function measureLatency({ models, engines, size, batch = 1, plan = PLAN, jsPlan = JS_PLAN }: LatencyOptions): Promise<Latencies> {
+export async function measureLatency({
+  models,
+  engines,
+  size,
+  batch = 1,
+  plan = PLAN,
+  jsPlan = JS_PLAN,
+}: LatencyOptions): Promise<Latencies> {
   checkEngines(engines);
   const built = models.map(name => createModel(name, { numClasses: publishedClasses(name), size }));
   const own = engines.filter((engine): engine is Exclude<Engine, 'js'> => engine !== 'js');
-  const rows = await time(built.flatMap(model => own.map(engine => ({ model, engine, start: async () => prediction(model, batch, engine === 'compiled') }))), plan);
+  const rows = await time(
+    built.flatMap(model =>
+      own.map(engine => ({ model, engine, start: async () => prediction(model, batch, engine === 'compiled') })),
+    ),
+    plan,
+  );
   if (engines.includes('js')) {
-    rows.push(...await time(built.map(model => ({ model, engine: 'js' as const, start: () => predictionInJs({ model: model.name, numClasses: model.numClasses, size, batch }) })), jsPlan));
+    rows.push(
+      ...(await time(
+        built.map(model => ({
+          model,
+          engine: 'js' as const,
+          start: () => predictionInJs({ model: model.name, numClasses: model.numClasses, size, batch }),
+        })),
+        jsPlan,
+      )),
+    );
   }
   const { cpu, cores, engine, node } = environment();
   return { machine: { cpu: cpu.trim(), cores, engine, node }, size, batch, rows };
@@ -86,7 +112,10 @@ export async function measureLatency({ models, engines, size, batch = 1, plan = 
 
 function checkEngines(engines: readonly Engine[]): void {
   const missing = engines.find(engine => engine !== 'js' && !(engine === 'compiled' ? native && hasGraphs() : native));
-  if (missing) throw new UserError(`The engine '${missing}' is not there (npm run doctor says why): --engines=js measures what is.`);
+  if (missing)
+    throw new UserError(
+      `The engine '${missing}' is not there (npm run doctor says why): --engines=js measures what is.`,
+    );
 }
 
 interface Candidate {
@@ -113,8 +142,15 @@ function row(model: Model, engine: Engine, seconds: readonly (readonly number[])
     return found && { value: rounded(found.value), low: rounded(found.low), high: rounded(found.high) };
   };
   return {
-    model: model.name, engine, classes: model.numClasses, params, macs, timings: seconds.flat().length,
-    milliseconds: milliseconds(0.5)!, p90: milliseconds(0.9), p99: milliseconds(0.99),
+    model: model.name,
+    engine,
+    classes: model.numClasses,
+    params,
+    macs,
+    timings: seconds.flat().length,
+    milliseconds: milliseconds(0.5)!,
+    p90: milliseconds(0.9),
+    p99: milliseconds(0.99),
   };
 }
 

@@ -1,5 +1,5 @@
-import { tf, type Tensor } from '../tensor/tf';
 import { sampleTopLeft } from '../model/layers';
+import { type Tensor, tf } from '../tensor/tf';
 
 /** Weight [r, r, c] and bias [c] of LocalProp. */
 export type LocalPropWeights = { weight: Tensor; bias: Tensor };
@@ -20,7 +20,10 @@ export function fitLocalProp(x: Tensor, rate: number): LocalPropWeights {
     const products = tf.mean(tf.mul(windows, delegate), [0, 1, 3]);
     const means = tf.mean(windows, [0, 1, 3]);
     const slope = tf.div(mean, square);
-    const bias = tf.div(tf.sub(tf.mean(means, [0, 1]), tf.mul(slope, tf.mean(products, [0, 1]))), tf.sub(1, tf.mul(slope, mean)));
+    const bias = tf.div(
+      tf.sub(tf.mean(means, [0, 1]), tf.mul(slope, tf.mean(products, [0, 1]))),
+      tf.sub(1, tf.mul(slope, mean)),
+    );
     return { weight: tf.div(tf.sub(products, tf.mul(bias, mean)), square), bias };
   });
 }

@@ -1,27 +1,46 @@
 import { compile } from '../engine/compile/compile';
-import { tf, type Scalar, type Tensor } from '../tensor/tf';
-import { torchShape } from '../tensor/layout';
-import { createModel } from '../model/registry';
 import { definePart, type Model, type ParamSpec, type Part } from '../model/module';
+import { createModel } from '../model/registry';
+import { torchShape } from '../tensor/layout';
+import { type Scalar, type Tensor, tf } from '../tensor/tf';
 import { crossEntropy } from '../train/loss';
 import { createOptimizer } from '../train/optimizers';
-import { evalStep, initialState, trainStep, type StepSettings } from '../train/step';
-import { Comparison, GRADIENT_TOLERANCE, LONG_SUM_TOLERANCE, OUTPUT_TOLERANCE, largest } from './compare';
+import { evalStep, initialState, type StepSettings, trainStep } from '../train/step';
+import { Comparison, GRADIENT_TOLERANCE, LONG_SUM_TOLERANCE, largest, OUTPUT_TOLERANCE } from './compare';
 import { countConfig, totalCount } from './count';
 import type { Fixture, FixtureOf, StateDict, TensorSummary, TrainingTrace } from './fixture';
-import { asPart, differentiate, evaluate, mapRecord, officialBlock, officialModel, ruleInput, ruleState, toHost, type Differentiated, type Evaluation } from './reference';
+import {
+  asPart,
+  type Differentiated,
+  differentiate,
+  type Evaluation,
+  evaluate,
+  mapRecord,
+  officialBlock,
+  officialModel,
+  ruleInput,
+  ruleState,
+  toHost,
+} from './reference';
 import { fnv1a32, ruleTensor, ruleUniform } from './rule';
 
 /** Runs our code on a fixture's weights and inputs, and yields for each of its cases how far our results are from its. */
 export function* checkParity(fixture: Fixture): Generator<Comparison> {
   switch (fixture.kind) {
-    case 'model': return yield checkModel(fixture);
-    case 'blocks': return yield* checkBlocks(fixture);
-    case 'grad': return yield* checkGradients(fixture);
-    case 'train': return yield* checkTraining(fixture);
-    case 'seed': return yield* checkArticle(fixture);
-    case 'rule': return yield checkRule(fixture);
-    case 'stats': return yield* checkCounts(fixture);
+    case 'model':
+      return yield checkModel(fixture);
+    case 'blocks':
+      return yield* checkBlocks(fixture);
+    case 'grad':
+      return yield* checkGradients(fixture);
+    case 'train':
+      return yield* checkTraining(fixture);
+    case 'seed':
+      return yield* checkArticle(fixture);
+    case 'rule':
+      return yield checkRule(fixture);
+    case 'stats':
+      return yield* checkCounts(fixture);
   }
 }
 
@@ -31,7 +50,11 @@ function checkModel(fixture: FixtureOf<'model'>): Comparison {
   result.same('parameters', totalCount(countConfig(model)).params, fixture.params);
   compareState(result, model, fixture.state_dict, fixture.hash_prefix);
   const x = ruleInput(fixture.hash_prefix, 'input', fixture.input_shape);
-  compareStages(result, evaluate(asPart(model), fixture.hash_prefix, x, isTraining(fixture.mode), Object.keys(fixture.stages)), fixture);
+  compareStages(
+    result,
+    evaluate(asPart(model), fixture.hash_prefix, x, isTraining(fixture.mode), Object.keys(fixture.stages)),
+    fixture,
+  );
   x.dispose();
   return result;
 }
@@ -68,9 +91,15 @@ function* checkGradients({ config, hash_prefix: prefix, ...fixture }: FixtureOf<
   const gradients = new Comparison(config.type, 'loss and gradients', GRADIENT_TOLERANCE);
   gradients.values('loss', [ours.loss], [fixture.loss]);
   gradients.values('input', ours.gradInput.values, fixture.grad_input);
-  gradients.same('parameters with gradients', Object.keys(ours.grads).join(), fixture.grads.map(grad => grad.name).join());
+  gradients.same(
+    'parameters with gradients',
+    Object.keys(ours.grads).join(),
+    fixture.grads.map(grad => grad.name).join(),
+  );
   const sizes = fixture.grads.map(grad => largest(grad.data));
-  fixture.grads.forEach(({ name, data }, i) => gradients.values(name, ours.grads[name] ?? [], data, gradientScale(sizes[i], sizes)));
+  fixture.grads.forEach(({ name, data }, i) =>
+    gradients.values(name, ours.grads[name] ?? [], data, gradientScale(sizes[i], sizes)),
+  );
   yield gradients;
 }
 
@@ -81,7 +110,11 @@ function* checkTraining(fixture: FixtureOf<'train'>): Generator<Comparison> {
   compareState(state, model, fixture.state_dict, prefix);
   const images = ruleInput(prefix, 'input', fixture.input_shape);
   if (fixture.eval_logits_before) {
-    state.values('logits before training', evaluate(asPart(model), prefix, images, false).output.values, fixture.eval_logits_before.flat());
+    state.values(
+      'logits before training',
+      evaluate(asPart(model), prefix, images, false).output.values,
+      fixture.eval_logits_before.flat(),
+    );
   }
   yield state;
 
@@ -93,13 +126,24 @@ function* checkTraining(fixture: FixtureOf<'train'>): Generator<Comparison> {
     const [allL2, allL1] = [0, 1].map(i => Object.values(norms).map(pair => pair[i]));
     for (const [name, [l2, l1]] of Object.entries(norms)) {
       const values = grads[name] ?? [];
-      result.values(`${name}, L2`, [Math.sqrt(values.reduce((sum, value) => sum + value ** 2, 0))], [l2], gradientScale(l2, allL2));
-      result.values(`${name}, L1`, [values.reduce((sum, value) => sum + Math.abs(value), 0)], [l1], gradientScale(l1, allL1));
+      result.values(
+        `${name}, L2`,
+        [Math.sqrt(values.reduce((sum, value) => sum + value ** 2, 0))],
+        [l2],
+        gradientScale(l2, allL2),
+      );
+      result.values(
+        `${name}, L1`,
+        [values.reduce((sum, value) => sum + Math.abs(value), 0)],
+        [l1],
+        gradientScale(l1, allL1),
+      );
     }
     yield result;
   }
   const held = withoutGradient(fixture.step1_grad_l2_l1 ?? {});
-  for (const [name, trace] of Object.entries(fixture.traces)) yield compareTrace(name, model, prefix, images, labels, trace, held);
+  for (const [name, trace] of Object.entries(fixture.traces))
+    yield compareTrace(name, model, prefix, images, labels, trace, held);
   images.dispose();
 }
 
@@ -109,7 +153,11 @@ function* checkArticle(fixture: FixtureOf<'seed'>): Generator<Comparison> {
   const outputs = new Comparison(model.name, 'outputs', OUTPUT_TOLERANCE);
   const trainable = totalCount(countConfig(model)).params;
   outputs.same('trainable parameters', trainable, fixture.params_trainable);
-  outputs.same('all parameters', trainable + model.buffers.reduce((sum, { shape: [channels] }) => sum + channels, 0), fixture.params_with_bn_stats);
+  outputs.same(
+    'all parameters',
+    trainable + model.buffers.reduce((sum, { shape: [channels] }) => sum + channels, 0),
+    fixture.params_with_bn_stats,
+  );
   compareState(outputs, model, fixture.state_dict, prefix);
   const images = ruleInput(prefix, 'input', shape);
   compareStages(outputs, evaluate(asPart(model), prefix, images, false, Object.keys(fixture.stages)), fixture);
@@ -131,7 +179,11 @@ function* checkArticle(fixture: FixtureOf<'seed'>): Generator<Comparison> {
       compareGradientSummaries(result, model.params, grads, step1_grads);
       yield result;
     }
-    yield compareTrace(name, model, prefix, batch, labels, { optimizer: { lr, weight_decay: 0 }, label_smoothing: 0, losses_before_each_step });
+    yield compareTrace(name, model, prefix, batch, labels, {
+      optimizer: { lr, weight_decay: 0 },
+      label_smoothing: 0,
+      losses_before_each_step,
+    });
     batch.dispose();
   }
   images.dispose();
@@ -139,7 +191,8 @@ function* checkArticle(fixture: FixtureOf<'seed'>): Generator<Comparison> {
 
 function checkRule({ test_vectors: vectors }: FixtureOf<'rule'>): Comparison {
   const result = new Comparison('rule', 'test vectors', OUTPUT_TOLERANCE);
-  for (const [name, expected] of Object.entries(vectors)) result.values(name, ruleVector(name, expected), [expected].flat());
+  for (const [name, expected] of Object.entries(vectors))
+    result.values(name, ruleVector(name, expected), [expected].flat());
   return result;
 }
 
@@ -167,30 +220,52 @@ function* checkCounts({ models }: FixtureOf<'stats'>): Generator<Comparison> {
       result.same(`${module || 'all'}, MACs and norms`, ours.macs + ours.normOps, withNorms);
     };
     compare('', official.params, official.macs_fvcore_224);
-    for (const [module, { params, macs_fvcore: withNorms }] of Object.entries(official.modules)) compare(module, params, withNorms);
+    for (const [module, { params, macs_fvcore: withNorms }] of Object.entries(official.modules))
+      compare(module, params, withNorms);
     yield result;
   }
 }
 
 /** Names, order and shapes of the state dict; and the rule, where the file holds values too. */
-function compareState(result: Comparison, part: Pick<Part, 'params' | 'buffers'>, stateDict: StateDict, prefix: string): void {
+function compareState(
+  result: Comparison,
+  part: Pick<Part, 'params' | 'buffers'>,
+  stateDict: StateDict,
+  prefix: string,
+): void {
   const describe = ({ name, shape }: { name: string; shape: readonly number[] }) => `${name} [${shape.join(', ')}]`;
   const official = stateDict.filter(({ name }) => !name.endsWith('.num_batches_tracked'));
   const compare = (what: string, specs: readonly ParamSpec[], entries: StateDict) => {
     result.same(`number of ${what}`, specs.length, entries.length);
-    entries.forEach((entry, i) => result.same(what, specs[i] ? describe({ ...specs[i], shape: torchShape(specs[i]) }) : 'nothing', describe(entry)));
+    entries.forEach((entry, i) =>
+      result.same(what, specs[i] ? describe({ ...specs[i], shape: torchShape(specs[i]) }) : 'nothing', describe(entry)),
+    );
   };
   const isStatistic = ({ name }: { name: string }) => name.includes('.running_');
-  compare('parameters', part.params, official.filter(entry => !isStatistic(entry)));
+  compare(
+    'parameters',
+    part.params,
+    official.filter(entry => !isStatistic(entry)),
+  );
   compare('running statistics', part.buffers, official.filter(isStatistic));
   for (const { name, shape, data } of official) compareRule(result, prefix, name, shape, data);
 }
 
-function compareRule(result: Comparison, prefix: string, name: string, shape: readonly number[], data?: readonly number[]): void {
+function compareRule(
+  result: Comparison,
+  prefix: string,
+  name: string,
+  shape: readonly number[],
+  data?: readonly number[],
+): void {
   if (data) result.values(`${name} by the rule`, ruleTensor(prefix, name, shape), data);
 }
 
-function compareStages(result: Comparison, ours: Evaluation, fixture: { stages: Record<string, TensorSummary>; logits: number[][] }): void {
+function compareStages(
+  result: Comparison,
+  ours: Evaluation,
+  fixture: { stages: Record<string, TensorSummary>; logits: number[][] },
+): void {
   for (const [stage, expected] of Object.entries(fixture.stages)) {
     const actual = ours.stages[stage];
     if (actual) result.summary(stage, actual.shape, actual.values, expected);
@@ -199,12 +274,25 @@ function compareStages(result: Comparison, ours: Evaluation, fixture: { stages: 
   result.values('logits', ours.output.values, fixture.logits.flat());
 }
 
-function compareGradientSummaries(result: Comparison, params: readonly ParamSpec[], grads: Record<string, Float32Array>, expected: Record<string, TensorSummary>): void {
-  result.same('parameters with gradients', params.map(spec => spec.name).sort().join(), Object.keys(expected).sort().join());
+function compareGradientSummaries(
+  result: Comparison,
+  params: readonly ParamSpec[],
+  grads: Record<string, Float32Array>,
+  expected: Record<string, TensorSummary>,
+): void {
+  result.same(
+    'parameters with gradients',
+    params
+      .map(spec => spec.name)
+      .sort()
+      .join(),
+    Object.keys(expected).sort().join(),
+  );
   const sizes = Object.values(expected).map(({ absmax }) => absmax);
   for (const spec of params) {
     const gradient = expected[spec.name];
-    if (gradient) result.summary(spec.name, torchShape(spec), grads[spec.name], gradient, gradientScale(gradient.absmax, sizes));
+    if (gradient)
+      result.summary(spec.name, torchShape(spec), grads[spec.name], gradient, gradientScale(gradient.absmax, sizes));
   }
 }
 
@@ -212,11 +300,17 @@ function compareGradientSummaries(result: Comparison, params: readonly ParamSpec
  * What a gradient's error is relative to: its own size; or, where it is zero in theory (a bias right before a batch norm:
  * 1e-16 in the reference, and in float32 what rounding leaves of sums of the others), a hundredth of the model's largest.
  */
-const gradientScale = (size: number, sizes: readonly number[]): number => (isZero(size, sizes) ? Math.max(...sizes) / 100 : size);
+const gradientScale = (size: number, sizes: readonly number[]): number =>
+  isZero(size, sizes) ? Math.max(...sizes) / 100 : size;
 
 const isZero = (size: number, sizes: readonly number[]): boolean => size < 1e-10 * Math.max(...sizes);
 
-function crossEntropyGradients(model: Model, prefix: string, images: Tensor, labels: readonly number[]): Differentiated {
+function crossEntropyGradients(
+  model: Model,
+  prefix: string,
+  images: Tensor,
+  labels: readonly number[],
+): Differentiated {
   const targets = oneHot(labels, model.numClasses);
   const result = differentiate(asPart(model), prefix, images, logits => crossEntropy(logits, targets));
   targets.dispose();
@@ -235,9 +329,19 @@ function withoutGradient(norms: Record<string, readonly [l2: number, l1: number]
 
 /** Trains on one batch again and again with the lab's own training step, and compares each loss, relative to the largest. */
 function compareTrace(
-  name: string, model: Model, prefix: string, images: Tensor, labels: readonly number[], trace: TrainingTrace, held: readonly string[] = [],
+  name: string,
+  model: Model,
+  prefix: string,
+  images: Tensor,
+  labels: readonly number[],
+  trace: TrainingTrace,
+  held: readonly string[] = [],
 ): Comparison {
-  const result = new Comparison(name, `training${held.length ? ` (${held.length} without gradient held)` : ''}`, GRADIENT_TOLERANCE);
+  const result = new Comparison(
+    name,
+    `training${held.length ? ` (${held.length} without gradient held)` : ''}`,
+    GRADIENT_TOLERANCE,
+  );
   const settings = stepSettings(trace);
   const step = compile(trainStep(model, settings), { name: 'parity training' });
   const { scalars } = createOptimizer(settings, model.params);
@@ -285,6 +389,7 @@ function stepSettings({ optimizer, label_smoothing: labelSmoothing }: TrainingTr
   };
 }
 
-const oneHot = (labels: readonly number[], classes: number): Tensor => tf.cast(tf.oneHot(tf.tensor1d([...labels], 'int32'), classes), 'float32');
+const oneHot = (labels: readonly number[], classes: number): Tensor =>
+  tf.cast(tf.oneHot(tf.tensor1d([...labels], 'int32'), classes), 'float32');
 
 const isTraining = (mode: string): boolean => mode.startsWith('train');

@@ -1,9 +1,9 @@
 import { compile } from '../engine/compile/compile';
-import { tf, type Tensor } from '../tensor/tf';
 import type { Model } from '../model/module';
-import { random } from '../util/random';
+import { type Tensor, tf } from '../tensor/tf';
 import { evalStep } from '../train/step';
-import { stopwatch, type Contender } from './latency';
+import { random } from '../util/random';
+import { type Contender, stopwatch } from './latency';
 
 /** Outputs that a network is published with: ImageNet's classes, and the article's, whose labels of 102 begin at 1. */
 export const publishedClasses = (model: string): number => (model.startsWith('article') ? 103 : 1000);

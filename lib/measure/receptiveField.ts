@@ -1,20 +1,28 @@
 import { compile } from '../engine/compile/compile';
-import { tf, type Tensor } from '../tensor/tf';
+import { type Tensor, tf } from '../tensor/tf';
 
 /**
  * How strongly each place of the input moves one place of the output: `network` takes x [1, h, w, c] to [1, h', w', d], and the result
  * [h, w] is the norm over c of the gradient of Σ over d of the output at `place`. Luo et al., "Understanding the Effective
  * Receptive Field", 2016. Exactly 0 where the output does not depend on the input. The caller disposes.
  */
-export function receptiveField(network: (x: Tensor) => Tensor, x: Tensor, [row, column]: readonly [number, number]): Tensor {
-  const run = compile((x: Tensor) => tf.tidy(() => {
-    const atPlace = (x: Tensor) => {
-      const y = network(x);
-      return tf.sum(tf.slice(y, [0, row, column, 0], [1, 1, 1, y.shape[3]!]));
-    };
-    const [, height, width] = x.shape;
-    return tf.reshape(tf.norm(tf.grad(atPlace)(x), 2, 3), [height!, width!]);
-  }), { name: 'the receptive field' });
+export function receptiveField(
+  network: (x: Tensor) => Tensor,
+  x: Tensor,
+  [row, column]: readonly [number, number],
+): Tensor {
+  const run = compile(
+    (x: Tensor) =>
+      tf.tidy(() => {
+        const atPlace = (x: Tensor) => {
+          const y = network(x);
+          return tf.sum(tf.slice(y, [0, row, column, 0], [1, 1, 1, y.shape[3]!]));
+        };
+        const [, height, width] = x.shape;
+        return tf.reshape(tf.norm(tf.grad(atPlace)(x), 2, 3), [height!, width!]);
+      }),
+    { name: 'the receptive field' },
+  );
   try {
     return run(x);
   } finally {
@@ -41,7 +49,8 @@ export function fieldExtent(field: Tensor): Field {
     rows.push(Math.floor(i / width!));
     columns.push(i % width!);
   });
-  const span = (places: number[]) => (places.length === 0 ? 0 : places.reduce((a, b) => Math.max(a, b)) - places.reduce((a, b) => Math.min(a, b)) + 1);
+  const span = (places: number[]) =>
+    places.length === 0 ? 0 : places.reduce((a, b) => Math.max(a, b)) - places.reduce((a, b) => Math.min(a, b)) + 1;
   return { height: span(rows), width: span(columns), places: rows.length };
 }
 

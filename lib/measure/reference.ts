@@ -1,18 +1,31 @@
-import { globalSparseAttn, lglBlock, localAgg, patchEmbed, selfAttn, type BlockConfig } from '../model/blocks';
-import { VARIANTS, type EdgeViTConfig, type PerStage } from '../model/config';
-import { checkEdgeViT, edgeViT } from '../model/edgevit';
 import { compile } from '../engine/compile/compile';
-import { tf, type Scalar, type Tensor } from '../tensor/tf';
+import { type BlockConfig, globalSparseAttn, lglBlock, localAgg, patchEmbed, selfAttn } from '../model/blocks';
+import { type EdgeViTConfig, type PerStage, VARIANTS } from '../model/config';
+import { checkEdgeViT, edgeViT } from '../model/edgevit';
+import {
+  type Buffers,
+  defineModel,
+  type Layer,
+  type Model,
+  type ParamSpec,
+  type Params,
+  type Part,
+  type Scope,
+} from '../model/module';
+import { fromTorch, toChannelsFirst, toChannelsLast, torchShape, toTorch } from '../tensor/layout';
+import { type Scalar, type Tensor, tf } from '../tensor/tf';
 import { UserError } from '../util/errors';
-import { fromTorch, toChannelsFirst, toChannelsLast, toTorch, torchShape } from '../tensor/layout';
-import { defineModel, type Buffers, type Layer, type Model, type Params, type ParamSpec, type Part, type Scope } from '../model/module';
 import type { BlockFixtureConfig, ModelFixtureConfig } from './fixture';
 import { ruleTensor } from './rule';
 
 /** From a fixture to a run of ours and back: built by its configuration, loaded by the rule, results on the host in PyTorch's order. */
 
 /** EdgeViT as a fixture of the official code describes it. */
-export function officialModel(name: string, fixture: ModelFixtureConfig, [, , height, width]: readonly number[]): Model {
+export function officialModel(
+  name: string,
+  fixture: ModelFixtureConfig,
+  [, , height, width]: readonly number[],
+): Model {
   const config: EdgeViTConfig = {
     ...VARIANTS['edgevit-xxs'],
     depths: fixture.depth,
@@ -25,7 +38,9 @@ export function officialModel(name: string, fixture: ModelFixtureConfig, [, , he
     dropPath: 0,
   };
   checkEdgeViT(name, config, [height, width]);
-  return defineModel({ name, config, numClasses: fixture.num_classes, inputSize: [height, width] }, scope => edgeViT(scope, config, fixture.num_classes));
+  return defineModel({ name, config, numClasses: fixture.num_classes, inputSize: [height, width] }, scope =>
+    edgeViT(scope, config, fixture.num_classes),
+  );
 }
 
 /** A block as a fixture describes it. Throws UserError where the fixture lacks what its type needs. */
@@ -38,7 +53,8 @@ export function officialBlock(fixture: BlockFixtureConfig): (scope: Scope) => La
   const official = VARIANTS['edgevit-xxs'];
   const normEps = fixture.gsa_ln_eps ?? fixture.ln_eps ?? official.normEps;
   if (fixture.type === 'PatchEmbed') {
-    return scope => patchEmbed(scope, need('in_chans'), need('embed_dim'), need('patch'), { norm: 'layer', bias: true, normEps });
+    return scope =>
+      patchEmbed(scope, need('in_chans'), need('embed_dim'), need('patch'), { norm: 'layer', bias: true, normEps });
   }
   const { depths, dims, heads, sampleRates, localAgg: _, ...shared } = official;
   const sampleRate = fixture.type === 'LocalAgg' ? 1 : need('sr_ratio');
@@ -77,9 +93,17 @@ export function asPart(model: Model): Part {
 }
 
 /** The weights and statistics that the rule gives to a part. The caller disposes. */
-export function ruleState(part: Pick<Part, 'params' | 'buffers'>, prefix: string): { params: Params; buffers: Buffers } {
-  const load = (specs: readonly ParamSpec[]) => Object.fromEntries(specs.map(spec =>
-    [spec.name, tf.tensor(fromTorch(spec, ruleTensor(prefix, spec.name, torchShape(spec))), spec.shape)]));
+export function ruleState(
+  part: Pick<Part, 'params' | 'buffers'>,
+  prefix: string,
+): { params: Params; buffers: Buffers } {
+  const load = (specs: readonly ParamSpec[]) =>
+    Object.fromEntries(
+      specs.map(spec => [
+        spec.name,
+        tf.tensor(fromTorch(spec, ruleTensor(prefix, spec.name, torchShape(spec))), spec.shape),
+      ]),
+    );
   return { params: load(part.params), buffers: load(part.buffers) };
 }
 
@@ -115,18 +139,32 @@ export interface Evaluation {
 }
 
 /** One compiled forward pass on weights and input by the rule. */
-export function evaluate(part: Part, prefix: string, x: Tensor, train: boolean, stageNames: readonly string[] = []): Evaluation {
-  const run = compile((input: Tensor, params: Params, buffers: Buffers) => tf.tidy(() => {
-    const stages: Record<string, Tensor> = {};
-    const tap = (layer: string, _kind: string, received: Tensor, output: Tensor) => {
-      if (stageNames.includes(layer)) stages[layer] = tf.keep(output);
-      if (layer === 'head' && stageNames.includes('pooled')) stages.pooled = tf.keep(received);
-    };
-    return { ...part.forward(input, params, buffers, { train, tap }), stages };
-  }), { name: 'parity' });
+export function evaluate(
+  part: Part,
+  prefix: string,
+  x: Tensor,
+  train: boolean,
+  stageNames: readonly string[] = [],
+): Evaluation {
+  const run = compile(
+    (input: Tensor, params: Params, buffers: Buffers) =>
+      tf.tidy(() => {
+        const stages: Record<string, Tensor> = {};
+        const tap = (layer: string, _kind: string, received: Tensor, output: Tensor) => {
+          if (stageNames.includes(layer)) stages[layer] = tf.keep(output);
+          if (layer === 'head' && stageNames.includes('pooled')) stages.pooled = tf.keep(received);
+        };
+        return { ...part.forward(input, params, buffers, { train, tap }), stages };
+      }),
+    { name: 'parity' },
+  );
   const { params, buffers } = ruleState(part, prefix);
   const result = run(x, params, buffers);
-  const host = { output: toHost(result.output), stages: mapRecord(result.stages, toHost), buffers: mapRecord(result.buffers, toHost) };
+  const host = {
+    output: toHost(result.output),
+    stages: mapRecord(result.stages, toHost),
+    buffers: mapRecord(result.buffers, toHost),
+  };
   run.dispose();
   tf.dispose([params, buffers]);
   return host;
@@ -144,16 +182,23 @@ export interface Differentiated {
 /** One compiled forward and backward pass in training mode on weights by the rule. */
 export function differentiate(part: Part, prefix: string, x: Tensor, loss: (output: Tensor) => Scalar): Differentiated {
   const names = part.params.map(spec => spec.name);
-  const run = compile((input: Tensor, params: Params, buffers: Buffers) => tf.tidy(() => {
-    // Beside the loss, kept because tfjs frees all but a differentiated function's result.
-    let rest!: { output: Tensor; buffers: Buffers };
-    const { value, grads: [gradInput, ...grads] } = tf.valueAndGrads((received, ...values) => {
-      const { output, buffers: updated } = part.forward(received, zip(names, values), buffers, { train: true });
-      rest = { output: tf.keep(output), buffers: mapRecord(updated, tf.keep) };
-      return loss(output);
-    })([input, ...names.map(name => params[name])]);
-    return { ...rest, loss: value as Tensor, gradInput, grads: zip(names, grads) };
-  }), { name: 'parity gradients' });
+  const run = compile(
+    (input: Tensor, params: Params, buffers: Buffers) =>
+      tf.tidy(() => {
+        // Beside the loss, kept because tfjs frees all but a differentiated function's result.
+        let rest!: { output: Tensor; buffers: Buffers };
+        const {
+          value,
+          grads: [gradInput, ...grads],
+        } = tf.valueAndGrads((received, ...values) => {
+          const { output, buffers: updated } = part.forward(received, zip(names, values), buffers, { train: true });
+          rest = { output: tf.keep(output), buffers: mapRecord(updated, tf.keep) };
+          return loss(output);
+        })([input, ...names.map(name => params[name])]);
+        return { ...rest, loss: value as Tensor, gradInput, grads: zip(names, grads) };
+      }),
+    { name: 'parity gradients' },
+  );
   const { params, buffers } = ruleState(part, prefix);
   const result = run(x, params, buffers);
   const host = {
@@ -161,12 +206,14 @@ export function differentiate(part: Part, prefix: string, x: Tensor, loss: (outp
     output: toHost(result.output),
     buffers: mapRecord(result.buffers, toHost),
     gradInput: toHost(result.gradInput),
-    grads: Object.fromEntries(part.params.map(spec => {
-      const grad = result.grads[spec.name];
-      const values = toTorch(spec, grad.dataSync<'float32'>());
-      grad.dispose();
-      return [spec.name, values];
-    })),
+    grads: Object.fromEntries(
+      part.params.map(spec => {
+        const grad = result.grads[spec.name];
+        const values = toTorch(spec, grad.dataSync<'float32'>());
+        grad.dispose();
+        return [spec.name, values];
+      }),
+    ),
   };
   run.dispose();
   tf.dispose([params, buffers]);
@@ -177,4 +224,5 @@ export function mapRecord<A, B>(record: Record<string, A>, fn: (value: A) => B):
   return Object.fromEntries(Object.entries(record).map(([name, value]) => [name, fn(value)]));
 }
 
-const zip = <T>(names: readonly string[], values: readonly T[]): Record<string, T> => Object.fromEntries(names.map((name, i) => [name, values[i]]));
+const zip = <T>(names: readonly string[], values: readonly T[]): Record<string, T> =>
+  Object.fromEntries(names.map((name, i) => [name, values[i]]));

@@ -1,5 +1,5 @@
-import type { Tensor } from '../tensor/tf';
 import type { Model } from '../model/module';
+import type { Tensor } from '../tensor/tf';
 import { countConfig, totalCount, walkLayers } from './count';
 
 /** A row of `paddle.summary`: shapes in channels-first order, own parameters, running statistics included. */
@@ -37,7 +37,13 @@ export function summarise(model: Model, batch: number): Summary {
     if (kind === 'DotProductAttention') return; // a function, not a layer
     numbers.set(kind, (numbers.get(kind) ?? 0) + 1);
     const shape = (tensor: Tensor) => [batch, ...printedShape(kind, tensor.shape).slice(1)];
-    rows.push({ layer: `${kind}-${numbers.get(kind)}`, module, input: shape(input), output: shape(output), params: owned.get(module) ?? 0 });
+    rows.push({
+      layer: `${kind}-${numbers.get(kind)}`,
+      module,
+      input: shape(input),
+      output: shape(output),
+      params: owned.get(module) ?? 0,
+    });
   });
   const trainable = countValues(model.params);
   const nonTrainable = countValues(model.buffers);
@@ -46,13 +52,17 @@ export function summarise(model: Model, batch: number): Summary {
   const input = megabytes(batch * 3 * model.inputSize[0] * model.inputSize[1]);
   const forwardBackward = megabytes(2 * rows.reduce((sum, row) => sum + row.output.reduce((a, b) => a * b, 1), 0));
   const params = megabytes(total);
-  const inBatchNorms = rows.filter(row => row.layer.startsWith('BatchNorm2D')).reduce((sum, row) => sum + row.params, 0);
+  const inBatchNorms = rows
+    .filter(row => row.layer.startsWith('BatchNorm2D'))
+    .reduce((sum, row) => sum + row.params, 0);
   return {
     rows,
     total,
     trainable,
     nonTrainable,
-    ...(model.name.startsWith('article') && { articleSplit: { trainable: total - inBatchNorms, nonTrainable: inBatchNorms } }),
+    ...(model.name.startsWith('article') && {
+      articleSplit: { trainable: total - inBatchNorms, nonTrainable: inBatchNorms },
+    }),
     megabytes: { input, forwardBackward, params, total: input + forwardBackward + params },
     macs: totalCount(countConfig(model)).macs,
   };
@@ -66,18 +76,26 @@ export function formatSummary(summary: Summary): string {
     ...rows.map(row => [row.layer, bracketed(row.input), bracketed(row.output), grouped(row.params)]),
   ];
   const widths = [0, 1, 2, 3].map(column => Math.max(...cells.map(row => row[column].length)));
-  const lines = cells.map(row => row.map((cell, column) => (column === 3 ? cell.padStart(widths[column]) : cell.padEnd(widths[column]))).join('   '));
+  const lines = cells.map(row =>
+    row.map((cell, column) => (column === 3 ? cell.padStart(widths[column]) : cell.padEnd(widths[column]))).join('   '),
+  );
   const rule = (character: string) => character.repeat(lines[0].length);
   const size = (label: string, value: number) => `${label} (MB): ${value.toFixed(2)}`;
   return [
-    rule('-'), lines[0], rule('='), ...lines.slice(1), rule('='),
+    rule('-'),
+    lines[0],
+    rule('='),
+    ...lines.slice(1),
+    rule('='),
     `Total params: ${grouped(total)}`,
     `Trainable params: ${grouped(trainable)}`,
     `Non-trainable params: ${grouped(nonTrainable)}`,
-    ...(articleSplit ? [
-      `The article prints ${grouped(articleSplit.trainable)} + ${grouped(articleSplit.nonTrainable)}: its Paddle counts weights and biases of the two batch norms`,
-      `(${grouped(articleSplit.nonTrainable - nonTrainable)}) as not trainable too; Paddle 2.6 and 3.3 count only their running statistics (${grouped(nonTrainable)}), as here.`,
-    ] : []),
+    ...(articleSplit
+      ? [
+          `The article prints ${grouped(articleSplit.trainable)} + ${grouped(articleSplit.nonTrainable)}: its Paddle counts weights and biases of the two batch norms`,
+          `(${grouped(articleSplit.nonTrainable - nonTrainable)}) as not trainable too; Paddle 2.6 and 3.3 count only their running statistics (${grouped(nonTrainable)}), as here.`,
+        ]
+      : []),
     rule('-'),
     size('Input size', megabytes.input),
     size('Forward/backward pass size', megabytes.forwardBackward),
@@ -104,6 +122,7 @@ function ownParameters({ params, buffers }: Model): Map<string, number> {
   return owned;
 }
 
-const countValues = (specs: Model['params']): number => specs.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+const countValues = (specs: Model['params']): number =>
+  specs.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
 const grouped = (value: number): string => value.toLocaleString('en-US');
 const bracketed = (shape: number[]): string => `[${shape.join(', ')}]`;

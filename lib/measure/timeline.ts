@@ -25,7 +25,10 @@ export function totalsByOp(timings: readonly KernelTiming[]): OpTotal[] {
 
 /** Microseconds from the start of the first kernel to the end of the last. */
 export function wallTime(timings: readonly KernelTiming[]): number {
-  return timings.reduce((end, { start, duration }) => Math.max(end, start + duration), 0) - timings.reduce((first, { start }) => Math.min(first, start), Infinity);
+  return (
+    timings.reduce((end, { start, duration }) => Math.max(end, start + duration), 0) -
+    timings.reduce((first, { start }) => Math.min(first, start), Infinity)
+  );
 }
 
 /**
@@ -34,12 +37,14 @@ export function wallTime(timings: readonly KernelTiming[]): number {
  */
 export function chromeTrace(timings: readonly KernelTiming[]): string {
   const busyUntil: number[] = [];
-  const traceEvents = [...timings].sort((a, b) => a.start - b.start).map(timing => {
-    const { node, start, duration } = timing;
-    const free = busyUntil.findIndex(until => until <= start);
-    const lane = free < 0 ? busyUntil.length : free;
-    busyUntil[lane] = start + duration;
-    return { name: opOf(timing), ph: 'X', ts: start, dur: duration, pid: 0, tid: lane, args: { node } };
-  });
+  const traceEvents = [...timings]
+    .sort((a, b) => a.start - b.start)
+    .map(timing => {
+      const { node, start, duration } = timing;
+      const free = busyUntil.findIndex(until => until <= start);
+      const lane = free < 0 ? busyUntil.length : free;
+      busyUntil[lane] = start + duration;
+      return { name: opOf(timing), ph: 'X', ts: start, dur: duration, pid: 0, tid: lane, args: { node } };
+    });
   return JSON.stringify({ traceEvents, displayTimeUnit: 'ms' });
 }

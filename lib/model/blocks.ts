@@ -1,8 +1,22 @@
+import { type Tensor, type Tensor4D, tf } from '../tensor/tf';
 import type { EdgeViTConfig } from './config';
-import { tf, type Tensor, type Tensor4D } from '../tensor/tf';
 import {
-  attention, batchNorm, conv2d, depthwiseConv, depthwiseTransposedConv, dropPath, expandAndShrink, groupNorm, layerNorm, linear,
-  pointwiseConv, sampleTopLeft, toTopLeft, upsampleBilinear, upsampleNearest, type Residual,
+  attention,
+  batchNorm,
+  conv2d,
+  depthwiseConv,
+  depthwiseTransposedConv,
+  dropPath,
+  expandAndShrink,
+  groupNorm,
+  layerNorm,
+  linear,
+  pointwiseConv,
+  type Residual,
+  sampleTopLeft,
+  toTopLeft,
+  upsampleBilinear,
+  upsampleNearest,
 } from './layers';
 import type { Layer, Scope } from './module';
 
@@ -20,7 +34,13 @@ export type BlockConfig = Omit<EdgeViTConfig, 'depths' | 'dims' | 'heads' | 'sam
  * [b, h, w, in] → [b, h/patch, w/patch, dim]: a convolution whose kernel is its stride, then a norm.
  * EdgeViTs (ECCV 2022) §3.1.
  */
-export function patchEmbed(scope: Scope, inDim: number, dim: number, patch: number, config: Pick<EdgeViTConfig, 'norm' | 'normEps' | 'bias'>): Layer {
+export function patchEmbed(
+  scope: Scope,
+  inDim: number,
+  dim: number,
+  patch: number,
+  config: Pick<EdgeViTConfig, 'norm' | 'normEps' | 'bias'>,
+): Layer {
   const norm = tokenNorm(scope.at('norm'), dim, config);
   const proj = conv2d(scope.at('proj'), inDim, dim, patch, { stride: patch, padding: 0, bias: config.bias });
   return scope.layer('PatchEmbed', (x, ctx) => norm(proj(x, ctx), ctx));
@@ -62,8 +82,14 @@ export function selfAttn(scope: Scope, config: BlockConfig): Layer {
   const { dim } = config;
   const preNorm = (name: string) => (config.preNorm ? layerNorm(scope.at(name), dim, config.blockNormEps) : identity);
   const posEmbed = depthwiseConv(scope.at('pos_embed'), dim, 3, { bias: config.bias });
-  const attend = config.attention ? residual(preNorm('norm1'), globalSparseAttn(scope.at('attn'), config), dropPath(scope, config.dropPath)) : identity;
-  const feed = residual(preNorm('norm2'), feedForward(scope.at('mlp'), dim, config, 'Mlp'), dropPath(scope, config.dropPath));
+  const attend = config.attention
+    ? residual(preNorm('norm1'), globalSparseAttn(scope.at('attn'), config), dropPath(scope, config.dropPath))
+    : identity;
+  const feed = residual(
+    preNorm('norm2'),
+    feedForward(scope.at('mlp'), dim, config, 'Mlp'),
+    dropPath(scope, config.dropPath),
+  );
   return scope.layer('SelfAttn', (x, ctx) => feed(attend(tf.add(x, posEmbed(x, ctx)), ctx), ctx));
 }
 
@@ -121,7 +147,12 @@ function propagation(scope: Scope, { localProp, dim, sampleRate: r }: BlockConfi
  * Expand, GELU, shrink. [b, h, w, c] → the same. LocalAgg's is written with 1×1 convolutions (`CMlp`), SelfAttn's with
  * linear layers (`Mlp`): the same arithmetic, but stored and started as what they are.
  */
-export function feedForward(scope: Scope, dim: number, { mlpRatio, bias }: Pick<BlockConfig, 'mlpRatio' | 'bias'>, kind: 'CMlp' | 'Mlp'): Layer {
+export function feedForward(
+  scope: Scope,
+  dim: number,
+  { mlpRatio, bias }: Pick<BlockConfig, 'mlpRatio' | 'bias'>,
+  kind: 'CMlp' | 'Mlp',
+): Layer {
   const hidden = Math.floor(dim * mlpRatio);
   const dense = kind === 'CMlp' ? pointwiseConv : linear;
   const fc1 = dense(scope.at('fc1'), dim, hidden, { bias, activation: 'gelu' });

@@ -1,4 +1,4 @@
-import { UserError, oneOf } from '../util/errors';
+import { oneOf, UserError } from '../util/errors';
 
 /** One value per stage. */
 export type PerStage<T> = readonly [T, T, T, T];
@@ -114,7 +114,10 @@ export const ABLATIONS = {
 export type Ablation = keyof typeof ABLATIONS;
 
 /** The pseudo-code's depths, which differ by variant, and so belong to no ablation alone. */
-const PSEUDOCODE_DEPTHS: Partial<Record<Variant, PerStage<number>>> = { 'edgevit-xs': [1, 1, 2, 2], 'edgevit-s': [1, 2, 3, 2] };
+const PSEUDOCODE_DEPTHS: Partial<Record<Variant, PerStage<number>>> = {
+  'edgevit-xs': [1, 1, 2, 2],
+  'edgevit-s': [1, 2, 3, 2],
+};
 
 /** A variant with an ablation. Throws UserError for names that do not exist. */
 export function ablate(variant: Variant, ablation?: string): EdgeViTConfig {
@@ -143,7 +146,10 @@ export const positiveInteger = number('a positive integer', value => Number.isSa
 export const positive = number('a positive number', value => Number.isFinite(value) && value > 0);
 /** A probability below 1. */
 export const dropRate = number('at least 0 and below 1', value => value >= 0 && value < 1);
-const oddInteger = number('a positive odd integer', value => Number.isSafeInteger(value) && value > 0 && value % 2 === 1);
+const oddInteger = number(
+  'a positive odd integer',
+  value => Number.isSafeInteger(value) && value > 0 && value % 2 === 1,
+);
 export const choice = <T extends string>(...names: T[]): Field<T> => ({
   allowed: oneOf(names),
   parse: text => names.find(name => name === text),
@@ -156,7 +162,9 @@ const perStage = <T>(field: Field<T>): Field<PerStage<T>> => ({
   allowed: `four values by stage, separated by commas, each ${field.allowed}`,
   parse(text) {
     const values = text.split(',').map(part => field.parse(part));
-    return values.length === 4 && values.every(value => value !== undefined) ? (values as unknown as PerStage<T>) : undefined;
+    return values.length === 4 && values.every(value => value !== undefined)
+      ? (values as unknown as PerStage<T>)
+      : undefined;
   },
 });
 
@@ -189,17 +197,25 @@ export const EDGEVIT_FIELDS: Fields<EdgeViTConfig> = {
  * A configuration with some values replaced. Values may be text (from the command line) or already typed (from a file);
  * undefined leaves a key as it is. Throws UserError for keys that do not exist and values that do not parse.
  */
-export function override<C extends object>(name: string, fields: Fields<C>, config: C, values: Record<string, unknown>): C {
+export function override<C extends object>(
+  name: string,
+  fields: Fields<C>,
+  config: C,
+  values: Record<string, unknown>,
+): C {
   const result = { ...config };
   for (const [key, value] of Object.entries(values)) {
     if (value === undefined) continue;
     if (!Object.hasOwn(fields, key)) {
       const keys = Object.keys(fields);
-      throw new UserError(`${name} has no setting '${key}'${keys.length ? `: allowed are ${oneOf(keys)}` : ', nor any other'}.`);
+      throw new UserError(
+        `${name} has no setting '${key}'${keys.length ? `: allowed are ${oneOf(keys)}` : ', nor any other'}.`,
+      );
     }
     const field = fields[key as keyof C];
     const parsed = field.parse(String(value));
-    if (parsed === undefined) throw new UserError(`${name}'s ${key} is '${String(value)}' but must be ${field.allowed}.`);
+    if (parsed === undefined)
+      throw new UserError(`${name}'s ${key} is '${String(value)}' but must be ${field.allowed}.`);
     result[key as keyof C] = parsed;
   }
   return result;
@@ -207,11 +223,13 @@ export function override<C extends object>(name: string, fields: Fields<C>, conf
 
 /** `['sampleRates=4,2,2,1', 'delegate=mean']` → `{ sampleRates: '4,2,2,1', delegate: 'mean' }`, as `--set` gives them. */
 export function parseSettings(settings: readonly string[]): Record<string, string> {
-  return Object.fromEntries(settings.map(setting => {
-    const at = setting.indexOf('=');
-    if (at < 1) throw new UserError(`Setting '${setting}' must be key=value.`);
-    return [setting.slice(0, at), setting.slice(at + 1)];
-  }));
+  return Object.fromEntries(
+    settings.map(setting => {
+      const at = setting.indexOf('=');
+      if (at < 1) throw new UserError(`Setting '${setting}' must be key=value.`);
+      return [setting.slice(0, at), setting.slice(at + 1)];
+    }),
+  );
 }
 
 /** EdgeViT's configuration with settings applied: `applyOverrides(VARIANTS['edgevit-xxs'], ['sampleRates=2,2,2,1'])`. */

@@ -1,6 +1,6 @@
+import { UserError } from '../util/errors';
 import { lglBlock, patchEmbed } from './blocks';
 import type { EdgeViTConfig } from './config';
-import { UserError } from '../util/errors';
 import { batchNorm, dropPathRates, globalAveragePool, linear } from './layers';
 import type { Layer, Scope } from './module';
 
@@ -11,8 +11,12 @@ import type { Layer, Scope } from './module';
  */
 export function edgeViT(scope: Scope, config: EdgeViTConfig, numClasses: number): Layer {
   const { dims } = config;
-  const patchEmbeds = dims.map((dim, i) => patchEmbed(scope.at(`patch_embed${i + 1}`), dims[i - 1] ?? 3, dim, PATCHES[i], config));
-  const stages = stageBlocks(config).map((blocks, i) => blocks.map((block, j) => lglBlock(scope.at(`blocks${i + 1}.${j}`), block)));
+  const patchEmbeds = dims.map((dim, i) =>
+    patchEmbed(scope.at(`patch_embed${i + 1}`), dims[i - 1] ?? 3, dim, PATCHES[i], config),
+  );
+  const stages = stageBlocks(config).map((blocks, i) =>
+    blocks.map((block, j) => lglBlock(scope.at(`blocks${i + 1}.${j}`), block)),
+  );
   const norm = batchNorm(scope.at('norm'), dims[3], { eps: config.batchNormEps });
   const head = linear(scope.at('head'), dims[3], numClasses);
   return (x, ctx) => {
@@ -30,15 +34,20 @@ export const PATCHES = [4, 2, 2, 2] as const;
 /** The configuration of every block, by stage. */
 export function stageBlocks(config: EdgeViTConfig) {
   const { depths, dims, heads, sampleRates, localAgg, dropPath, ...shared } = config;
-  const rates = dropPathRates(depths.reduce((a, b) => a + b), dropPath);
-  return depths.map((depth, i) => Array.from({ length: depth }, () => ({
-    ...shared,
-    dim: dims[i],
-    heads: heads[i],
-    sampleRate: sampleRates[i],
-    localAgg: localAgg[i],
-    dropPath: rates.shift()!,
-  })));
+  const rates = dropPathRates(
+    depths.reduce((a, b) => a + b),
+    dropPath,
+  );
+  return depths.map((depth, i) =>
+    Array.from({ length: depth }, () => ({
+      ...shared,
+      dim: dims[i],
+      heads: heads[i],
+      sampleRate: sampleRates[i],
+      localAgg: localAgg[i],
+      dropPath: rates.shift()!,
+    })),
+  );
 }
 
 /** Throws UserError if dims do not split into heads or the picture's sides do not split into patches and windows. */
@@ -50,7 +59,9 @@ export function checkEdgeViT(name: string, config: EdgeViTConfig, size: readonly
   });
   const multiple = sideMultiple(config);
   if (size.some(side => side % multiple !== 0)) {
-    throw new UserError(`${name} cannot take ${size[0]}×${size[1]} pictures: with sample rates ${config.sampleRates.join(',')} each side must be a multiple of ${multiple}.`);
+    throw new UserError(
+      `${name} cannot take ${size[0]}×${size[1]} pictures: with sample rates ${config.sampleRates.join(',')} each side must be a multiple of ${multiple}.`,
+    );
   }
 }
 

@@ -1,5 +1,5 @@
 import * as fused from '../engine/fused';
-import { tf, type Tensor, type Tensor4D } from '../tensor/tf';
+import { type Tensor, type Tensor4D, tf } from '../tensor/tf';
 import { UserError } from '../util/errors';
 import type { Context, Init, Layer, Scope } from './module';
 
@@ -37,29 +37,53 @@ export interface ConvOptions extends WeightOptions {
 /** A layer that multiplies by a matrix: weight [in, out] and bias [out]. */
 export type Dense = Layer & { read(ctx: Context): { weight: Tensor; bias: Tensor } };
 
-function dense(scope: Scope, kind: string, outDim: number, weight: (ctx: Context) => Tensor, { bias = true, activation, biasInit = ZEROS }: WeightOptions): Dense {
+function dense(
+  scope: Scope,
+  kind: string,
+  outDim: number,
+  weight: (ctx: Context) => Tensor,
+  { bias = true, activation, biasInit = ZEROS }: WeightOptions,
+): Dense {
   const shift = bias ? scope.param('bias', [outDim], 'plain', biasInit) : undefined;
   const layer = scope.layer(kind, (x, ctx) => product(x, weight(ctx), shift?.(ctx), activation));
-  return Object.assign(layer, { read: (ctx: Context) => ({ weight: weight(ctx), bias: shift?.(ctx) ?? tf.zeros([outDim]) }) });
+  return Object.assign(layer, {
+    read: (ctx: Context) => ({ weight: weight(ctx), bias: shift?.(ctx) ?? tf.zeros([outDim]) }),
+  });
 }
 
 /** [b, …, in] → [b, …, out]. */
 export function linear(scope: Scope, inDim: number, outDim: number, options: WeightOptions = {}): Dense {
-  return dense(scope, 'Linear', outDim, scope.param('weight', [inDim, outDim], 'linear', options.weightInit ?? TRUNC_NORMAL), options);
+  return dense(
+    scope,
+    'Linear',
+    outDim,
+    scope.param('weight', [inDim, outDim], 'linear', options.weightInit ?? TRUNC_NORMAL),
+    options,
+  );
 }
 
 /** A 1×1 convolution: [b, h, w, in] → [b, h, w, out]. */
 export function pointwiseConv(scope: Scope, inDim: number, outDim: number, options: WeightOptions = {}): Dense {
   const weight = scope.param('weight', [1, 1, inDim, outDim], 'conv', options.weightInit ?? torchDefault(inDim));
-  return dense(scope, 'Conv2D', outDim, ctx => tf.reshape(weight(ctx), [inDim, outDim]), { biasInit: torchDefault(inDim), ...options });
+  return dense(scope, 'Conv2D', outDim, ctx => tf.reshape(weight(ctx), [inDim, outDim]), {
+    biasInit: torchDefault(inDim),
+    ...options,
+  });
 }
 
 /** Expand, GELU (`expand` has it as its activation), shrink. In training without a step between them, unless a tap watches the layers. */
 export function expandAndShrink(expand: Dense, shrink: Dense): Layer {
   return (x, ctx) => {
     if (!ctx.train || ctx.tap) return shrink(expand(x, ctx), ctx);
-    const first = expand.read(ctx), second = shrink.read(ctx);
-    const rows = fused.feedForward(tf.reshape(x, [-1, first.weight.shape[0]!]), first.weight, first.bias, second.weight, second.bias);
+    const first = expand.read(ctx),
+      second = shrink.read(ctx);
+    const rows = fused.feedForward(
+      tf.reshape(x, [-1, first.weight.shape[0]!]),
+      first.weight,
+      first.bias,
+      second.weight,
+      second.bias,
+    );
     return tf.reshape(rows, [...x.shape.slice(0, -1), second.weight.shape[1]!]);
   };
 }
@@ -67,7 +91,14 @@ export function expandAndShrink(expand: Dense, shrink: Dense): Layer {
 /** [b, h, w, in] → [b, h', w', out]. */
 export function conv2d(scope: Scope, inDim: number, outDim: number, kernel: number, options: ConvOptions = {}): Layer {
   const fanIn = inDim * kernel * kernel;
-  const { stride = 1, padding = (kernel - 1) / 2, bias = true, activation, weightInit = torchDefault(fanIn), biasInit = torchDefault(fanIn) } = options;
+  const {
+    stride = 1,
+    padding = (kernel - 1) / 2,
+    bias = true,
+    activation,
+    weightInit = torchDefault(fanIn),
+    biasInit = torchDefault(fanIn),
+  } = options;
   const weight = scope.param('weight', [kernel, kernel, inDim, outDim], 'conv', weightInit);
   const shift = bias ? scope.param('bias', [outDim], 'plain', biasInit) : undefined;
   return scope.layer('Conv2D', (x, ctx) => {
@@ -108,7 +139,13 @@ function finish(x: Tensor, bias: Tensor | undefined, activation?: 'gelu'): Tenso
 /** One kernel per channel: [b, h, w, c] → [b, h', w', c]. */
 export function depthwiseConv(scope: Scope, dim: number, kernel: number, options: ConvOptions = {}): Layer {
   const fanIn = kernel * kernel;
-  const { stride = 1, padding = (kernel - 1) / 2, bias = true, weightInit = torchDefault(fanIn), biasInit = torchDefault(fanIn) } = options;
+  const {
+    stride = 1,
+    padding = (kernel - 1) / 2,
+    bias = true,
+    weightInit = torchDefault(fanIn),
+    biasInit = torchDefault(fanIn),
+  } = options;
   const weight = scope.param('weight', [kernel, kernel, dim, 1], 'depthwise', weightInit);
   const shift = bias ? scope.param('bias', [dim], 'plain', biasInit) : undefined;
   const same = stride === 1 && padding === (kernel - 1) / 2;
@@ -120,7 +157,14 @@ export function depthwiseConv(scope: Scope, dim: number, kernel: number, options
 
 /** Zeros around the picture. Explicit, because TensorFlow's `same` pads a strided convolution on one side only. */
 function pad(x: Tensor, size: number): Tensor4D {
-  return size === 0 ? (x as Tensor4D) : tf.pad(x as Tensor4D, [[0, 0], [size, size], [size, size], [0, 0]]);
+  return size === 0
+    ? (x as Tensor4D)
+    : tf.pad(x as Tensor4D, [
+        [0, 0],
+        [size, size],
+        [size, size],
+        [0, 0],
+      ]);
 }
 
 /**
@@ -172,7 +216,13 @@ export function sampleTopLeft(x: Tensor, rate: number): Tensor {
 /** Each pixel becomes the top-left one of an r×r window of zeros: [b, h, w, c] → [b, h·r, w·r, c]. `sampleTopLeft` undoes it. */
 export function toTopLeft(x: Tensor, rate: number): Tensor {
   const [b, h, w, c] = x.shape;
-  const windows = tf.pad(tf.reshape(x, [b, h, 1, w, c]), [[0, 0], [0, 0], [0, rate - 1], [0, 0], [0, (rate - 1) * c]]);
+  const windows = tf.pad(tf.reshape(x, [b, h, 1, w, c]), [
+    [0, 0],
+    [0, 0],
+    [0, rate - 1],
+    [0, 0],
+    [0, (rate - 1) * c],
+  ]);
   return tf.reshape(windows, [b, h * rate, w * rate, c]);
 }
 
@@ -219,10 +269,16 @@ export function batchNorm(scope: Scope, dim: number, options: BatchNormOptions =
       return tf.add(tf.mul(x, scale), tf.sub(bias(ctx), tf.mul(runningMean.read(ctx), scale)));
     }
     const n = x.size / dim;
-    if (n < 2) throw new UserError(`Batch norm '${scope.path}' cannot train on one value per channel: use a larger batch or larger pictures.`);
+    if (n < 2)
+      throw new UserError(
+        `Batch norm '${scope.path}' cannot train on one value per channel: use a larger batch or larger pictures.`,
+      );
     const { y, mean, variance } = fused.batchNorm(x, weight(ctx), bias(ctx), eps);
     ctx.updated[runningMean.name] = blend(runningMean.read(ctx), mean);
-    ctx.updated[runningVar.name] = blend(runningVar.read(ctx), runningVariance === 'biased' ? variance : tf.mul(variance, n / (n - 1)));
+    ctx.updated[runningVar.name] = blend(
+      runningVar.read(ctx),
+      runningVariance === 'biased' ? variance : tf.mul(variance, n / (n - 1)),
+    );
     return y;
   });
 }

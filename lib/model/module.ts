@@ -1,6 +1,6 @@
-import { tf, type Tensor } from '../tensor/tf';
+import { type Tensor, tf } from '../tensor/tf';
 import { UserError } from '../util/errors';
-import { random, type Random } from '../util/random';
+import { type Random, random } from '../util/random';
 
 /** Trainable tensors, named as in the official PyTorch state dict, in TensorFlow's layout (see `ParamKind`). */
 export type Params = Record<string, Tensor>;
@@ -134,10 +134,11 @@ export function definePart(build: (scope: Scope) => Layer): Part {
     params,
     buffers,
     dropPathSites,
-    forward: (x, params, buffers, options) => tf.tidy(() => {
-      const updated = { ...buffers };
-      return { output: layer(x, { params, buffers, updated, ...options }), buffers: updated };
-    }),
+    forward: (x, params, buffers, options) =>
+      tf.tidy(() => {
+        const updated = { ...buffers };
+        return { output: layer(x, { params, buffers, updated, ...options }), buffers: updated };
+      }),
   };
 }
 
@@ -157,7 +158,9 @@ export function defineModel(
     },
     forward(x, params, buffers, options) {
       if (x.rank !== 4 || x.shape[1] !== height || x.shape[2] !== width || x.shape[3] !== 3) {
-        throw new UserError(`${about.name} was built for pictures [batch, ${height}, ${width}, 3], but got [${x.shape.join(', ')}].`);
+        throw new UserError(
+          `${about.name} was built for pictures [batch, ${height}, ${width}, 3], but got [${x.shape.join(', ')}].`,
+        );
       }
       const { output, buffers: updated } = forward(x, params, buffers, options);
       return { logits: output, buffers: updated };
@@ -167,7 +170,9 @@ export function defineModel(
 
 /** Fresh tensors for specs, each from a stream named after its parameter, so that none depends on which others exist. */
 export function initialise(specs: readonly ParamSpec[], rng: Random): Params {
-  return Object.fromEntries(specs.map(spec => [spec.name, tf.tensor(draw(spec, rng.fork(spec.name)), spec.shape, 'float32')]));
+  return Object.fromEntries(
+    specs.map(spec => [spec.name, tf.tensor(draw(spec, rng.fork(spec.name)), spec.shape, 'float32')]),
+  );
 }
 
 function draw({ shape, init }: ParamSpec, rng: Random): Float32Array {

@@ -1,10 +1,10 @@
+import { oneOf, UserError } from '../util/errors';
 import { article, checkArticle } from './baselines/article';
-import { EDGEVIT_FIELDS, VARIANTS, ablate, override, parseSettings, type Variant } from './config';
-import { checkEdgeViT, edgeViT } from './edgevit';
-import { UserError, oneOf } from '../util/errors';
 import { MOBILENET_V2, MOBILENET_V2_FIELDS, mobileNetV2 } from './baselines/mobilenetV2';
+import { checkViT, VIT_FIELDS, VIT_TINY, viT } from './baselines/vit';
+import { ablate, EDGEVIT_FIELDS, override, parseSettings, VARIANTS, type Variant } from './config';
+import { checkEdgeViT, edgeViT } from './edgevit';
 import { defineModel, type Layer, type Model, type Scope } from './module';
-import { VIT_FIELDS, VIT_TINY, checkViT, viT } from './baselines/vit';
 
 export interface ModelOptions {
   numClasses: number;
@@ -34,7 +34,7 @@ interface Plan {
 
 const PLANS: Record<string, (request: Request) => Plan> = {
   ...Object.fromEntries(Object.keys(VARIANTS).map(variant => [variant, planEdgeViT])),
-  'article': request => planArticle(request, false),
+  article: request => planArticle(request, false),
   'article-as-printed': request => planArticle(request, true),
   'mobilenet-v2': planMobileNetV2,
   'vit-tiny': planViT,
@@ -50,13 +50,23 @@ export const MODELS: readonly string[] = Object.keys(PLANS);
 export function createModel(name: string, options: ModelOptions): Model {
   const { numClasses, size, ablation, set = [], ...settings } = options;
   if (!Object.hasOwn(PLANS, name)) throw new UserError(`Unknown model '${name}': allowed are ${oneOf(MODELS)}.`);
-  if (!Number.isSafeInteger(numClasses) || numClasses < 1) throw new UserError(`The number of classes is '${numClasses}' but must be a positive integer.`);
+  if (!Number.isSafeInteger(numClasses) || numClasses < 1)
+    throw new UserError(`The number of classes is '${numClasses}' but must be a positive integer.`);
   const inputSize = typeof size === 'number' ? ([size, size] as const) : size;
   if (inputSize.length !== 2 || inputSize.some(side => !Number.isSafeInteger(side) || side < 1)) {
-    throw new UserError(`The picture size is '${String(size)}' but must be a positive integer, or two (height and width).`);
+    throw new UserError(
+      `The picture size is '${String(size)}' but must be a positive integer, or two (height and width).`,
+    );
   }
-  if (ablation !== undefined && !Object.hasOwn(VARIANTS, name)) throw new UserError(`${name} has no ablations, so not '${ablation}' either: they are EdgeViT's.`);
-  const { config, build } = PLANS[name]({ name, numClasses, size: inputSize, settings: { ...settings, ...parseSettings(set) }, ablation });
+  if (ablation !== undefined && !Object.hasOwn(VARIANTS, name))
+    throw new UserError(`${name} has no ablations, so not '${ablation}' either: they are EdgeViT's.`);
+  const { config, build } = PLANS[name]({
+    name,
+    numClasses,
+    size: inputSize,
+    settings: { ...settings, ...parseSettings(set) },
+    ablation,
+  });
   return defineModel({ name, config, numClasses, inputSize }, build);
 }
 
@@ -85,6 +95,9 @@ function planViT({ name, numClasses, size, settings }: Request): Plan {
 /** `224` or `192x256` (height x width) → a size for `createModel`. Throws UserError for anything else. */
 export function parseSize(text: string): readonly [height: number, width: number] {
   const sides = /^(\d+)(?:x(\d+))?$/.exec(text);
-  if (!sides) throw new UserError(`The picture size is '${text}' but must be a side in pixels, like 224, or height and width, like 192x256.`);
+  if (!sides)
+    throw new UserError(
+      `The picture size is '${text}' but must be a side in pixels, like 224, or height and width, like 192x256.`,
+    );
   return [Number(sides[1]), Number(sides[2] ?? sides[1])];
 }

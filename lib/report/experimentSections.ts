@@ -1,18 +1,18 @@
-import { percent } from '../runs/console';
-import { attentionAccuracy, attentionCost, type AttentionResult } from '../charts/attention';
+import { type AttentionResult, attentionAccuracy, attentionCost } from '../charts/attention';
 import { variantCurves } from '../charts/curves';
-import { accuracies, differences, type Difference } from '../charts/intervals';
+import { accuracies, type Difference, differences } from '../charts/intervals';
 import { sampleRateAccuracy, sampleRateCost } from '../charts/sampleRates';
-import { byChance, leader, section, setting, variantTable, verdict, type Section } from './sections';
+import { percent } from '../runs/console';
 import { byVariant, largestBudget, type TrialResult, type VariantResult } from '../runs/trialResults';
+import { byChance, leader, type Section, section, setting, variantTable, verdict } from './sections';
 
 /** The experiments that the report tells: their questions, and the variant that the others are compared with. */
 export const EXPERIMENTS = {
-  'variants': { title: 'Networks under an equal budget', baseline: 'edgevit-xxs' },
-  'lgl': { title: 'What each part of the LGL block buys', baseline: 'full' },
-  'delegates': { title: 'What stands for a window in attention', baseline: 'topleft' },
+  variants: { title: 'Networks under an equal budget', baseline: 'edgevit-xxs' },
+  lgl: { title: 'What each part of the LGL block buys', baseline: 'full' },
+  delegates: { title: 'What stands for a window in attention', baseline: 'topleft' },
   'sample-rates': { title: 'How sparse attention may be', baseline: '4,2,2,1' },
-  'attention': { title: 'Full attention against sparse', baseline: 'sparse' },
+  attention: { title: 'Full attention against sparse', baseline: 'sparse' },
 } as const;
 
 export type ExperimentName = keyof typeof EXPERIMENTS;
@@ -22,10 +22,18 @@ export function experimentSection(experiment: ExperimentName, data: string, allR
   const { title, baseline } = EXPERIMENTS[experiment];
   const rows = largestBudget(allRows);
   if (rows.length === 0) {
-    return section(experiment, title, { text: [`There are no results of the experiment on ${data} yet: \`npm run experiment -- ${experiment} --data=${dataSpec(data)} --save\` makes them.`] });
+    return section(experiment, title, {
+      text: [
+        `There are no results of the experiment on ${data} yet: \`npm run experiment -- ${experiment} --data=${dataSpec(data)} --save\` makes them.`,
+      ],
+    });
   }
   const own = experiment === 'attention' ? attention(rows) : compared(experiment, rows, baseline);
-  return section(experiment, title, { ...own, text: [`${setting(rows)}. ${trainedOn(rows)}`, `${own.verdict}. ${own.chance}`], rerun: rerunCommands(experiment, rows) });
+  return section(experiment, title, {
+    ...own,
+    text: [`${setting(rows)}. ${trainedOn(rows)}`, `${own.verdict}. ${own.chance}`],
+    rerun: rerunCommands(experiment, rows),
+  });
 }
 
 type Told = Pick<Section, 'charts' | 'tables'> & { verdict: string; chance: string };
@@ -36,14 +44,34 @@ function compared(experiment: ExperimentName, rows: readonly TrialResult[], base
   const said = others.length === 0 ? leader(variants) : verdict(others);
   const charts = {
     ...(experiment === 'sample-rates' && {
-      'sample-rates-curve': sampleRateAccuracy(variants, baseline, `Accuracy by sample rates: ${leader(variants)}`, setting(rows)),
-      'sample-rates-cost': sampleRateCost(variants, baseline, 'Cost by sample rates', 'counted; the sparser, the cheaper'),
+      'sample-rates-curve': sampleRateAccuracy(
+        variants,
+        baseline,
+        `Accuracy by sample rates: ${leader(variants)}`,
+        setting(rows),
+      ),
+      'sample-rates-cost': sampleRateCost(
+        variants,
+        baseline,
+        'Cost by sample rates',
+        'counted; the sparser, the cheaper',
+      ),
     }),
     ...(others.length > 0 && { [`${experiment}-differences`]: differences(others, baseline, said, setting(rows)) }),
-    [`${experiment}-runs`]: accuracies(variants, baseline, `Top-1 of every run: ${leader(variants)}`, '95 % intervals of the mean; a tick is one run'),
+    [`${experiment}-runs`]: accuracies(
+      variants,
+      baseline,
+      `Top-1 of every run: ${leader(variants)}`,
+      '95 % intervals of the mean; a tick is one run',
+    ),
     [`${experiment}-curves`]: variantCurves(variants, 'Top-1 after each epoch', 'means over seeds'),
   };
-  return { charts, tables: [variantTable(variants, baseline)], verdict: said, chance: others.length === 0 ? '' : byChance(others.length) };
+  return {
+    charts,
+    tables: [variantTable(variants, baseline)],
+    verdict: said,
+    chance: others.length === 0 ? '' : byChance(others.length),
+  };
 }
 
 /** The baseline first, then the largest gain. */
@@ -54,24 +82,47 @@ function ordered(variants: readonly VariantResult[]): VariantResult[] {
 
 /** The largest gain first. */
 function differencesOf(variants: readonly VariantResult[]): Difference[] {
-  return variants.flatMap(({ variant, difference }) => (difference ? [{ variant, difference }] : [])).sort((a, b) => b.difference.mean - a.difference.mean);
+  return variants
+    .flatMap(({ variant, difference }) => (difference ? [{ variant, difference }] : []))
+    .sort((a, b) => b.difference.mean - a.difference.mean);
 }
 
 /** Variants are `sparse-96`, `full-96`, …: each full one is compared with the sparse one of its own resolution. */
 function attention(rows: readonly TrialResult[]): Told {
   const sizes = [...new Set(rows.map(({ height }) => height))].sort((a, b) => a - b);
-  const variants = byVariant(rows, variant => variant.replace('full', 'sparse')).sort((a, b) => a.runs[0].height - b.runs[0].height || b.variant.localeCompare(a.variant));
-  const results = variants.map(({ runs, macs, top1, variant }): AttentionResult => ({ attention: variant.startsWith('sparse') ? 'sparse' : 'full', size: runs[0].height, macs, top1 }));
+  const variants = byVariant(rows, variant => variant.replace('full', 'sparse')).sort(
+    (a, b) => a.runs[0].height - b.runs[0].height || b.variant.localeCompare(a.variant),
+  );
+  const results = variants.map(
+    ({ runs, macs, top1, variant }): AttentionResult => ({
+      attention: variant.startsWith('sparse') ? 'sparse' : 'full',
+      size: runs[0].height,
+      macs,
+      top1,
+    }),
+  );
   const others = variants.flatMap(({ variant, difference }) => (difference ? [{ variant, difference }] : []));
   const largest = sizes[sizes.length - 1];
-  const [sparse, full] = (['sparse', 'full'] as const).map(kind => results.find(({ attention, size }) => attention === kind && size === largest));
-  const cost = sparse && full ? `At ${largest} px full attention takes ${percent(full.macs / sparse.macs - 1)} more MACs` : 'MACs by resolution';
+  const [sparse, full] = (['sparse', 'full'] as const).map(kind =>
+    results.find(({ attention, size }) => attention === kind && size === largest),
+  );
+  const cost =
+    sparse && full
+      ? `At ${largest} px full attention takes ${percent(full.macs / sparse.macs - 1)} more MACs`
+      : 'MACs by resolution';
   const said = others.length === 0 ? leader(variants) : verdict(others);
   return {
     charts: {
       'attention-cost': attentionCost(results, cost, 'of the whole network, counted'),
       'attention-accuracy': attentionAccuracy(results, `Accuracy by resolution: ${leader(variants)}`, setting(rows)),
-      ...(others.length > 0 && { 'attention-differences': differences(others, 'sparse attention', said, 'full attention less sparse at each resolution') }),
+      ...(others.length > 0 && {
+        'attention-differences': differences(
+          others,
+          'sparse attention',
+          said,
+          'full attention less sparse at each resolution',
+        ),
+      }),
       'attention-curves': variantCurves(variants, 'Top-1 after each epoch', 'means over seeds'),
     },
     tables: [variantTable(variants, 'sparse')],
@@ -81,7 +132,14 @@ function attention(rows: readonly TrialResult[]): Told {
 }
 
 function trainedOn(rows: readonly TrialResult[]): string {
-  const machines = [...new Set(rows.map(({ engine, cpu, threads, code }) => `${engine}, ${cpu.trim()}, ${threads} thread${threads === 1 ? '' : 's'}, code ${code.slice(0, 8)}`))];
+  const machines = [
+    ...new Set(
+      rows.map(
+        ({ engine, cpu, threads, code }) =>
+          `${engine}, ${cpu.trim()}, ${threads} thread${threads === 1 ? '' : 's'}, code ${code.slice(0, 8)}`,
+      ),
+    ),
+  ];
   return `Trained with ${machines.join('; ')}.`;
 }
 
@@ -97,6 +155,10 @@ function rerunCommands(experiment: ExperimentName, rows: readonly TrialResult[])
   const size = heights.size === 1 ? [`size=${rows[0].height}`] : [];
   const settings = [...size, `epochs=${epochs}`, `batch=${batch}`].map(pair => `--set ${pair}`).join(' ');
   const seeds = 1 + Math.max(...rows.map(({ seed }) => seed));
-  const command = (only: string): string => `npm run experiment -- ${experiment} --data=${dataSpec(data)}${only} --seeds=${seeds} ${settings}`;
-  return { 'all of it': command(''), ...Object.fromEntries(rows.map(({ variant }) => [variant, command(` --only=${variant}`)])) };
+  const command = (only: string): string =>
+    `npm run experiment -- ${experiment} --data=${dataSpec(data)}${only} --seeds=${seeds} ${settings}`;
+  return {
+    'all of it': command(''),
+    ...Object.fromEntries(rows.map(({ variant }) => [variant, command(` --only=${variant}`)])),
+  };
 }

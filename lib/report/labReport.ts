@@ -1,19 +1,19 @@
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { writeFileAtomic } from '../util/files';
 import { drawing, libraries } from '../charts/embed';
-import { EXPERIMENTS, experimentSection, type ExperimentName } from './experimentSections';
-import { escape, page, prose } from './page';
-import type { Chart } from '../charts/style';
 import { toPng } from '../charts/png';
-import { htmlTable, markdownTable } from './tables';
+import type { Chart } from '../charts/style';
+import { toSvg } from '../charts/svg';
 import type { Run } from '../runs/store';
+import { readTradeoffs, TRADEOFFS_FILE, type Tradeoffs } from '../runs/tradeoffs';
+import { readResults, resultsFile, type TrialResult } from '../runs/trialResults';
+import { writeFileAtomic } from '../util/files';
+import { EXPERIMENTS, type ExperimentName, experimentSection } from './experimentSections';
+import { escape, page, prose } from './page';
 import { runSections } from './runSections';
 import { INTERVALS, type Section } from './sections';
-import { toSvg } from '../charts/svg';
-import { readTradeoffs, TRADEOFFS_FILE, type Tradeoffs } from '../runs/tradeoffs';
+import { htmlTable, markdownTable } from './tables';
 import { reportedSection, tradeoffSection } from './tradeoffSections';
-import { readResults, resultsFile, type TrialResult } from '../runs/trialResults';
 
 /** All that the lab has found. */
 export interface Findings {
@@ -32,7 +32,11 @@ export function readFindings(data: string, runs: readonly Run[]): Findings {
 }
 
 /** Where a report's files are. */
-export const labReportFiles = (folder: string) => ({ page: join(folder, 'report.html'), tables: join(folder, 'tables.md'), charts: join(folder, 'charts') });
+export const labReportFiles = (folder: string) => ({
+  page: join(folder, 'report.html'),
+  tables: join(folder, 'tables.md'),
+  charts: join(folder, 'charts'),
+});
 
 /**
  * Writes a page with all findings, which needs nothing but itself; each of its charts as SVG, PNG and specification; and its tables as
@@ -52,22 +56,50 @@ export async function writeLabReport(findings: Findings, folder: string): Promis
     writeFileAtomic(file('png'), await toPng(svg));
     stills[name] = await toSvg({ ...spec, title: undefined, background: 'transparent' }); // the page may be dark
   }
-  writeFileAtomic(files.tables, [`${INTERVALS}\n`, ...sections.filter(({ tables }) => tables.length > 0).map(markdown)].join('\n'));
-  writeFileAtomic(files.page, page({ title: 'Report', head: `<style>${STYLE}</style>\n`, scripts: 'inline', body: body(findings, sections, charts, stills) }));
+  writeFileAtomic(
+    files.tables,
+    [`${INTERVALS}\n`, ...sections.filter(({ tables }) => tables.length > 0).map(markdown)].join('\n'),
+  );
+  writeFileAtomic(
+    files.page,
+    page({
+      title: 'Report',
+      head: `<style>${STYLE}</style>\n`,
+      scripts: 'inline',
+      body: body(findings, sections, charts, stills),
+    }),
+  );
 }
 
 async function labSections({ data, results, tradeoffs, runs }: Findings): Promise<Section[]> {
-  const experiments = (Object.keys(EXPERIMENTS) as ExperimentName[]).map(name => experimentSection(name, data, results[name] ?? []));
-  return [tradeoffSection(results.variants ?? [], tradeoffs), ...experiments, reportedSection(tradeoffs), ...(await runSections(runs))];
+  const experiments = (Object.keys(EXPERIMENTS) as ExperimentName[]).map(name =>
+    experimentSection(name, data, results[name] ?? []),
+  );
+  return [
+    tradeoffSection(results.variants ?? [], tradeoffs),
+    ...experiments,
+    reportedSection(tradeoffs),
+    ...(await runSections(runs)),
+  ];
 }
 
 function markdown({ title, text, tables, rerun }: Section): string {
-  const commands = Object.entries(rerun).slice(0, 1).map(([point, command]) => `${point}: \`${command}\``); // the first makes all
+  const commands = Object.entries(rerun)
+    .slice(0, 1)
+    .map(([point, command]) => `${point}: \`${command}\``); // the first makes all
   return `${[`## ${title}`, ...text, ...tables.map(markdownTable), ...commands].join('\n\n')}\n`;
 }
 
-function body({ data }: Findings, sections: readonly Section[], charts: Record<string, Chart>, stills: Record<string, string>): string {
-  const drawn = data === 'petals' ? ' Petals are drawn flowers: they show that networks learn, and prove nothing about photographs.' : '';
+function body(
+  { data }: Findings,
+  sections: readonly Section[],
+  charts: Record<string, Chart>,
+  stills: Record<string, string>,
+): string {
+  const drawn =
+    data === 'petals'
+      ? ' Petals are drawn flowers: they show that networks learn, and prove nothing about photographs.'
+      : '';
   return `<h1>EdgeViT Lab: what was found on ${escape(data)}</h1>
 <p>Filled marks are ours, hollow ones were reported by others. Point at a mark to read it; click on a name in a legend to follow a curve.${drawn}</p>
 <p>${escape(INTERVALS)}</p>
@@ -78,14 +110,20 @@ ${libraries()}${drawing(charts)}`;
 
 function html({ id, title, text, charts, tables, rerun, pictures }: Section, stills: Record<string, string>): string {
   const figures = Object.entries(charts).map(([name, spec]) => figure(name, spec, stills[name], text.join('\n')));
-  const commands = Object.entries(rerun).map(([point, command]) => `<dt>${escape(point)}<dd><code>${escape(command)}</code>`);
+  const commands = Object.entries(rerun).map(
+    ([point, command]) => `<dt>${escape(point)}<dd><code>${escape(command)}</code>`,
+  );
   return [
     `<section id="${escape(id)}"><h2>${escape(title)}</h2>`,
     ...text.map(paragraph => `<p>${prose(paragraph)}</p>`),
     ...(pictures.length > 0 ? [`<div class="pictures">${pictures.map(picture).join('\n')}</div>`] : []),
     ...(figures.length > 0 ? [`<div class="charts">${figures.join('\n')}</div>`] : []),
     ...tables.map(htmlTable),
-    ...(commands.length > 0 ? [`<details><summary>How to make each point again</summary><dl class="commands">${commands.join('')}</dl></details>`] : []),
+    ...(commands.length > 0
+      ? [
+          `<details><summary>How to make each point again</summary><dl class="commands">${commands.join('')}</dl></details>`,
+        ]
+      : []),
     '</section>',
   ].join('\n');
 }
@@ -93,7 +131,8 @@ function html({ id, title, text, charts, tables, rerun, pictures }: Section, sti
 /** A chart under its title; what the section's text says already is not repeated. */
 function figure(name: string, spec: Chart, svg: string, text: string): string {
   const [title, subtitle] = [spec.title.text, spec.title.subtitle ?? []].map(lines => lines.join(' '));
-  const crowded = 'width' in spec && typeof spec.width === 'object' && 'step' in spec.width && spec.width.step < LEGIBLE_STEP;
+  const crowded =
+    'width' in spec && typeof spec.width === 'object' && 'step' in spec.width && spec.width.step < LEGIBLE_STEP;
   return `<figure id="${escape(name)}"${crowded ? ' class="crowded"' : ''}><figcaption><b>${escape(title)}</b>${subtitle && !text.includes(subtitle) ? `<br>${escape(subtitle)}` : ''}</figcaption><div class="chart">${svg}</div></figure>`;
 }
 

@@ -1,9 +1,9 @@
 import sharp from 'sharp';
 import { pictureReader } from '../data/dataset';
 import { openDataset } from '../data/open';
-import type { Predictions } from '../train/metrics';
 import { percent } from '../runs/console';
 import type { Run } from '../runs/store';
+import type { Predictions } from '../train/metrics';
 import type { Section } from './sections';
 
 /** A test picture that was taken for something else. */
@@ -18,7 +18,8 @@ export interface Mistake {
 
 /** Wrong predictions, those that were surest first. */
 export function mistakesOf({ labels, top, probabilities }: Predictions): Mistake[] {
-  return labels.map((label, index) => ({ index, label, predicted: top[index][0], probability: probabilities[index][0] }))
+  return labels
+    .map((label, index) => ({ index, label, predicted: top[index][0], probability: probabilities[index][0] }))
     .filter(({ label, predicted }) => label !== predicted)
     .sort((a, b) => b.probability - a.probability || a.index - b.index);
 }
@@ -31,7 +32,11 @@ const SIDE = 2 * 88;
  * pictures by now, the text says so and there are none.
  */
 export async function mistakePictures(run: Run, limit = 24): Promise<Pick<Section, 'text' | 'pictures'>> {
-  const { recipe, dataOptions, dataset: { fingerprint, classes } } = run.record;
+  const {
+    recipe,
+    dataOptions,
+    dataset: { fingerprint, classes },
+  } = run.record;
   const predictions = run.predictions();
   if (!predictions) return { text: ['What the run said of each picture was not kept.'], pictures: [] };
   const mistakes = mistakesOf(predictions);
@@ -40,20 +45,40 @@ export async function mistakePictures(run: Run, limit = 24): Promise<Pick<Sectio
   const shown = mistakes.slice(0, limit);
   try {
     const dataset = await openDataset(recipe.data, dataOptions);
-    if (dataset.fingerprint !== fingerprint) return { text: [`${count}. Their pictures are not shown: '${recipe.data}' holds others by now.`], pictures: [] };
+    if (dataset.fingerprint !== fingerprint)
+      return { text: [`${count}. Their pictures are not shown: '${recipe.data}' holds others by now.`], pictures: [] };
     const reader = pictureReader(dataset.test);
     try {
       const pictures: Section['pictures'] = [];
       for (const { index, label, predicted, probability } of shown) {
         const { width, height, pixels } = reader.read(index);
-        const jpeg = await sharp(pixels, { raw: { width, height, channels: 3 } }).resize(SIDE, SIDE, { fit: 'cover' }).jpeg({ quality: 75 }).toBuffer();
-        pictures.push({ jpeg, caption: [`${classes[label]}`, `taken for ${classes[predicted] ?? `output ${predicted}`}, ${percent(probability).replace(' ', '\u00a0')}`] });
+        const jpeg = await sharp(pixels, { raw: { width, height, channels: 3 } })
+          .resize(SIDE, SIDE, { fit: 'cover' })
+          .jpeg({ quality: 75 })
+          .toBuffer();
+        pictures.push({
+          jpeg,
+          caption: [
+            `${classes[label]}`,
+            `taken for ${classes[predicted] ?? `output ${predicted}`}, ${percent(probability).replace(' ', '\u00a0')}`,
+          ],
+        });
       }
-      return { text: [`${count}; ${shown.length < mistakes.length ? `the ${shown.length} of which the network was surest are shown` : 'the surest first'}.`], pictures };
+      return {
+        text: [
+          `${count}; ${shown.length < mistakes.length ? `the ${shown.length} of which the network was surest are shown` : 'the surest first'}.`,
+        ],
+        pictures,
+      };
     } finally {
       reader.close();
     }
   } catch (error) {
-    return { text: [`${count}. Their pictures are not shown, because '${recipe.data}' cannot be read here: ${(error as Error).message}`], pictures: [] };
+    return {
+      text: [
+        `${count}. Their pictures are not shown, because '${recipe.data}' cannot be read here: ${(error as Error).message}`,
+      ],
+      pictures: [],
+    };
   }
 }

@@ -9,7 +9,10 @@ export function escape(text: string): string {
 
 /** Text in which `backticks` stand for code. */
 export function prose(text: string): string {
-  return text.split('`').map((part, i) => (i % 2 === 1 ? `<code>${escape(part)}</code>` : escape(part))).join('');
+  return text
+    .split('`')
+    .map((part, i) => (i % 2 === 1 ? `<code>${escape(part)}</code>` : escape(part)))
+    .join('');
 }
 
 export interface Page {
@@ -56,5 +59,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; font-si
 
 /** Names and values, both as text. */
 export function list(entries: Record<string, string>): string {
-  return `<dl>${Object.entries(entries).map(([key, value]) => `<dt>${escape(key)}<dd>${escape(value)}`).join('')}</dl>`;
+  return `<dl>${Object.entries(entries)
+    .map(([key, value]) => `<dt>${escape(key)}<dd>${escape(value)}`)
+    .join('')}</dl>`;
 }

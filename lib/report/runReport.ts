@@ -1,16 +1,19 @@
 import { join } from 'node:path';
-import { writeFileAtomic } from '../util/files';
-import { settingsOf } from '../train/recipe';
-import { percent } from '../runs/console';
-import { escape, list, page } from './page';
 import { confusionMatrix, perClassAccuracy } from '../charts/classes';
 import { learningCurve } from '../charts/curves';
-import { htmlTable, RESULT_COLUMNS, resultRow, thousands } from './tables';
-import type { Run, RunRecord } from '../runs/store';
 import { toSvg } from '../charts/svg';
+import { percent } from '../runs/console';
+import type { Run, RunRecord } from '../runs/store';
+import { settingsOf } from '../train/recipe';
+import { writeFileAtomic } from '../util/files';
+import { escape, list, page } from './page';
+import { htmlTable, RESULT_COLUMNS, resultRow, thousands } from './tables';
 
 /** Where a run's learning curve and page are. */
-export const reportFiles = (run: Run) => ({ curve: join(run.folder, 'learning-curve.svg'), page: join(run.folder, 'report.html') });
+export const reportFiles = (run: Run) => ({
+  curve: join(run.folder, 'learning-curve.svg'),
+  page: join(run.folder, 'report.html'),
+});
 
 /** Draws a run's learning curve, and writes a page that needs nothing but itself: no script, no network. */
 export async function writeReport(run: Run): Promise<void> {
@@ -26,8 +29,12 @@ export async function writeReport(run: Run): Promise<void> {
 function runPage(run: Run, charts: string[]): string {
   const { record } = run;
   const { name, dataset, recipeName, environment: here, result } = record;
-  const headline = result ? `${percent(result.top1)} top-1 on ${thousands(dataset.test)} test pictures; the best epoch, ${result.best.epoch}, had ${percent(result.best.top1)}.` : `Status: ${run.status}.`;
-  const git = here.git ? `${here.git.commit.slice(0, 12)}${here.git.dirty ? ', changed since' : ''}` : 'not a git checkout';
+  const headline = result
+    ? `${percent(result.top1)} top-1 on ${thousands(dataset.test)} test pictures; the best epoch, ${result.best.epoch}, had ${percent(result.best.top1)}.`
+    : `Status: ${run.status}.`;
+  const git = here.git
+    ? `${here.git.commit.slice(0, 12)}${here.git.dirty ? ', changed since' : ''}`
+    : 'not a git checkout';
   return page({
     title: name,
     body: `<h1>${escape(name)}</h1>
@@ -40,24 +47,42 @@ ${charts.map(chart => `<figure class="wide">${chart}</figure>`).join('\n')}
 <div class="columns">
 <section><h2>Recipe ${escape(recipeName)}</h2>${list(flatten(record.recipe))}</section>
 <section><h2>Environment</h2>${list({
-    engine: here.engine, 'tfjs': here.tfjs, node: here.node, platform: here.platform, cpu: `${here.cpu}, ${here.cores} cores`, commit: git,
-    started: record.started, ended: record.ended ?? '–', 'data fingerprint': dataset.fingerprint.slice(0, 16), 'pictures left out': String(dataset.skipped),
-  })}</section>
+      engine: here.engine,
+      tfjs: here.tfjs,
+      node: here.node,
+      platform: here.platform,
+      cpu: `${here.cpu}, ${here.cores} cores`,
+      commit: git,
+      started: record.started,
+      ended: record.ended ?? '–',
+      'data fingerprint': dataset.fingerprint.slice(0, 16),
+      'pictures left out': String(dataset.skipped),
+    })}</section>
 </div>`,
   });
 }
 
 function flatten(value: object, prefix = ''): Record<string, string> {
-  return Object.fromEntries(Object.entries(value).flatMap(([key, entry]) =>
-    entry !== null && typeof entry === 'object' && !Array.isArray(entry)
-      ? Object.entries(flatten(entry, `${prefix}${key}.`))
-      : [[prefix + key, Array.isArray(entry) ? entry.join(', ') : String(entry)]]));
+  return Object.fromEntries(
+    Object.entries(value).flatMap(([key, entry]) =>
+      entry !== null && typeof entry === 'object' && !Array.isArray(entry)
+        ? Object.entries(flatten(entry, `${prefix}${key}.`))
+        : [[prefix + key, Array.isArray(entry) ? entry.join(', ') : String(entry)]],
+    ),
+  );
 }
 
 /** The command that computes the same run again. */
 export function rerunCommand({ recipe, recipeName, init, dataOptions: { flowers102Dir, side } }: RunRecord): string {
-  const settings = Object.entries(settingsOf(recipe, recipeName)).flatMap(([key, value]) => ['--set', `${key}=${value}`]);
-  const flags = Object.entries({ 'init': init?.path, 'flowers102-dir': flowers102Dir, side });
-  const words = [`--recipe=${recipeName}`, ...settings, ...flags.filter(([, value]) => value !== undefined).map(([flag, value]) => `--${flag}=${value}`)];
+  const settings = Object.entries(settingsOf(recipe, recipeName)).flatMap(([key, value]) => [
+    '--set',
+    `${key}=${value}`,
+  ]);
+  const flags = Object.entries({ init: init?.path, 'flowers102-dir': flowers102Dir, side });
+  const words = [
+    `--recipe=${recipeName}`,
+    ...settings,
+    ...flags.filter(([, value]) => value !== undefined).map(([flag, value]) => `--${flag}=${value}`),
+  ];
   return `npm run train -- ${words.map(word => (/^[\w.,:/=+-]*$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)).join(' ')}`;
 }

@@ -1,6 +1,6 @@
 import { duration, percent } from '../runs/console';
-import { textTable } from './tables';
 import type { Run } from '../runs/store';
+import { textTable } from './tables';
 
 /** Makes text stand out in its place in a line. */
 export type Highlight = (text: string) => string;
@@ -10,11 +10,31 @@ export function listTable(runs: readonly Run[]): string {
   const rows = runs.map(run => {
     const { name, recipe, dataset, result, started } = run.record;
     return {
-      status: run.status, model: recipe.ablation === null ? recipe.model : `${recipe.model} ${recipe.ablation}`, data: dataset.name,
-      size: [recipe.size].flat().join('×'), epochs: epochsDone(run), seed: String(recipe.seed), top1: result ? percent(result.top1) : '–', began: minute(started), name,
+      status: run.status,
+      model: recipe.ablation === null ? recipe.model : `${recipe.model} ${recipe.ablation}`,
+      data: dataset.name,
+      size: [recipe.size].flat().join('×'),
+      epochs: epochsDone(run),
+      seed: String(recipe.seed),
+      top1: result ? percent(result.top1) : '–',
+      began: minute(started),
+      name,
     };
   });
-  return textTable({ status: 'status', model: 'model', data: 'data', size: 'px', epochs: 'epochs', seed: 'seed', top1: 'top-1', began: 'began', name: 'run' }, rows);
+  return textTable(
+    {
+      status: 'status',
+      model: 'model',
+      data: 'data',
+      size: 'px',
+      epochs: 'epochs',
+      seed: 'seed',
+      top1: 'top-1',
+      began: 'began',
+      name: 'run',
+    },
+    rows,
+  );
 }
 
 /**
@@ -22,11 +42,18 @@ export function listTable(runs: readonly Run[]): string {
  * stand out by `highlight`; what is equal is left out. Of one run alone, all is shown.
  */
 export function comparison(runs: readonly Run[], highlight?: Highlight): string {
-  const sections = [resultsTable(runs), ...runs.flatMap(({ record: { error } }, i) => (error === null ? [] : [`${label(i)} failed: ${error}`]))];
+  const sections = [
+    resultsTable(runs),
+    ...runs.flatMap(({ record: { error } }, i) => (error === null ? [] : [`${label(i)} failed: ${error}`])),
+  ];
   const equal: string[] = [];
-  for (const [what, parts] of Object.entries({ configuration: runs.map(configuration), environment: runs.map(({ record }) => flatten(record.environment)) })) {
+  for (const [what, parts] of Object.entries({
+    configuration: runs.map(configuration),
+    environment: runs.map(({ record }) => flatten(record.environment)),
+  })) {
     const keys = [...new Set(parts.flatMap(part => [...part.keys()]))];
-    const shown = runs.length === 1 ? keys : keys.filter(key => parts.some(part => part.get(key) !== parts[0].get(key)));
+    const shown =
+      runs.length === 1 ? keys : keys.filter(key => parts.some(part => part.get(key) !== parts[0].get(key)));
     if (shown.length > 0) sections.push(settingsTable(what, shown, parts, highlight));
     if (shown.length < keys.length) equal.push(`${keys.length - shown.length} of the ${what}`);
   }
@@ -38,39 +65,81 @@ function resultsTable(runs: readonly Run[]): string {
   const rows = runs.map((run, i) => {
     const { name, result, started, ended } = run.record;
     return {
-      label: label(i), status: run.status, epochs: epochsDone(run), top1: result ? percent(result.top1) : '–', top5: result ? percent(result.top5) : '–', loss: result ? result.loss.toFixed(4) : '–',
-      speed: result?.imagesPerSecond ? result.imagesPerSecond.toFixed(1) : '–', took: ended === null ? '–' : duration((Date.parse(ended) - Date.parse(started)) / 1000),
-      weights: result ? short(result.weights) : '–', name,
+      label: label(i),
+      status: run.status,
+      epochs: epochsDone(run),
+      top1: result ? percent(result.top1) : '–',
+      top5: result ? percent(result.top5) : '–',
+      loss: result ? result.loss.toFixed(4) : '–',
+      speed: result?.imagesPerSecond ? result.imagesPerSecond.toFixed(1) : '–',
+      took: ended === null ? '–' : duration((Date.parse(ended) - Date.parse(started)) / 1000),
+      weights: result ? short(result.weights) : '–',
+      name,
     };
   });
-  return textTable({ label: '', status: 'status', epochs: 'epochs', top1: 'top-1', top5: 'top-5', loss: 'loss', speed: 'img/s', took: 'took', weights: 'weights', name: 'run' }, rows);
+  return textTable(
+    {
+      label: '',
+      status: 'status',
+      epochs: 'epochs',
+      top1: 'top-1',
+      top5: 'top-5',
+      loss: 'loss',
+      speed: 'img/s',
+      took: 'took',
+      weights: 'weights',
+      name: 'run',
+    },
+    rows,
+  );
 }
 
 type Settings = ReadonlyMap<string, string>;
 
-function settingsTable(what: string, keys: readonly string[], parts: readonly Settings[], highlight?: Highlight): string {
+function settingsTable(
+  what: string,
+  keys: readonly string[],
+  parts: readonly Settings[],
+  highlight?: Highlight,
+): string {
   const differs = (key: string, i: number): boolean => parts[i].get(key) !== parts[0].get(key);
   const rows = keys.map(key => ({
     what: key,
-    ...Object.fromEntries(parts.map((part, i) => [label(i), `${part.get(key) ?? '–'}${differs(key, i) && !highlight ? '*' : ''}`])),
+    ...Object.fromEntries(
+      parts.map((part, i) => [label(i), `${part.get(key) ?? '–'}${differs(key, i) && !highlight ? '*' : ''}`]),
+    ),
   }));
   const columns = { what, ...Object.fromEntries(parts.map((_, i) => [label(i), label(i)])) };
-  return textTable<string>(columns, rows, (text, row, column) => (highlight && column > 0 && differs(keys[row], column - 1) ? highlight(text) : text));
+  return textTable<string>(columns, rows, (text, row, column) =>
+    highlight && column > 0 && differs(keys[row], column - 1) ? highlight(text) : text,
+  );
 }
 
 /** All that was asked of a run. Settings of the model are among those of its whole configuration. */
 function configuration({ record: { recipe, model, dataset, init } }: Run): Settings {
   const { modelSettings: _, data, ...own } = recipe;
   const { fingerprint, train, test, val } = dataset;
-  return flatten({ ...own, ...model.config, outputs: model.outputs, params: model.params, macs: model.macs, data, pictures: { fingerprint, train, test, val }, init });
+  return flatten({
+    ...own,
+    ...model.config,
+    outputs: model.outputs,
+    params: model.params,
+    macs: model.macs,
+    data,
+    pictures: { fingerprint, train, test, val },
+    init,
+  });
 }
 
 /** `{ a: { b: [1, 2] } }` → `a.b` is `1,2`; of digests the beginning. */
 function flatten(value: object, prefix = ''): Map<string, string> {
-  return new Map(Object.entries(value).flatMap(([key, inner]): [string, string][] => {
-    if (typeof inner === 'object' && inner !== null && !Array.isArray(inner)) return [...flatten(inner as object, `${prefix}${key}.`)];
-    return [[prefix + key, inner === null ? '–' : short(String(inner))]];
-  }));
+  return new Map(
+    Object.entries(value).flatMap(([key, inner]): [string, string][] => {
+      if (typeof inner === 'object' && inner !== null && !Array.isArray(inner))
+        return [...flatten(inner as object, `${prefix}${key}.`)];
+      return [[prefix + key, inner === null ? '–' : short(String(inner))]];
+    }),
+  );
 }
 
 /** The beginning of a digest; other text as it is. */

@@ -1,9 +1,9 @@
-import { percent } from '../runs/console';
 import type { Difference } from '../charts/intervals';
 import type { Chart } from '../charts/style';
-import { thousands, type Table } from './tables';
 import type { MeanInterval } from '../measure/statistics';
+import { percent } from '../runs/console';
 import { isClear, type TrialResult, type VariantResult } from '../runs/trialResults';
+import { type Table, thousands } from './tables';
 
 /** A part of the lab's report: of a page, and of the tables in Markdown. */
 export interface Section {
@@ -35,22 +35,38 @@ export function interval({ mean, half }: MeanInterval, signed = false): string {
 /** Variants with their costs, their accuracy and how far they are from the baseline. */
 export function variantTable(variants: readonly VariantResult[], baseline: string): Table {
   return {
-    columns: { variant: 'variant', params: 'params', macs: 'MACs', seeds: 'seeds', top1: 'top-1, %', difference: `less ${baseline}, points`, clear: 'clear' },
+    columns: {
+      variant: 'variant',
+      params: 'params',
+      macs: 'MACs',
+      seeds: 'seeds',
+      top1: 'top-1, %',
+      difference: `less ${baseline}, points`,
+      clear: 'clear',
+    },
     rows: variants.map(({ variant, params, macs, top1, difference }) => ({
-      variant, params: thousands(params), macs: `${(macs / 1e6).toFixed(1)} M`, seeds: String(top1.count), top1: interval(top1),
-      difference: difference ? interval(difference, true) : '–', clear: difference ? (isClear(difference) ? 'yes' : 'no') : '–',
+      variant,
+      params: thousands(params),
+      macs: `${(macs / 1e6).toFixed(1)} M`,
+      seeds: String(top1.count),
+      top1: interval(top1),
+      difference: difference ? interval(difference, true) : '–',
+      clear: difference ? (isClear(difference) ? 'yes' : 'no') : '–',
     })),
   };
 }
 
-export const INTERVALS = "Means over seeds ± half of the 95 % interval, by Student's t distribution. Differences are taken seed by seed; clear are those whose interval leaves out zero. "
-  + 'The intervals hold what seeds change, not the choice of test pictures.';
+export const INTERVALS =
+  "Means over seeds ± half of the 95 % interval, by Student's t distribution. Differences are taken seed by seed; clear are those whose interval leaves out zero. " +
+  'The intervals hold what seeds change, not the choice of test pictures.';
 
 /** Which differences are clear of noise, in a line. */
 export function verdict(differences: readonly Difference[]): string {
   const clear = differences.filter(({ difference }) => isClear(difference)).map(({ variant }) => variant);
   const of = `of ${differences.length} difference${differences.length === 1 ? '' : 's'}`;
-  return clear.length === 0 ? `None ${of} is clear of noise` : `${clear.length} ${of} ${clear.length === 1 ? 'is' : 'are'} clear of noise: ${clear.join(', ')}`;
+  return clear.length === 0
+    ? `None ${of} is clear of noise`
+    : `${clear.length} ${of} ${clear.length === 1 ? 'is' : 'are'} clear of noise: ${clear.join(', ')}`;
 }
 
 /** What many comparisons show by chance. */
@@ -61,7 +77,9 @@ export function byChance(count: number): string {
 /** What the rows were made of, in a line. */
 export function setting(rows: readonly TrialResult[]): string {
   const [{ data, classes, train, test, epochs, batch }] = rows;
-  const sizes = [...new Set(rows.map(({ height, width }) => (height === width ? String(height) : `${height}×${width}`)))].join(', ');
+  const sizes = [
+    ...new Set(rows.map(({ height, width }) => (height === width ? String(height) : `${height}×${width}`))),
+  ].join(', ');
   const seeds = new Set(rows.map(({ seed }) => seed)).size;
   return `${data}: ${classes} classes, ${thousands(train)} pictures to train on and ${thousands(test)} to test with, ${sizes} px; ${epochs} epochs of batch ${batch}; ${seeds} seed${seeds === 1 ? '' : 's'}`;
 }

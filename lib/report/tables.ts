@@ -1,6 +1,6 @@
 import { percent } from '../runs/console';
-import { escape } from './page';
 import type { Run } from '../runs/store';
+import { escape } from './page';
 
 /** A run as a row of a table, in words that a person reads. */
 export interface ResultRow {
@@ -15,7 +15,14 @@ export interface ResultRow {
 }
 
 export const RESULT_COLUMNS: Record<keyof ResultRow, string> = {
-  run: 'run', model: 'model', data: 'data', params: 'params', macs: 'MACs', top1: 'top-1', top5: 'top-5', imagesPerSecond: 'train img/s',
+  run: 'run',
+  model: 'model',
+  data: 'data',
+  params: 'params',
+  macs: 'MACs',
+  top1: 'top-1',
+  top5: 'top-5',
+  imagesPerSecond: 'train img/s',
 };
 
 /** What is not there yet is a dash. */
@@ -52,27 +59,42 @@ function cells<K extends string>({ columns, rows }: Table<K>): string[][] {
 }
 
 /** Rows under their column names, aligned; words to the left, the rest to the right. `paint` changes how a cell looks, not its width. */
-export function textTable<K extends string>(columns: Record<K, string>, rows: readonly Record<K, string>[], paint = (text: string, _row: number, _column: number): string => text): string {
+export function textTable<K extends string>(
+  columns: Record<K, string>,
+  rows: readonly Record<K, string>[],
+  paint = (text: string, _row: number, _column: number): string => text,
+): string {
   const [head, ...body] = cells({ columns, rows });
   const widths = head.map((title, i) => Math.max(title.length, ...body.map(row => row[i].length)));
   const numeric = numericColumns({ columns, rows });
   const align = (cell: string, i: number): string => (numeric[i] ? cell.padStart(widths[i]) : cell.padEnd(widths[i]));
   const line = (row: string[]) => row.map(align).join('  ').trimEnd();
-  const painted = (row: string[], r: number) => row.map((cell, i) => align(cell, i).replace(cell, () => paint(cell, r, i))).join('  ').trimEnd();
+  const painted = (row: string[], r: number) =>
+    row
+      .map((cell, i) => align(cell, i).replace(cell, () => paint(cell, r, i)))
+      .join('  ')
+      .trimEnd();
   return [line(head), line(widths.map(width => '─'.repeat(width))), ...body.map(painted)].join('\n');
 }
 
 /** The same for Markdown. */
 export function markdownTable<K extends string>(table: Table<K>): string {
   const [head, ...body] = cells(table).map(row => `| ${row.map(cell => cell.replaceAll('|', '\\|')).join(' | ')} |`);
-  return [head, `|${numericColumns(table).map(numeric => (numeric ? '---:' : '---')).join('|')}|`, ...body].join('\n');
+  return [
+    head,
+    `|${numericColumns(table)
+      .map(numeric => (numeric ? '---:' : '---'))
+      .join('|')}|`,
+    ...body,
+  ].join('\n');
 }
 
 /** The same for a page. */
 export function htmlTable<K extends string>(table: Table<K>): string {
   const numeric = numericColumns(table);
   const [head, ...body] = cells(table);
-  const line = (tag: string, row: string[]) => `<tr>${row.map((cell, i) => `<${tag}${numeric[i] ? ' class="number"' : ''}>${escape(cell)}`).join('')}`;
+  const line = (tag: string, row: string[]) =>
+    `<tr>${row.map((cell, i) => `<${tag}${numeric[i] ? ' class="number"' : ''}>${escape(cell)}`).join('')}`;
   return `<div class="wide"><table>${line('th', head)}${body.map(row => line('td', row)).join('\n')}</table></div>`;
 }
 

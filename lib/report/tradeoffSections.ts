@@ -1,10 +1,10 @@
-import { EXPERIMENTS } from './experimentSections';
-import { countedAndReported, paretoFront, reportedTradeoff, tradeoff, type Point } from '../charts/tradeoffs';
+import { countedAndReported, type Point, paretoFront, reportedTradeoff, tradeoff } from '../charts/tradeoffs';
 import { REPORTED } from '../measure/reported';
-import { thousands, type Table } from './tables';
-import { interval, section, setting, type Section } from './sections';
 import type { Tradeoffs } from '../runs/tradeoffs';
 import { byVariant, largestBudget, type TrialResult } from '../runs/trialResults';
+import { EXPERIMENTS } from './experimentSections';
+import { interval, type Section, section, setting } from './sections';
+import { type Table, thousands } from './tables';
 
 const MEASURE = '`npm run experiment -- tradeoffs`';
 
@@ -12,21 +12,55 @@ const MEASURE = '`npm run experiment -- tradeoffs`';
 export function tradeoffSection(allRows: readonly TrialResult[], measured: Tradeoffs | undefined): Section {
   const title = 'What accuracy costs';
   const rows = largestBudget(allRows);
-  if (rows.length === 0) return section('tradeoffs', title, { text: ['This takes the results of the experiment `variants`, which are missing: see the next section.'] });
+  if (rows.length === 0)
+    return section('tradeoffs', title, {
+      text: ['This takes the results of the experiment `variants`, which are missing: see the next section.'],
+    });
   const times = new Map(measured?.models.map(({ model, milliseconds }) => [model, milliseconds]));
-  const all = byVariant(rows, EXPERIMENTS.variants.baseline).sort((a, b) => a.macs - b.macs).map(({ variant, top1, params, macs }): Point => ({ model: variant, top1, params, macs, milliseconds: times.get(variant) }));
+  const all = byVariant(rows, EXPERIMENTS.variants.baseline)
+    .sort((a, b) => a.macs - b.macs)
+    .map(
+      ({ variant, top1, params, macs }): Point => ({
+        model: variant,
+        top1,
+        params,
+        macs,
+        milliseconds: times.get(variant),
+      }),
+    );
   const timed = all.filter(({ milliseconds }) => milliseconds !== undefined);
-  const machine = measured && `${measured.machine.cpu}, ${measured.machine.cores} cores, ${measured.machine.engine}, Node ${measured.machine.node}, one picture of ${measured.size.join('×')} px`;
+  const machine =
+    measured &&
+    `${measured.machine.cpu}, ${measured.machine.cores} cores, ${measured.machine.engine}, Node ${measured.machine.node}, one picture of ${measured.size.join('×')} px`;
   const text = [
     `${setting(rows)}. The dashed line is the Pareto front: what lies below it is beaten by a network that is at least as good for no more. An interval that reaches over it says that more seeds may move the network across.`,
-    timed.length > 0 ? `Times: ${machine}. They compare among each other and with none of another machine. Energy is left out: it was not measured, and a guess would only repeat the time.` : `Times were not measured: ${MEASURE} does.`,
+    timed.length > 0
+      ? `Times: ${machine}. They compare among each other and with none of another machine. Energy is left out: it was not measured, and a guess would only repeat the time.`
+      : `Times were not measured: ${MEASURE} does.`,
   ];
   return section('tradeoffs', title, {
     text,
     charts: {
-      'tradeoff-macs': tradeoff(all, 'macs', front('MACs', all, ({ macs }) => macs), setting(rows)),
-      'tradeoff-params': tradeoff(all, 'params', front('parameters', all, ({ params }) => params), setting(rows)),
-      ...(timed.length > 0 && { 'tradeoff-latency': tradeoff(timed, 'milliseconds', front('time', timed, ({ milliseconds }) => milliseconds!.value), machine) }),
+      'tradeoff-macs': tradeoff(
+        all,
+        'macs',
+        front('MACs', all, ({ macs }) => macs),
+        setting(rows),
+      ),
+      'tradeoff-params': tradeoff(
+        all,
+        'params',
+        front('parameters', all, ({ params }) => params),
+        setting(rows),
+      ),
+      ...(timed.length > 0 && {
+        'tradeoff-latency': tradeoff(
+          timed,
+          'milliseconds',
+          front('time', timed, ({ milliseconds }) => milliseconds!.value),
+          machine,
+        ),
+      }),
     },
     tables: [costTable(all)],
   });
@@ -39,10 +73,23 @@ function front(by: string, all: readonly Point[], cost: (point: Point) => number
 
 function costTable(all: readonly Point[]): Table {
   return {
-    columns: { model: 'model', params: 'params', macs: 'MACs', milliseconds: 'ms (95 %)', top1: 'top-1, %', seeds: 'seeds' },
+    columns: {
+      model: 'model',
+      params: 'params',
+      macs: 'MACs',
+      milliseconds: 'ms (95 %)',
+      top1: 'top-1, %',
+      seeds: 'seeds',
+    },
     rows: all.map(({ model, params, macs, milliseconds, top1 }) => ({
-      model, params: thousands(params), macs: `${(macs / 1e6).toFixed(1)} M`, top1: interval(top1), seeds: String(top1.count),
-      milliseconds: milliseconds ? `${milliseconds.value.toFixed(1)} (${milliseconds.low.toFixed(1)}–${milliseconds.high.toFixed(1)})` : '–',
+      model,
+      params: thousands(params),
+      macs: `${(macs / 1e6).toFixed(1)} M`,
+      top1: interval(top1),
+      seeds: String(top1.count),
+      milliseconds: milliseconds
+        ? `${milliseconds.value.toFixed(1)} (${milliseconds.low.toFixed(1)}–${milliseconds.high.toFixed(1)})`
+        : '–',
     })),
   };
 }
@@ -62,16 +109,41 @@ export function reportedSection(measured: Tradeoffs | undefined): Section {
       'reported-params': reportedTradeoff(REPORTED, 'params', 'Reported: accuracy by parameters', seen),
       'reported-latency': reportedTradeoff(REPORTED, 'phoneMs', 'Reported: accuracy by time on a phone', seen),
       ...(measured && {
-        'counted-macs': countedAndReported(measured.models, REPORTED, 'macs', 'MACs counted here, and reported', `${measured.size.join('×')} px, 1000 classes`),
-        'counted-params': countedAndReported(measured.models, REPORTED, 'params', 'Parameters counted here, and reported', '1000 classes'),
+        'counted-macs': countedAndReported(
+          measured.models,
+          REPORTED,
+          'macs',
+          'MACs counted here, and reported',
+          `${measured.size.join('×')} px, 1000 classes`,
+        ),
+        'counted-params': countedAndReported(
+          measured.models,
+          REPORTED,
+          'params',
+          'Parameters counted here, and reported',
+          '1000 classes',
+        ),
       }),
     },
-    tables: [{
-      columns: { model: 'model, reported', top1: 'top-1, ImageNet', params: 'params', macs: 'MACs (FLOPs)', phone: 'phone, ms', source: 'reported by' },
-      rows: REPORTED.map(({ model, top1, params, macs, phoneMs, source }) => ({
-        model, top1: top1 === undefined ? '–' : `${(100 * top1).toFixed(1)} %`, params: params === undefined ? '–' : `${params / 1e6} M`,
-        macs: macs === undefined ? '–' : `${macs / 1e6} M`, phone: phoneMs === undefined ? '–' : String(phoneMs), source,
-      })),
-    }],
+    tables: [
+      {
+        columns: {
+          model: 'model, reported',
+          top1: 'top-1, ImageNet',
+          params: 'params',
+          macs: 'MACs (FLOPs)',
+          phone: 'phone, ms',
+          source: 'reported by',
+        },
+        rows: REPORTED.map(({ model, top1, params, macs, phoneMs, source }) => ({
+          model,
+          top1: top1 === undefined ? '–' : `${(100 * top1).toFixed(1)} %`,
+          params: params === undefined ? '–' : `${params / 1e6} M`,
+          macs: macs === undefined ? '–' : `${macs / 1e6} M`,
+          phone: phoneMs === undefined ? '–' : String(phoneMs),
+          source,
+        })),
+      },
+    ],
   });
 }

@@ -27,7 +27,11 @@ export function packArchive(entries: Entries): Promise<Buffer> {
   const date = new Date(Date.UTC(1980, 0, 1)); // the format's first day
   for (const [name, bytes] of entries) {
     // Weights are noise to a compressor: a second per 10 MB, for a tenth less.
-    zip.file(name, bytes, { date, createFolders: false, compression: name.endsWith('.safetensors') ? 'STORE' : 'DEFLATE' });
+    zip.file(name, bytes, {
+      date,
+      createFolders: false,
+      compression: name.endsWith('.safetensors') ? 'STORE' : 'DEFLATE',
+    });
   }
   return zip.generateAsync({ type: 'nodebuffer', platform: 'DOS', compressionOptions: { level: 9 } });
 }

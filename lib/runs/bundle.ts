@@ -2,16 +2,16 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, isAbsolute, join, relative, resolve, sep } from 'node:path';
+import { reportFiles, writeReport } from '../report/runReport';
 import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
+import { ROOT } from '../util/root';
 import { encodeTensors, readTensors } from '../weights/safetensors';
 import { packArchive } from './archive';
 import { ENTRY, manifestOf, PROJECT_FILES, SOURCE } from './bundleFile';
 import { codeDigest, codeFiles } from './code';
 import { percent } from './console';
-import { reportFiles, writeReport } from '../report/runReport';
 import { Run, type RunRecord } from './store';
-import { ROOT } from '../util/root';
 
 /**
  * One run as one zip file: all that is needed to rerun and to check it, but the pictures, which their fingerprint stands for. It says
@@ -26,10 +26,13 @@ export async function makeBundle(run: Run): Promise<Buffer> {
   if (run.status !== 'done') refuse(`it is ${run.status === 'running' ? 'still running' : run.status}, not done`);
   const altered = run.alteredFiles();
   if (altered.length > 0) refuse(`${altered[0]} is not the file that run.json names`);
-  if (codeDigest() !== record.environment.code) refuse(`it was made by other code than this checkout's, ${origin(record)}; check that out first`);
-  if (digest(readFileSync(join(ROOT, 'package-lock.json'))) !== record.environment.lockfile) refuse('it was made with another package-lock.json than this checkout\'s');
+  if (codeDigest() !== record.environment.code)
+    refuse(`it was made by other code than this checkout's, ${origin(record)}; check that out first`);
+  if (digest(readFileSync(join(ROOT, 'package-lock.json'))) !== record.environment.lockfile)
+    refuse("it was made with another package-lock.json than this checkout's");
 
-  const read = (name: string): Buffer => (existsSync(join(run.folder, name)) ? readFileSync(join(run.folder, name)) : refuse(`its folder has no ${name}`));
+  const read = (name: string): Buffer =>
+    existsSync(join(run.folder, name)) ? readFileSync(join(run.folder, name)) : refuse(`its folder has no ${name}`);
   const weights = lastWeights(run);
   const init = record.init && readInit(record.init, refuse);
   const shared = portable(record, { [ENTRY.weights]: digest(weights) });
@@ -40,7 +43,7 @@ export async function makeBundle(run: Run): Promise<Buffer> {
     ...kept,
     [ENTRY.weights, weights],
     ...(init ? [[ENTRY.init, init] as const] : []),
-    ...await drawReport(shared, kept),
+    ...(await drawReport(shared, kept)),
     ...[...codeFiles(), ...PROJECT_FILES].sort().map(path => [SOURCE + path, readFileSync(join(ROOT, path))] as const),
   ]);
   return packArchive(new Map([[ENTRY.manifest, manifestOf(entries)], ...entries]));
@@ -48,9 +51,17 @@ export async function makeBundle(run: Run): Promise<Buffer> {
 
 /** The last weights as a safetensors file: those that were judged, which is their moving average where the run has one, and nothing else of a checkpoint. */
 export function lastWeights(run: Run): Buffer {
-  const { tensors, metadata: { progress: _, ...metadata } } = readTensors(run.lastCheckpoint);
+  const {
+    tensors,
+    metadata: { progress: _, ...metadata },
+  } = readTensors(run.lastCheckpoint);
   const own = Object.entries(tensors).filter(([name]) => !/^(optimizer|ema)\./.test(name));
-  return Buffer.concat(encodeTensors({ tensors: Object.fromEntries(own.map(([name, value]) => [name, tensors[`ema.${name}`] ?? value])), metadata }));
+  return Buffer.concat(
+    encodeTensors({
+      tensors: Object.fromEntries(own.map(([name, value]) => [name, tensors[`ema.${name}`] ?? value])),
+      metadata,
+    }),
+  );
 }
 
 function readInit({ path, sha256 }: { path: string; sha256: string }, refuse: (why: string) => never): Buffer {
@@ -61,9 +72,15 @@ function readInit({ path, sha256 }: { path: string; sha256: string }, refuse: (w
 
 /** run.json as it can be read elsewhere: no folders of this machine, nor its name. The whole is still a run's record, so that an unpacked bundle is a run folder. */
 function portable(record: RunRecord, files: Record<string, string>): RunRecord {
-  const { recipe, dataset, dataOptions: { side, strict }, init } = record;
+  const {
+    recipe,
+    dataset,
+    dataOptions: { side, strict },
+    init,
+  } = record;
   const folder = /^folder:(.*)$/s.exec(recipe.data)?.[1];
-  const shorten = (text: string): string => (folder !== undefined && text.endsWith(folder) ? text.slice(0, -folder.length) + portablePath(folder) : text);
+  const shorten = (text: string): string =>
+    folder !== undefined && text.endsWith(folder) ? text.slice(0, -folder.length) + portablePath(folder) : text;
   return {
     ...record,
     recipe: { ...recipe, data: shorten(recipe.data) },
@@ -82,27 +99,37 @@ function portablePath(folder: string): string {
 }
 
 /** The page and the curve, drawn again: those in the run's folder name this machine's. */
-async function drawReport(record: RunRecord, kept: ReadonlyMap<string, Buffer>): Promise<(readonly [string, Buffer])[]> {
+async function drawReport(
+  record: RunRecord,
+  kept: ReadonlyMap<string, Buffer>,
+): Promise<(readonly [string, Buffer])[]> {
   const folder = mkdtempSync(join(tmpdir(), 'bundle-'));
   try {
     for (const [name, bytes] of kept) writeFileAtomic(join(folder, name), bytes);
     const run = new Run(folder, record);
     await writeReport(run);
     const { curve, page } = reportFiles(run);
-    return [[ENTRY.report, readFileSync(page)], [ENTRY.curve, readFileSync(curve)]];
+    return [
+      [ENTRY.report, readFileSync(page)],
+      [ENTRY.curve, readFileSync(curve)],
+    ];
   } finally {
     rmSync(folder, { recursive: true });
   }
 }
 
 function origin({ environment: { git } }: RunRecord): string {
-  return git === null ? 'which came without git' : `commit ${git.commit.slice(0, 12)}${git.dirty ? ' with changes' : ''}`;
+  return git === null
+    ? 'which came without git'
+    : `commit ${git.commit.slice(0, 12)}${git.dirty ? ' with changes' : ''}`;
 }
 
 function readme(record: RunRecord): string {
   const { name, recipe, dataset, environment, result } = record;
   const pictures = recipe.data.startsWith('folder:') ? ' --data=folder:PATH' : '';
-  const where = pictures ? `\nPATH is the folder '${dataset.name}' with its train/ and test/. The pictures are not in here: the fingerprint of those that\nthe run saw is\n  ${dataset.fingerprint}\n` : '';
+  const where = pictures
+    ? `\nPATH is the folder '${dataset.name}' with its train/ and test/. The pictures are not in here: the fingerprint of those that\nthe run saw is\n  ${dataset.fingerprint}\n`
+    : '';
   return `The run '${name}' of EdgeViT Lab
 ${'='.repeat(name.length + 24)}
 

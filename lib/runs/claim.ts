@@ -1,6 +1,6 @@
 import { readdirSync, readlinkSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { isGone, thisProcess, type Owner } from './owner';
+import { isGone, type Owner, thisProcess } from './owner';
 import type { Run } from './store';
 
 /*
@@ -16,11 +16,15 @@ const CLAIM = /^\.claim-(\d+)-(\d+)$/;
  */
 export function claimRun(run: Run): (() => void) | undefined {
   const session = sessions(run);
-  const last = claims(run).filter(claim => claim.session === session).sort((a, b) => b.number - a.number).at(0);
+  const last = claims(run)
+    .filter(claim => claim.session === session)
+    .sort((a, b) => b.number - a.number)
+    .at(0);
   const path = join(run.folder, `.claim-${session}-${(last?.number ?? 0) + 1}`);
   const end = (): void => {
     const passed = sessions(run) > session;
-    for (const claim of claims(run)) if (claim.path === path || (passed && claim.session <= session)) rmSync(claim.path, { force: true });
+    for (const claim of claims(run))
+      if (claim.path === path || (passed && claim.session <= session)) rmSync(claim.path, { force: true });
   };
   try {
     if (last && !isGone(JSON.parse(readlinkSync(last.path)) as Owner)) return undefined;

@@ -4,7 +4,13 @@ import { dirname, join, relative, sep } from 'node:path';
 import { ROOT } from '../util/root';
 
 /** Where a trial's code begins; what these import, and what that imports, is all that decides what a trial computes. */
-const ENTRIES = ['lib/train/trainer.ts', 'lib/train/recipe.ts', 'lib/data/open.ts', 'lib/data/worker.ts', 'lib/tensor/tf.ts'];
+const ENTRIES = [
+  'lib/train/trainer.ts',
+  'lib/train/recipe.ts',
+  'lib/data/open.ts',
+  'lib/data/worker.ts',
+  'lib/tensor/tf.ts',
+];
 
 /** The kernels that are built into the engine: no import leads to them. */
 const NATIVE = 'lib/engine/native';

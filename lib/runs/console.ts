@@ -60,9 +60,11 @@ export function consoleReporter(out: Output = process.stdout): Reporter {
       clear();
       const { evaluation, on } = event;
       const rate = event.imagesPerSecond === null ? '' : ` | ${event.imagesPerSecond.toFixed(1)} img/s`;
-      out.write(`epoch ${event.epoch}/${totals.epochs} | loss ${event.trainLoss.toFixed(3)} train, ${evaluation.loss.toFixed(3)} ${on}`
-        + ` | top-1 ${percent(event.trainTop1)} train, ${percent(evaluation.top1)} ${on}${event.best ? ' (best)' : ''}`
-        + ` | lr ${event.learningRate.toExponential(1)}${rate} | eta ${duration(speed.left(event.step, totals.totalSteps))}\n`);
+      out.write(
+        `epoch ${event.epoch}/${totals.epochs} | loss ${event.trainLoss.toFixed(3)} train, ${evaluation.loss.toFixed(3)} ${on}` +
+          ` | top-1 ${percent(event.trainTop1)} train, ${percent(evaluation.top1)} ${on}${event.best ? ' (best)' : ''}` +
+          ` | lr ${event.learningRate.toExponential(1)}${rate} | eta ${duration(speed.left(event.step, totals.totalSteps))}\n`,
+      );
       speed.pause();
     },
     end: clear,
@@ -71,7 +73,9 @@ export function consoleReporter(out: Output = process.stdout): Reporter {
 
 function pace(speed: Speedometer, step: number, { batch, totalSteps }: Totals): string {
   const perSecond = speed.stepsPerSecond();
-  return perSecond === null ? '' : ` | ${(perSecond * batch).toFixed(1)} img/s | eta ${duration(speed.left(step, totalSteps))}`;
+  return perSecond === null
+    ? ''
+    : ` | ${(perSecond * batch).toFixed(1)} img/s | eta ${duration(speed.left(step, totalSteps))}`;
 }
 
 interface Speedometer {

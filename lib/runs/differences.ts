@@ -16,17 +16,19 @@ export interface Outcome extends Pick<Bundle, 'metrics' | 'evaluation' | 'predic
 /** Where what came out first differs, at most one line for each of its parts; none for runs that are identical to the byte. */
 export function outcomeDifferences(there: Outcome, here: Outcome): Difference[] {
   const parts = {
-    'losses': metricsDifference(there.metrics, here.metrics),
-    'evaluation': valueDifference(there.evaluation, here.evaluation),
-    'predictions': predictionsDifference(there.predictions, here.predictions),
-    'weights': weightsDifference(there, here),
+    losses: metricsDifference(there.metrics, here.metrics),
+    evaluation: valueDifference(there.evaluation, here.evaluation),
+    predictions: predictionsDifference(there.predictions, here.predictions),
+    weights: weightsDifference(there, here),
   };
   return Object.entries(parts).flatMap(([what, how]) => (how === undefined ? [] : [{ what, how }]));
 }
 
 /** The first row that differs, of the steps and epochs. How fast the machine was is not compared. */
 function metricsDifference(there: Outcome['metrics'], here: Outcome['metrics']): string | undefined {
-  const differing = there.flatMap((row, i) => (i < here.length && rowDifference(row, here[i]) !== undefined ? [i] : []));
+  const differing = there.flatMap((row, i) =>
+    i < here.length && rowDifference(row, here[i]) !== undefined ? [i] : [],
+  );
   if (differing.length > 0) {
     const [first] = differing;
     const { kind, step, epoch } = there[first];
@@ -43,16 +45,26 @@ function rowDifference(there: Outcome['metrics'][number], here: Outcome['metrics
 function predictionsDifference(there: Outcome['predictions'], here: Outcome['predictions']): string | undefined {
   const count = there.labels.length;
   if (count !== here.labels.length) return `${count} pictures there, ${here.labels.length} here`;
-  const said = ({ labels, top, probabilities }: Outcome['predictions'], i: number) => ({ label: labels[i], top: top[i], probabilities: probabilities[i] });
-  const differing = Array.from({ length: count }, (_, i) => i).filter(i => valueDifference(said(there, i), said(here, i)) !== undefined);
-  return differing.length === 0 ? undefined
+  const said = ({ labels, top, probabilities }: Outcome['predictions'], i: number) => ({
+    label: labels[i],
+    top: top[i],
+    probabilities: probabilities[i],
+  });
+  const differing = Array.from({ length: count }, (_, i) => i).filter(
+    i => valueDifference(said(there, i), said(here, i)) !== undefined,
+  );
+  return differing.length === 0
+    ? undefined
     : `of ${differing.length} of ${count} pictures, first of number ${differing[0] + 1}: ${valueDifference(said(there, differing[0]), said(here, differing[0]))}`;
 }
 
 function weightsDifference(there: Outcome, here: Outcome): string | undefined {
-  const digests = there.digest === here.digest ? undefined : `sha256 ${there.digest.slice(0, 12)} there, ${here.digest.slice(0, 12)} here`;
+  const digests =
+    there.digest === here.digest
+      ? undefined
+      : `sha256 ${there.digest.slice(0, 12)} there, ${here.digest.slice(0, 12)} here`;
   const tensors = there.weights.equals(here.weights) ? undefined : tensorsDifference(there.weights, here.weights);
-  return digests && tensors ? `${digests}; ${tensors}` : digests ?? tensors;
+  return digests && tensors ? `${digests}; ${tensors}` : (digests ?? tensors);
 }
 
 function tensorsDifference(there: Buffer, here: Buffer): string {
@@ -85,7 +97,8 @@ function valueDifference(there: unknown, here: unknown, path = ''): string | und
     return undefined;
   }
   if (there === here) return undefined;
-  const apart = typeof there === 'number' && typeof here === 'number' ? `, ${Math.abs(there - here).toExponential(1)} apart` : '';
+  const apart =
+    typeof there === 'number' && typeof here === 'number' ? `, ${Math.abs(there - here).toExponential(1)} apart` : '';
   return `${path} is ${describe(there)} there, ${describe(here)} here${apart}`;
 }
 
@@ -99,31 +112,49 @@ function describe(value: unknown): string {
 
 /** What an environment is called by where it differs. Not among them: the commit, which says nothing that the sources do not say better. */
 const ASPECTS = {
-  lab: 'version of the lab', engine: 'engine', tfjs: 'tfjs', node: 'Node', platform: 'platform', cpu: 'processor', cores: 'cores', threads: 'threads',
+  lab: 'version of the lab',
+  engine: 'engine',
+  tfjs: 'tfjs',
+  node: 'Node',
+  platform: 'platform',
+  cpu: 'processor',
+  cores: 'cores',
+  threads: 'threads',
 } as const;
 
 type Surroundings = Bundle['run']['environment'];
 
 /** What of the environment, the code and the pictures differs: the reasons that there can be for other bytes. */
-export function environmentDifferences(there: Bundle, here: { environment: Surroundings; fingerprint: string; sources: ReadonlyMap<string, Buffer> }): Difference[] {
+export function environmentDifferences(
+  there: Bundle,
+  here: { environment: Surroundings; fingerprint: string; sources: ReadonlyMap<string, Buffer> },
+): Difference[] {
   const { environment: before, dataset } = there.run;
   const differences: Difference[] = [];
   for (const [key, what] of Object.entries(ASPECTS) as [keyof typeof ASPECTS, string][]) {
-    if (before[key] !== here.environment[key]) differences.push({ what, how: `${before[key]} there, ${here.environment[key]} here` });
+    if (before[key] !== here.environment[key])
+      differences.push({ what, how: `${before[key]} there, ${here.environment[key]} here` });
   }
   const code = sourcesDifference(there.sources, here.sources);
   if (code !== undefined) differences.push({ what: 'code', how: code });
   if (dataset.fingerprint !== here.fingerprint) {
-    differences.push({ what: 'pictures', how: `fingerprint ${dataset.fingerprint.slice(0, 12)} there, ${here.fingerprint.slice(0, 12)} here` });
+    differences.push({
+      what: 'pictures',
+      how: `fingerprint ${dataset.fingerprint.slice(0, 12)} there, ${here.fingerprint.slice(0, 12)} here`,
+    });
   }
   return differences;
 }
 
 /** The lock file is one of the sources. */
 function sourcesDifference(there: ReadonlyMap<string, Buffer>, here: ReadonlyMap<string, Buffer>): string | undefined {
-  const changed = [...there].filter(([path, bytes]) => here.has(path) && !here.get(path)!.equals(bytes)).map(([path]) => path);
+  const changed = [...there]
+    .filter(([path, bytes]) => here.has(path) && !here.get(path)!.equals(bytes))
+    .map(([path]) => path);
   const missing = [...there.keys()].filter(path => !here.has(path));
   const added = [...here.keys()].filter(path => !there.has(path));
-  const list = Object.entries({ changed, 'only there': missing, 'only here': added }).filter(([, paths]) => paths.length > 0);
+  const list = Object.entries({ changed, 'only there': missing, 'only here': added }).filter(
+    ([, paths]) => paths.length > 0,
+  );
   return list.length === 0 ? undefined : list.map(([how, paths]) => `${how}: ${paths.join(', ')}`).join('; ');
 }

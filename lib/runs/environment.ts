@@ -5,8 +5,8 @@ import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
 import { nodeBackend } from '../engine/binding';
 import { native, tf } from '../tensor/tf';
-import { codeDigest } from './code';
 import { ROOT } from '../util/root';
+import { codeDigest } from './code';
 
 export { ROOT };
 
@@ -42,7 +42,9 @@ export function environment(): Environment {
     engine: native ? `TensorFlow ${nodeBackend().binding.TF_Version}` : 'pure JavaScript',
     tfjs: tf.version_core,
     git: gitState(),
-    lockfile: createHash('sha256').update(readFileSync(join(ROOT, 'package-lock.json'))).digest('hex'),
+    lockfile: createHash('sha256')
+      .update(readFileSync(join(ROOT, 'package-lock.json')))
+      .digest('hex'),
     code: codeDigest(),
   };
 }
@@ -53,7 +55,8 @@ export function threads(): number {
 }
 
 function gitState(): Environment['git'] {
-  const git = (...args: string[]) => execFileSync('git', args, { cwd: ROOT, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+  const git = (...args: string[]) =>
+    execFileSync('git', args, { cwd: ROOT, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
   try {
     return { commit: git('rev-parse', 'HEAD'), dirty: git('status', '--porcelain', '--untracked-files=no') !== '' };
   } catch {

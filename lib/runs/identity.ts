@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { ABLATIONS, ablate, VARIANTS, type Variant } from '../model/config';
 import type { Dataset } from '../data/dataset';
+import { ABLATIONS, ablate, VARIANTS, type Variant } from '../model/config';
 import { buildModel, type Recipe } from '../train/recipe';
 
 /** What decides a trial's bytes beside its recipe and its pictures. */
@@ -33,15 +33,27 @@ export function configurationDigest(recipe: Recipe, pictures: Pictures): string 
 
 /** Digest of what all variants of an experiment share; `varied` are the keys of the recipe that they change. Trials of one budget can be compared. */
 export function budgetDigest(recipe: Recipe, pictures: Pictures, varied: readonly string[]): string {
-  const shared = Object.entries(configuration(recipe, pictures)).filter(([key]) => !['model', 'config', 'outputs', 'seed', ...varied].includes(key));
+  const shared = Object.entries(configuration(recipe, pictures)).filter(
+    ([key]) => !['model', 'config', 'outputs', 'seed', ...varied].includes(key),
+  );
   return digest(Object.fromEntries(shared)).slice(0, 16);
 }
 
 /** A trial's digest and the name of its run folder, which ends in the digest's beginning: equal ones are the same trial. */
 export function trialIdentity(recipe: Recipe, pictures: Pictures, setup: Setup): { digest: string; name: string } {
   const whole = digest({ ...configuration(recipe, pictures), ...setup });
-  const { config, inputSize: [height, width] } = buildModel(recipe, pictures.classes.length);
-  const parts = [recipe.model, ...deviations(recipe.model, config), pictures.name, height === width ? height : `${height}x${width}`, `s${recipe.seed}`, whole.slice(0, 12)];
+  const {
+    config,
+    inputSize: [height, width],
+  } = buildModel(recipe, pictures.classes.length);
+  const parts = [
+    recipe.model,
+    ...deviations(recipe.model, config),
+    pictures.name,
+    height === width ? height : `${height}x${width}`,
+    `s${recipe.seed}`,
+    whole.slice(0, 12),
+  ];
   return { digest: whole, name: parts.join('-').replace(/[^\w.-]+/g, '-') };
 }
 
@@ -50,9 +62,17 @@ function deviations(model: string, config: object): string[] {
   if (!Object.hasOwn(VARIANTS, model)) return [];
   const variant = model as Variant;
   const differing = (other: object): [string, unknown][] =>
-    Object.entries(config).filter(([key, value]) => key !== 'dropPath' && JSON.stringify(value) !== JSON.stringify(other[key as keyof typeof other]));
-  const descriptions = [undefined, ...Object.keys(ABLATIONS)].map(ablation => ({ ablation, settings: differing(ablate(variant, ablation)) }));
-  const { ablation, settings } = descriptions.reduce((shortest, each) => (each.settings.length < shortest.settings.length ? each : shortest));
+    Object.entries(config).filter(
+      ([key, value]) =>
+        key !== 'dropPath' && JSON.stringify(value) !== JSON.stringify(other[key as keyof typeof other]),
+    );
+  const descriptions = [undefined, ...Object.keys(ABLATIONS)].map(ablation => ({
+    ablation,
+    settings: differing(ablate(variant, ablation)),
+  }));
+  const { ablation, settings } = descriptions.reduce((shortest, each) =>
+    each.settings.length < shortest.settings.length ? each : shortest,
+  );
   return [...(ablation === undefined ? [] : [ablation]), ...settings.map(([key, value]) => `${key}${String(value)}`)];
 }
 

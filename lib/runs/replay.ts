@@ -1,16 +1,16 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { isAbsolute, join } from 'node:path';
 import { openDataset } from '../data/open';
+import { type Recipe, type RecipeOptions, resolveRecipe } from '../train/recipe';
 import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
-import { resolveRecipe, type Recipe, type RecipeOptions } from '../train/recipe';
+import { ROOT } from '../util/root';
 import { lastWeights } from './bundle';
-import { PROJECT_FILES, type Bundle } from './bundleFile';
+import { type Bundle, PROJECT_FILES } from './bundleFile';
 import { codeFiles } from './code';
-import { environmentDifferences, outcomeDifferences, type Difference, type Outcome } from './differences';
+import { type Difference, environmentDifferences, type Outcome, outcomeDifferences } from './differences';
 import type { KeptDataOptions, Run } from './store';
 import { startTrial, type TrialOptions } from './trial';
-import { ROOT } from '../util/root';
 
 export interface ReplayOptions extends TrialOptions {
   /** What `openDataset` takes, where it isn't what the bundle says: pictures lie elsewhere on each machine. */
@@ -37,13 +37,27 @@ export async function replay(bundle: Bundle, { dataset, runs, data, ...options }
   const initFile = init === null ? undefined : join(runs, `init-${init.sha256.slice(0, 16)}.safetensors`);
   if (initFile !== undefined) writeFileAtomic(initFile, bundle.init!);
   const run = await startTrial({
-    ...options, recipe, recipeName, runs, about: `the run '${name}' again`, name: freeName(runs, `${name}-replay`), init: initFile, data: { ...dataOptions, ...data },
+    ...options,
+    recipe,
+    recipeName,
+    runs,
+    about: `the run '${name}' again`,
+    name: freeName(runs, `${name}-replay`),
+    init: initFile,
+    data: { ...dataOptions, ...data },
   });
   const sources = new Map([...codeFiles(), ...PROJECT_FILES].map(path => [path, readFileSync(join(ROOT, path))]));
   return {
     run,
-    environment: environmentDifferences(bundle, { environment: run.record.environment, fingerprint: run.record.dataset.fingerprint, sources }),
-    outcome: run.record.status === 'done' ? outcomeDifferences({ ...bundle, digest: bundle.run.result.weights }, outcomeOf(run)) : undefined,
+    environment: environmentDifferences(bundle, {
+      environment: run.record.environment,
+      fingerprint: run.record.dataset.fingerprint,
+      sources,
+    }),
+    outcome:
+      run.record.status === 'done'
+        ? outcomeDifferences({ ...bundle, digest: bundle.run.result.weights }, outcomeOf(run))
+        : undefined,
   };
 }
 
@@ -52,14 +66,19 @@ async function recipeOf({ run }: Bundle, given: string | undefined, options: Kep
   const recipe = resolveRecipe(run.recipe as RecipeOptions);
   const folder = /^folder:(.*)$/s.exec(recipe.data)?.[1];
   // A bundle names a folder inside the checkout, or none that is here; whoever wrote another is not told what is in it.
-  const isHere = (path: string): boolean => !isAbsolute(path) && !path.split(/[\\/]/).includes('..') && existsSync(path);
+  const isHere = (path: string): boolean =>
+    !isAbsolute(path) && !path.split(/[\\/]/).includes('..') && existsSync(path);
   if (given === undefined && folder !== undefined && !isHere(folder)) {
-    throw new UserError(`The run '${run.name}' was trained on ${run.dataset.description}: say where these pictures are by --data=folder:PATH.`);
+    throw new UserError(
+      `The run '${run.name}' was trained on ${run.dataset.description}: say where these pictures are by --data=folder:PATH.`,
+    );
   }
   const data = given ?? recipe.data;
   const { classes } = await openDataset(data, options);
   if (recipe.outputs === null && classes.length !== run.model.outputs) {
-    throw new UserError(`The data '${data}' has ${classes.length} classes, but the run '${run.name}' was trained on ${run.model.outputs}.`);
+    throw new UserError(
+      `The data '${data}' has ${classes.length} classes, but the run '${run.name}' was trained on ${run.model.outputs}.`,
+    );
   }
   return { ...recipe, data };
 }
@@ -72,5 +91,11 @@ function freeName(runs: string, base: string): string {
 }
 
 function outcomeOf(run: Run): Outcome {
-  return { metrics: run.metrics(), evaluation: run.evaluation()!, predictions: run.predictions()!, weights: lastWeights(run), digest: run.record.result!.weights };
+  return {
+    metrics: run.metrics(),
+    evaluation: run.evaluation()!,
+    predictions: run.predictions()!,
+    weights: lastWeights(run),
+    digest: run.record.result!.weights,
+  };
 }

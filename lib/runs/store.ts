@@ -3,13 +3,13 @@ import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renam
 import { hostname } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import type { DataOptions } from '../data/open';
-import { UserError } from '../util/errors';
-import { isTemporary, writeFileAtomic } from '../util/files';
 import type { DetailedEvaluation, Evaluation, Predictions } from '../train/metrics';
 import type { Recipe } from '../train/recipe';
+import { UserError } from '../util/errors';
+import { isTemporary, writeFileAtomic } from '../util/files';
+import { ROOT } from '../util/root';
 import type { Environment } from './environment';
 import { exists, isGone, type Owner } from './owner';
-import { ROOT } from '../util/root';
 
 /** Where runs are kept unless told otherwise. */
 export const RUNS = join(ROOT, 'experiments/runs');
@@ -30,7 +30,16 @@ export interface RunRecord {
   model: { name: string; config: object; outputs: number; params: number; macs: number };
   /** How the dataset was opened. */
   dataOptions: KeptDataOptions;
-  dataset: { name: string; description: string; fingerprint: string; classes: readonly string[]; train: number; test: number; val: number; skipped: number };
+  dataset: {
+    name: string;
+    description: string;
+    fingerprint: string;
+    classes: readonly string[];
+    train: number;
+    test: number;
+    val: number;
+    skipped: number;
+  };
   /** The file of weights that it began with, and its sha256; null for fresh ones. */
   init: { path: string; sha256: string } | null;
   environment: Environment;
@@ -64,14 +73,26 @@ export interface RunResult {
 export type MetricRow =
   | { kind: 'step'; step: number; epoch: number; learningRate: number; loss: number }
   | {
-    kind: 'epoch'; step: number; epoch: number; learningRate: number; trainLoss: number; trainTop1: number;
-    on: 'val' | 'test'; evalLoss: number; evalTop1: number; evalTop5: number; imagesPerSecond: number | null;
-  };
+      kind: 'epoch';
+      step: number;
+      epoch: number;
+      learningRate: number;
+      trainLoss: number;
+      trainTop1: number;
+      on: 'val' | 'test';
+      evalLoss: number;
+      evalTop1: number;
+      evalTop5: number;
+      imagesPerSecond: number | null;
+    };
 export type EpochRow = Extract<MetricRow, { kind: 'epoch' }>;
 
 /** A run's folder: the interface between what trains and what reports. */
 export class Run {
-  constructor(readonly folder: string, public record: RunRecord) {}
+  constructor(
+    readonly folder: string,
+    public record: RunRecord,
+  ) {}
 
   get lastCheckpoint(): string {
     return join(this.folder, 'checkpoint-last.safetensors');
@@ -145,10 +166,12 @@ export class Run {
 
   /** Checkpoints that are not those that run.json names: altered, or written by a process that was killed before it could say so. */
   alteredFiles(): string[] {
-    return Object.entries(this.record.files).filter(([name, digest]) => {
-      const path = join(this.folder, name);
-      return !existsSync(path) || sha256(path) !== digest;
-    }).map(([name]) => name);
+    return Object.entries(this.record.files)
+      .filter(([name, digest]) => {
+        const path = join(this.folder, name);
+        return !existsSync(path) || sha256(path) !== digest;
+      })
+      .map(([name]) => name);
   }
 
   /** What run.json says, or `interrupted` where it says `running` and the process is gone. */
@@ -159,13 +182,20 @@ export class Run {
 }
 
 /** Makes a run's folder, run.json in it from the first moment. A given name must be new; a suggested one gets a number where it is taken. */
-export function createRun(runs: string, name: { given: string } | { suggested: string }, record: Omit<RunRecord, 'name'>): Run {
+export function createRun(
+  runs: string,
+  name: { given: string } | { suggested: string },
+  record: Omit<RunRecord, 'name'>,
+): Run {
   mkdirSync(runs, { recursive: true });
   removeUnfinished(runs);
   const temporary = join(runs, `${UNFINISHED}${hostname()}-${process.pid}-${created++}`);
   mkdirSync(temporary);
   try {
-    const chosen = 'given' in name ? takeName(runs, name.given, temporary, record) : suggestName(runs, name.suggested, temporary, record);
+    const chosen =
+      'given' in name
+        ? takeName(runs, name.given, temporary, record)
+        : suggestName(runs, name.suggested, temporary, record);
     return new Run(join(runs, chosen), { name: chosen, ...record });
   } finally {
     rmSync(temporary, { recursive: true, force: true });
@@ -194,7 +224,8 @@ export class TakenError extends UserError {
 }
 
 function takeName(runs: string, name: string, temporary: string, record: Omit<RunRecord, 'name'>): string {
-  if (!/^[\w.-]+$/.test(name) || /^\.+$/.test(name)) throw new UserError(`A run cannot be named '${name}': allowed are letters, digits, '.', '_' and '-'.`);
+  if (!/^[\w.-]+$/.test(name) || /^\.+$/.test(name))
+    throw new UserError(`A run cannot be named '${name}': allowed are letters, digits, '.', '_' and '-'.`);
   new Run(temporary, { name, ...record }).update({});
   if (!moveFolder(temporary, join(runs, name))) throw new TakenError(name);
   return name;
@@ -229,8 +260,13 @@ export function openRun(runs: string, nameOrPath: string): Run {
   const folder = [join(runs, nameOrPath), resolve(nameOrPath)].find(path => existsSync(join(path, 'run.json')));
   if (!folder) {
     const names = listRuns(runs).map(run => run.record.name);
-    const some = [...names.slice(0, NAMES_TOLD), ...(names.length > NAMES_TOLD ? [`${names.length - NAMES_TOLD} more`] : [])].join(', ');
-    throw new UserError(`There is no run '${nameOrPath}' in ${runs}: ${names.length > 0 ? `there are ${some}` : 'it holds none'}.`);
+    const some = [
+      ...names.slice(0, NAMES_TOLD),
+      ...(names.length > NAMES_TOLD ? [`${names.length - NAMES_TOLD} more`] : []),
+    ].join(', ');
+    throw new UserError(
+      `There is no run '${nameOrPath}' in ${runs}: ${names.length > 0 ? `there are ${some}` : 'it holds none'}.`,
+    );
   }
   return readRun(folder);
 }
@@ -238,7 +274,10 @@ export function openRun(runs: string, nameOrPath: string): Run {
 /** All runs, the latest first. */
 export function listRuns(runs: string): Run[] {
   if (!existsSync(runs)) return [];
-  const folders = readdirSync(runs).filter(name => !name.startsWith(UNFINISHED)).map(name => join(runs, name)).filter(folder => existsSync(join(folder, 'run.json')));
+  const folders = readdirSync(runs)
+    .filter(name => !name.startsWith(UNFINISHED))
+    .map(name => join(runs, name))
+    .filter(folder => existsSync(join(folder, 'run.json')));
   return folders.map(readRun).sort((a, b) => b.record.started.localeCompare(a.record.started));
 }
 

@@ -3,14 +3,14 @@ import { join } from 'node:path';
 import { batchesPerEpoch } from '../data/batches';
 import type { Dataset } from '../data/dataset';
 import { openDataset } from '../data/open';
-import { writeFileAtomic } from '../util/files';
 import { countConfig, totalCount } from '../measure/count';
-import { buildModel, resolveRecipe, type Recipe, type RecipeOptions } from '../train/recipe';
+import { buildModel, type Recipe, type RecipeOptions, resolveRecipe } from '../train/recipe';
+import { writeFileAtomic } from '../util/files';
 import { codeDigest } from './code';
 import { budgetDigest, trialIdentity } from './identity';
 import type { KeptDataOptions, Run } from './store';
 import { findTrial, type TrialFile } from './trialFile';
-import { trialRow, type TrialResult } from './trialResults';
+import { type TrialResult, trialRow } from './trialResults';
 
 /** Variants of one recipe, each trained with every seed: equal data, steps and augmentation for all. */
 export interface Sweep {
@@ -70,11 +70,16 @@ export interface SweepSetting {
  * Says which trials a sweep has and which of them are done: those whose run folders are there, trained by this very code. Trains and writes
  * nothing. Throws UserError for what cannot begin.
  */
-export async function planSweep({ base, variants, seeds, varied }: Sweep, { runs, threads, data = {}, code = codeDigest() }: SweepSetting): Promise<SweepPlan> {
-  const recipes = Array.from({ length: seeds }, (_, seed) => seed).flatMap(seed => Object.entries(variants).map(([variant, changes]) => {
-    const modelSettings = { ...base.modelSettings, ...changes.modelSettings };
-    return { variant, seed, recipe: resolveRecipe({ ...base, ...changes, modelSettings, seed }) };
-  }));
+export async function planSweep(
+  { base, variants, seeds, varied }: Sweep,
+  { runs, threads, data = {}, code = codeDigest() }: SweepSetting,
+): Promise<SweepPlan> {
+  const recipes = Array.from({ length: seeds }, (_, seed) => seed).flatMap(seed =>
+    Object.entries(variants).map(([variant, changes]) => {
+      const modelSettings = { ...base.modelSettings, ...changes.modelSettings };
+      return { variant, seed, recipe: resolveRecipe({ ...base, ...changes, modelSettings, seed }) };
+    }),
+  );
   const dataset = await openDataset(base.data, data);
   const budget = budgetDigest(recipes[0].recipe, dataset, varied);
   const plan: SweepPlan = { dataset, threads, runs, dataOptions: data, budget, trials: [] };
@@ -85,7 +90,14 @@ export async function planSweep({ base, variants, seeds, varied }: Sweep, { runs
     const run = findTrial(runs, name);
     const done = run?.status === 'done';
     return {
-      variant, seed, recipe, name, steps, work: steps * recipe.batch * macs, state: done ? 'done' : 'waiting', known: done,
+      variant,
+      seed,
+      recipe,
+      name,
+      steps,
+      work: steps * recipe.batch * macs,
+      state: done ? 'done' : 'waiting',
+      known: done,
       ...(done && { row: trialRow(run, dataset, { variant, budget }), took: duration(run) }),
     };
   });
@@ -124,7 +136,11 @@ export async function runSweep(plan: SweepPlan, options: SweepOptions): Promise<
   await Promise.all(Array.from({ length: options.jobs }, work));
 }
 
-async function train({ dataset, threads, runs, dataOptions, budget }: SweepPlan, trial: SweepTrial, { launch, signal, onChange }: SweepOptions): Promise<void> {
+async function train(
+  { dataset, threads, runs, dataOptions, budget }: SweepPlan,
+  trial: SweepTrial,
+  { launch, signal, onChange }: SweepOptions,
+): Promise<void> {
   const { name, recipe, variant } = trial;
   const file = join(runs, 'trials', `${name}.json`);
   writeFileAtomic(file, `${JSON.stringify({ name, threads, dataOptions, recipe } satisfies TrialFile, null, 2)}\n`);
@@ -132,7 +148,12 @@ async function train({ dataset, threads, runs, dataOptions, budget }: SweepPlan,
   onChange(trial);
   const obstacle = await outcome(launch(file), signal);
   const run = findTrial(runs, name);
-  if (run?.status === 'done') Object.assign(trial, { state: 'done', took: performance.now() - trial.began!, row: trialRow(run, dataset, { variant, budget }) });
+  if (run?.status === 'done')
+    Object.assign(trial, {
+      state: 'done',
+      took: performance.now() - trial.began!,
+      row: trialRow(run, dataset, { variant, budget }),
+    });
   else if (signal.aborted) trial.state = 'waiting';
   else Object.assign(trial, { state: 'failed', error: run?.status === 'failed' ? run.record.error : obstacle });
   onChange(trial);
@@ -152,7 +173,11 @@ async function outcome(child: ChildProcess, signal: AbortSignal): Promise<string
   try {
     return await new Promise<string>(resolve => {
       child.once('error', error => resolve(error.message));
-      child.once('close', (code, killer) => resolve(killer === null ? lastLine(said) ?? `it ended with exit status ${code}` : `it was killed by ${killer}`));
+      child.once('close', (code, killer) =>
+        resolve(
+          killer === null ? (lastLine(said) ?? `it ended with exit status ${code}`) : `it was killed by ${killer}`,
+        ),
+      );
     });
   } finally {
     signal.removeEventListener('abort', stop);

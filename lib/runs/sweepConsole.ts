@@ -1,5 +1,5 @@
-import { bar, duration, percent, type Output } from './console';
-import { stepsDone, type SweepPlan, type SweepTrial } from './sweep';
+import { bar, duration, type Output, percent } from './console';
+import { type SweepPlan, type SweepTrial, stepsDone } from './sweep';
 
 /** On a terminal the live lines are drawn this often; in a pipe a line tells of the progress this often. */
 const FRAME_MS = 500;
@@ -22,12 +22,17 @@ export function sweepDisplay(plan: SweepPlan, jobs: number, out: Output = proces
   };
   const draw = (): void => {
     const { running, summary } = standing(plan, jobs);
-    const lines = [...running.map(({ trial, share }) => `${title(trial)} | ${bar(share)} ${percent(share)}`), summary].map(line => line.slice(0, (out.columns ?? 80) - 1));
+    const lines = [
+      ...running.map(({ trial, share }) => `${title(trial)} | ${bar(share)} ${percent(share)}`),
+      summary,
+    ].map(line => line.slice(0, (out.columns ?? 80) - 1));
     clear();
     out.write(lines.map(line => `${line}\n`).join(''));
     live = lines.length;
   };
-  const timer = out.isTTY ? setInterval(draw, FRAME_MS) : setInterval(() => void out.write(`${standing(plan, jobs).summary}\n`), LINE_EVERY_MS);
+  const timer = out.isTTY
+    ? setInterval(draw, FRAME_MS)
+    : setInterval(() => void out.write(`${standing(plan, jobs).summary}\n`), LINE_EVERY_MS);
   timer.unref();
   return {
     trial(trial) {
@@ -52,21 +57,35 @@ export function outcome({ row, error, known, took }: SweepTrial): string {
 /** How a sweep stands: the trials under way, how far each is, and all in a line. */
 function standing(plan: SweepPlan, jobs: number): { running: { trial: SweepTrial; share: number }[]; summary: string } {
   const { trials } = plan;
-  const running = trials.filter(({ state }) => state === 'running').map(trial => ({ trial, share: stepsDone(plan, trial) / trial.steps }));
+  const running = trials
+    .filter(({ state }) => state === 'running')
+    .map(trial => ({ trial, share: stepsDone(plan, trial) / trial.steps }));
   const count = (wanted: SweepTrial['state']): number => trials.filter(({ state }) => state === wanted).length;
   const failed = count('failed');
   const left = timeLeft(trials, running, jobs);
-  return { running, summary: `${count('done')} of ${trials.length} done${failed > 0 ? ` | ${failed} failed` : ''} | eta ${duration(left)}` };
+  return {
+    running,
+    summary: `${count('done')} of ${trials.length} done${failed > 0 ? ` | ${failed} failed` : ''} | eta ${duration(left)}`,
+  };
 }
 
 /** Seconds. A trial takes as long as others of its variant did, or, where there are none, as its multiply-accumulates say. */
-function timeLeft(trials: readonly SweepTrial[], running: readonly { trial: SweepTrial; share: number }[], jobs: number): number | null {
+function timeLeft(
+  trials: readonly SweepTrial[],
+  running: readonly { trial: SweepTrial; share: number }[],
+  jobs: number,
+): number | null {
   const now = performance.now();
-  const ended = trials.filter(({ took }) => took !== undefined).map(({ variant, work, took }) => ({ variant, work, took: took! }));
-  const begun = running.filter(({ share }) => share > 0).map(({ trial: { variant, work, began }, share }) => ({ variant, work: work * share, took: now - began! }));
+  const ended = trials
+    .filter(({ took }) => took !== undefined)
+    .map(({ variant, work, took }) => ({ variant, work, took: took! }));
+  const begun = running
+    .filter(({ share }) => share > 0)
+    .map(({ trial: { variant, work, began }, share }) => ({ variant, work: work * share, took: now - began! }));
   const samples = [...ended, ...begun];
   if (samples.length === 0) return null;
-  const perWork = (of: typeof samples): number => of.reduce((sum, { took }) => sum + took, 0) / of.reduce((sum, { work }) => sum + work, 0);
+  const perWork = (of: typeof samples): number =>
+    of.reduce((sum, { took }) => sum + took, 0) / of.reduce((sum, { work }) => sum + work, 0);
   const wholeTime = ({ variant, work }: SweepTrial): number => {
     const alike = ended.filter(sample => sample.variant === variant);
     return work * perWork(alike.length > 0 ? alike : samples);

@@ -1,10 +1,10 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { UserError } from '../util/errors';
-import { writeFileAtomic } from '../util/files';
 import type { Plan } from '../measure/latency';
 import { machineSchema, measureLatency, timesSchema } from '../measure/latencyTable';
+import { UserError } from '../util/errors';
+import { writeFileAtomic } from '../util/files';
 import { RESULTS } from './trialResults';
 
 /** The networks that are compared. */
@@ -15,15 +15,17 @@ const positive = z.number().positive();
 const schema = z.strictObject({
   machine: machineSchema,
   size: z.tuple([positive, positive]),
-  models: z.array(z.strictObject({
-    model: z.string(),
-    classes: z.number().int(),
-    params: positive,
-    /** Per picture. */
-    macs: positive,
-    /** Of one picture, compiled. */
-    ...timesSchema,
-  })),
+  models: z.array(
+    z.strictObject({
+      model: z.string(),
+      classes: z.number().int(),
+      params: positive,
+      /** Per picture. */
+      macs: positive,
+      /** Of one picture, compiled. */
+      ...timesSchema,
+    }),
+  ),
 });
 
 export type Tradeoffs = z.infer<typeof schema>;
@@ -31,7 +33,11 @@ export type Tradeoffs = z.infer<typeof schema>;
 export const TRADEOFFS_FILE = join(RESULTS, 'tradeoffs.json');
 
 /** Counts networks, and times one prediction of each, compiled. Throws UserError for names and sizes that do not exist or fit. */
-export async function measureTradeoffs(models: readonly string[], size: readonly [number, number], plan?: Plan): Promise<Tradeoffs> {
+export async function measureTradeoffs(
+  models: readonly string[],
+  size: readonly [number, number],
+  plan?: Plan,
+): Promise<Tradeoffs> {
   const { machine, rows } = await measureLatency({ models, engines: ['compiled'], size, plan });
   return { machine, size: [...size], models: rows.map(({ engine: _, timings: __, ...row }) => row) };
 }
@@ -44,8 +50,12 @@ export function writeTradeoffs(tradeoffs: Tradeoffs): void {
 
 /** What was measured last. Throws UserError where there is nothing, or something else. */
 export function readTradeoffs(): Tradeoffs {
-  if (!existsSync(TRADEOFFS_FILE)) throw new UserError(`There is no ${TRADEOFFS_FILE}: npm run experiment -- tradeoffs measures it.`);
+  if (!existsSync(TRADEOFFS_FILE))
+    throw new UserError(`There is no ${TRADEOFFS_FILE}: npm run experiment -- tradeoffs measures it.`);
   const { success, data, error } = schema.safeParse(JSON.parse(readFileSync(TRADEOFFS_FILE, 'utf8')));
-  if (!success) throw new UserError(`${TRADEOFFS_FILE} holds something else: ${error.issues[0].path.join('.')}: ${error.issues[0].message}.`);
+  if (!success)
+    throw new UserError(
+      `${TRADEOFFS_FILE} holds something else: ${error.issues[0].path.join('.')}: ${error.issues[0].message}.`,
+    );
   return data;
 }

@@ -2,20 +2,20 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import type { Dataset } from '../data/dataset';
 import { openDataset } from '../data/open';
-import { Failure, UserError } from '../util/errors';
-import { noRoom } from '../util/files';
 import { countConfig, totalCount } from '../measure/count';
 import type { Model } from '../model/module';
+import { writeReport } from '../report/runReport';
+import { thousands } from '../report/tables';
 import { holdsTraining, loadWeights, NotFiniteError } from '../train/checkpoint';
 import { buildModel, type Recipe } from '../train/recipe';
 import { createTrainer, DivergenceError, type TrainEvent, type Trainer } from '../train/trainer';
+import { Failure, UserError } from '../util/errors';
+import { noRoom } from '../util/files';
 import { claimRun } from './claim';
 import { here, type Reporter } from './console';
 import { environment } from './environment';
 import { thisProcess } from './owner';
-import { writeReport } from '../report/runReport';
-import { thousands } from '../report/tables';
-import { createRun, RUNS, type KeptDataOptions, type MetricRow, type Run, type RunRecord } from './store';
+import { createRun, type KeptDataOptions, type MetricRow, RUNS, type Run, type RunRecord } from './store';
 
 export interface TrialOptions {
   reporter: Reporter;
@@ -44,38 +44,72 @@ export interface NewTrial extends TrialOptions {
  * Trains by a recipe into a new run folder. The run's status tells whether it was done or interrupted. Throws UserError for what
  * cannot begin, Failure for what ran off.
  */
-export async function startTrial({ recipe, recipeName, about, runs = RUNS, name, init, trial, data = {}, ...options }: NewTrial): Promise<Run> {
+export async function startTrial({
+  recipe,
+  recipeName,
+  about,
+  runs = RUNS,
+  name,
+  init,
+  trial,
+  data = {},
+  ...options
+}: NewTrial): Promise<Run> {
   const { reporter } = options;
   const dataset = await openDataset(recipe.data, data);
   const model = buildModel(recipe, dataset.classes.length);
-  const trainer = createTrainer({ model, dataset, recipe, init: init === undefined ? undefined : loadWeights(init, model) });
+  const trainer = createTrainer({
+    model,
+    dataset,
+    recipe,
+    init: init === undefined ? undefined : loadWeights(init, model),
+  });
   const { params, macs } = totalCount(countConfig(model));
   const [height, width] = model.inputSize;
-  const run = createRun(runs, name === undefined ? { suggested: `${model.name}-${dataset.name}-${height}-s${recipe.seed}`.replace(/[^\w.-]+/g, '-') } : { given: name }, {
-    status: 'running',
-    trial: trial ?? null,
-    recipeName,
-    recipe,
-    model: { name: model.name, config: model.config, outputs: model.numClasses, params, macs },
-    dataOptions: data,
-    dataset: {
-      name: dataset.name, description: dataset.description, fingerprint: dataset.fingerprint, classes: dataset.classes,
-      train: dataset.train.length, test: dataset.test.length, val: dataset.val?.length ?? 0, skipped: dataset.skipped.length,
+  const run = createRun(
+    runs,
+    name === undefined
+      ? { suggested: `${model.name}-${dataset.name}-${height}-s${recipe.seed}`.replace(/[^\w.-]+/g, '-') }
+      : { given: name },
+    {
+      status: 'running',
+      trial: trial ?? null,
+      recipeName,
+      recipe,
+      model: { name: model.name, config: model.config, outputs: model.numClasses, params, macs },
+      dataOptions: data,
+      dataset: {
+        name: dataset.name,
+        description: dataset.description,
+        fingerprint: dataset.fingerprint,
+        classes: dataset.classes,
+        train: dataset.train.length,
+        test: dataset.test.length,
+        val: dataset.val?.length ?? 0,
+        skipped: dataset.skipped.length,
+      },
+      init:
+        init === undefined
+          ? null
+          : { path: init, sha256: createHash('sha256').update(readFileSync(init)).digest('hex') },
+      environment: environment(),
+      started: new Date().toISOString(),
+      ended: null,
+      owner: thisProcess(),
+      resumedAt: [],
+      result: null,
+      files: {},
+      error: null,
     },
-    init: init === undefined ? null : { path: init, sha256: createHash('sha256').update(readFileSync(init)).digest('hex') },
-    environment: environment(),
-    started: new Date().toISOString(),
-    ended: null,
-    owner: thisProcess(),
-    resumedAt: [],
-    result: null,
-    files: {},
-    error: null,
-  });
+  );
   reporter.say(`recipe ${recipeName}: ${about}`);
-  reporter.say(`model ${model.name}${recipe.ablation === null ? '' : ` (${recipe.ablation})`} at ${height}×${width} | ${thousands(params)} params | ${(macs / 1e6).toFixed(1)} M MACs | ${init === undefined ? `seed ${recipe.seed}` : `weights of ${init}`}`);
+  reporter.say(
+    `model ${model.name}${recipe.ablation === null ? '' : ` (${recipe.ablation})`} at ${height}×${width} | ${thousands(params)} params | ${(macs / 1e6).toFixed(1)} M MACs | ${init === undefined ? `seed ${recipe.seed}` : `weights of ${init}`}`,
+  );
   reporter.say(`data ${dataset.name}: ${dataset.description}`);
-  reporter.say(`steps ${trainer.totalSteps} = ${recipe.epochs} epochs × ${trainer.stepsPerEpoch}, batch ${recipe.batch} | ${recipe.optimizer}, lr ${recipe.lr}, ${recipe.schedule}${recipe.warmupEpochs > 0 ? ` after ${recipe.warmupEpochs} epochs of warm-up` : ''}`);
+  reporter.say(
+    `steps ${trainer.totalSteps} = ${recipe.epochs} epochs × ${trainer.stepsPerEpoch}, batch ${recipe.batch} | ${recipe.optimizer}, lr ${recipe.lr}, ${recipe.schedule}${recipe.warmupEpochs > 0 ? ` after ${recipe.warmupEpochs} epochs of warm-up` : ''}`,
+  );
   reporter.say(`run ${here(run.folder)}`);
   return drive(run, trainer, options);
 }
@@ -88,7 +122,8 @@ export async function resumeTrial(run: Run, options: TrialOptions): Promise<Run>
   run.reload();
   const { name, owner } = run.record;
   if (run.status === 'done') throw new UserError(`The run '${name}' is done: there is nothing to go on with.`);
-  if (run.status === 'running') throw new BusyError(`The run '${name}' is still running, as process ${owner.pid} of ${owner.host}.`);
+  if (run.status === 'running')
+    throw new BusyError(`The run '${name}' is still running, as process ${owner.pid} of ${owner.host}.`);
   const endClaim = claimRun(run);
   if (!endClaim) throw new BusyError(`Another process goes on with the run '${name}' at this moment.`);
   let trainer: Trainer;
@@ -108,17 +143,30 @@ async function takeUp(run: Run, { reporter, data }: TrialOptions): Promise<Train
   if (record.trial !== null) checkSetup(record);
   const model = buildModel(record.recipe, dataset.classes.length);
   // A trial that was killed at its very end may have its last weights alone: it begins again.
-  const resume = existsSync(run.lastCheckpoint) && (record.trial === null || holdsTraining(run.lastCheckpoint)) ? run.lastCheckpoint : undefined;
+  const resume =
+    existsSync(run.lastCheckpoint) && (record.trial === null || holdsTraining(run.lastCheckpoint))
+      ? run.lastCheckpoint
+      : undefined;
   const init = resume === undefined && record.init !== null ? initOf(record.init, model) : undefined;
   const trainer = createTrainer({ model, dataset, recipe: record.recipe, init, resume });
   const { step, epoch } = trainer.progress;
-  for (const name of run.alteredFiles()) reporter.say(`${name} is not the file that run.json names: the run was killed after writing it, or it was altered.`);
+  for (const name of run.alteredFiles())
+    reporter.say(
+      `${name} is not the file that run.json names: the run was killed after writing it, or it was altered.`,
+    );
   run.rewind(step, epoch);
-  run.update({ status: 'running', owner: thisProcess(), ended: null, error: null, resumedAt: [...record.resumedAt, step] });
+  run.update({
+    status: 'running',
+    owner: thisProcess(),
+    ended: null,
+    error: null,
+    resumedAt: [...record.resumedAt, step],
+  });
   run.recordFiles(); // after the last epoch nothing else would
   const now = environment();
   const { engine } = record.environment;
-  if (now.engine !== engine) reporter.say(`The run began on ${engine} and goes on with ${now.engine}: its last bits will differ.`);
+  if (now.engine !== engine)
+    reporter.say(`The run began on ${engine} and goes on with ${now.engine}: its last bits will differ.`);
   reporter.say(`run ${here(run.folder)} goes on after step ${step} of ${trainer.totalSteps}`);
   return trainer;
 }
@@ -126,19 +174,26 @@ async function takeUp(run: Run, { reporter, data }: TrialOptions): Promise<Train
 function checkData(run: Run, dataset: Dataset): void {
   const { name, recipe, dataset: before } = run.record;
   if (dataset.fingerprint === before.fingerprint) return;
-  throw new UserError(`The run '${name}' cannot go on: its data was ${before.description} (fingerprint ${before.fingerprint.slice(0, 12)}), but '${recipe.data}' now is ${dataset.description} (${dataset.fingerprint.slice(0, 12)}).`);
+  throw new UserError(
+    `The run '${name}' cannot go on: its data was ${before.description} (fingerprint ${before.fingerprint.slice(0, 12)}), but '${recipe.data}' now is ${dataset.description} (${dataset.fingerprint.slice(0, 12)}).`,
+  );
 }
 
 /** A trial's name stands for one outcome, so that it goes on with what it began with. */
 function checkSetup({ name, environment: before }: RunRecord): void {
   const now = environment();
-  if (now.code !== before.code) throw new UserError(`The trial '${name}' cannot go on: the code that it began with has changed.`);
-  if (now.threads !== before.threads) throw new UserError(`The trial '${name}' cannot go on: it began with ${before.threads} threads, and this process has ${now.threads} (TF_NUM_INTRAOP_THREADS).`);
+  if (now.code !== before.code)
+    throw new UserError(`The trial '${name}' cannot go on: the code that it began with has changed.`);
+  if (now.threads !== before.threads)
+    throw new UserError(
+      `The trial '${name}' cannot go on: it began with ${before.threads} threads, and this process has ${now.threads} (TF_NUM_INTRAOP_THREADS).`,
+    );
 }
 
 function initOf({ path, sha256 }: { path: string; sha256: string }, model: Model): ReturnType<typeof loadWeights> {
   const weights = loadWeights(path, model);
-  if (createHash('sha256').update(readFileSync(path)).digest('hex') !== sha256) throw new UserError(`The weights '${path}' are not those that the run began with.`);
+  if (createHash('sha256').update(readFileSync(path)).digest('hex') !== sha256)
+    throw new UserError(`The weights '${path}' are not those that the run began with.`);
   return weights;
 }
 
@@ -149,7 +204,10 @@ const CHECKPOINT_SPACING_MS = 60_000;
 /** Trains, and keeps the folder true to what happens. A killed run loses what it did since its last checkpoint; an interrupted one nothing. */
 async function drive(run: Run, trainer: Trainer, { reporter, interruption }: TrialOptions): Promise<Run> {
   const signal = interruption?.();
-  const { trial, recipe: { batch, epochs } } = run.record;
+  const {
+    trial,
+    recipe: { batch, epochs },
+  } = run.record;
   const totals = { batch, epochs, stepsPerEpoch: trainer.stepsPerEpoch, totalSteps: trainer.totalSteps };
   let savedAt = existsSync(run.lastCheckpoint) ? trainer.progress.step : undefined;
   let due = 0;
@@ -180,9 +238,22 @@ async function drive(run: Run, trainer: Trainer, { reporter, interruption }: Tri
       return run;
     }
     const { top1, top5, loss } = evaluation;
-    const rates = run.epochs().map(row => row.imagesPerSecond).filter((rate): rate is number => rate !== null);
+    const rates = run
+      .epochs()
+      .map(row => row.imagesPerSecond)
+      .filter((rate): rate is number => rate !== null);
     run.saveEvaluation(evaluation);
-    run.update({ ended: new Date().toISOString(), result: { top1, top5, loss, best: trainer.progress.best!, imagesPerSecond: median(rates), weights: trainer.digest() } });
+    run.update({
+      ended: new Date().toISOString(),
+      result: {
+        top1,
+        top5,
+        loss,
+        best: trainer.progress.best!,
+        imagesPerSecond: median(rates),
+        weights: trainer.digest(),
+      },
+    });
     await writeReport(run);
     if (trial !== null) {
       trainer.saveWeights(run.lastCheckpoint); // a hundred trials fit on a disk, a hundred optimizers don't
@@ -193,7 +264,11 @@ async function drive(run: Run, trainer: Trainer, { reporter, interruption }: Tri
   } catch (error) {
     const failure = explain(error, run, trainer, savedAt);
     try {
-      run.update({ status: 'failed', ended: new Date().toISOString(), error: failure instanceof Error ? failure.message : String(failure) });
+      run.update({
+        status: 'failed',
+        ended: new Date().toISOString(),
+        error: failure instanceof Error ? failure.message : String(failure),
+      });
     } catch {
       // A full disk takes no status either: the run is found out as interrupted when its process is gone.
     }
@@ -205,9 +280,13 @@ async function drive(run: Run, trainer: Trainer, { reporter, interruption }: Tri
 }
 
 function explain(error: unknown, run: Run, trainer: Trainer, savedAt: number | undefined): unknown {
-  const checkpoint = savedAt === undefined ? 'There is no checkpoint yet.' : `The last good checkpoint is ${here(run.lastCheckpoint)}, after step ${savedAt}.`;
+  const checkpoint =
+    savedAt === undefined
+      ? 'There is no checkpoint yet.'
+      : `The last good checkpoint is ${here(run.lastCheckpoint)}, after step ${savedAt}.`;
   if (error instanceof DivergenceError) return new Failure(`${error.message} ${checkpoint}`);
-  if (error instanceof NotFiniteError) return new Failure(`Training diverged by step ${trainer.progress.step}: ${error.message}. ${checkpoint}`);
+  if (error instanceof NotFiniteError)
+    return new Failure(`Training diverged by step ${trainer.progress.step}: ${error.message}. ${checkpoint}`);
   const full = noRoom(error);
   return full === undefined ? error : new Failure(`${run.folder} takes nothing more: ${full}. ${checkpoint}`);
 }

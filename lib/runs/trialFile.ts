@@ -3,20 +3,30 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { openDataset } from '../data/open';
+import { DEFAULT_RECIPE, type Recipe, type RecipeOptions, resolveRecipe } from '../train/recipe';
 import { UserError } from '../util/errors';
 import { parseOptions } from '../util/options';
-import { DEFAULT_RECIPE, resolveRecipe, type Recipe, type RecipeOptions } from '../train/recipe';
 import { codeDigest } from './code';
 import { threads } from './environment';
 import { trialIdentity } from './identity';
-import { openRun, TakenError, type KeptDataOptions, type Run } from './store';
+import { type KeptDataOptions, openRun, type Run, TakenError } from './store';
 import { BusyError, resumeTrial, startTrial, type TrialOptions } from './trial';
 
 const schema = z.strictObject({
   /** What whoever wrote the file computed: where code, pictures or threads here make it another trial, it is refused. */
   name: z.string().optional(),
-  recipe: z.custom<RecipeOptions>(value => typeof value === 'object' && value !== null, 'expected a recipe').transform(options => resolveRecipe(options)),
-  dataOptions: z.strictObject({ flowers102Dir: z.string(), cacheDir: z.string(), side: z.number().int().positive(), strict: z.boolean() }).partial().default({}),
+  recipe: z
+    .custom<RecipeOptions>(value => typeof value === 'object' && value !== null, 'expected a recipe')
+    .transform(options => resolveRecipe(options)),
+  dataOptions: z
+    .strictObject({
+      flowers102Dir: z.string(),
+      cacheDir: z.string(),
+      side: z.number().int().positive(),
+      strict: z.boolean(),
+    })
+    .partial()
+    .default({}),
   /** Threads that TensorFlow takes inside an op (default: TF_NUM_INTRAOP_THREADS, or one per core). */
   threads: z.number().int().positive().optional(),
 });
@@ -52,12 +62,19 @@ const WAIT_MS = 500;
  * Trains a trial into the run folder of its name, unless that is done already: one that was broken off goes on, and one that another
  * process works on is waited for. Throws UserError for what cannot begin, Failure for what ran off.
  */
-export async function runTrial({ name, recipe, dataOptions, threads: wanted = threads() }: TrialFile, runs: string, options: TrialOptions): Promise<Run> {
-  if (wanted !== threads()) throw new UserError(`The trial takes ${wanted} threads, but this process was started with ${threads()}.`);
+export async function runTrial(
+  { name, recipe, dataOptions, threads: wanted = threads() }: TrialFile,
+  runs: string,
+  options: TrialOptions,
+): Promise<Run> {
+  if (wanted !== threads())
+    throw new UserError(`The trial takes ${wanted} threads, but this process was started with ${threads()}.`);
   const dataset = await openDataset(recipe.data, dataOptions);
   const identity = trialIdentity(recipe, dataset, { code: codeDigest(), threads: wanted });
   if (name !== undefined && name !== identity.name) {
-    throw new UserError(`The trial '${name}' is '${identity.name}' here: its code, pictures, recipe or threads are others than where it was written.`);
+    throw new UserError(
+      `The trial '${name}' is '${identity.name}' here: its code, pictures, recipe or threads are others than where it was written.`,
+    );
   }
   const signal = options.interruption?.();
   const training = { ...options, interruption: signal && (() => signal) };
@@ -70,9 +87,18 @@ export async function runTrial({ name, recipe, dataOptions, threads: wanted = th
       return run;
     }
     try {
-      return await (run ? resumeTrial(run, training) : startTrial({
-        ...training, recipe, recipeName: DEFAULT_RECIPE, about: 'with the settings of a trial', runs, name: identity.name, trial: identity.digest, data: dataOptions,
-      }));
+      return await (run
+        ? resumeTrial(run, training)
+        : startTrial({
+            ...training,
+            recipe,
+            recipeName: DEFAULT_RECIPE,
+            about: 'with the settings of a trial',
+            runs,
+            name: identity.name,
+            trial: identity.digest,
+            data: dataOptions,
+          }));
     } catch (error) {
       if (error instanceof TakenError) continue; // another process was faster
       if (!(error instanceof BusyError)) throw error;

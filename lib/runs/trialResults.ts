@@ -2,12 +2,12 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Dataset } from '../data/dataset';
+import { type MeanInterval, meanInterval } from '../measure/statistics';
 import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
+import { ROOT } from '../util/root';
 import { configurationDigest } from './identity';
 import type { Run } from './store';
-import { meanInterval, type MeanInterval } from '../measure/statistics';
-import { ROOT } from '../util/root';
 
 /** Where the results of experiments are kept, in git: small files that notebooks and reports read. */
 export const RESULTS = join(ROOT, 'experiments/results');
@@ -73,7 +73,10 @@ export function readResults(path: string): TrialResult[] {
     throw new UserError(`${path} holds no results: ${(error as Error).message}.`);
   }
   const { success, data, error } = z.array(schema).safeParse(json);
-  if (!success) throw new UserError(`${path} holds no results: ${error.issues[0].path.join('.') || 'it'}: ${error.issues[0].message}.`);
+  if (!success)
+    throw new UserError(
+      `${path} holds no results: ${error.issues[0].path.join('.') || 'it'}: ${error.issues[0].message}.`,
+    );
   return data;
 }
 
@@ -84,17 +87,46 @@ export function putResults(path: string, rows: readonly TrialResult[]): void {
 }
 
 /** A done run as a row of an experiment. */
-export function trialRow(run: Run, pictures: Pick<Dataset, 'name' | 'fingerprint' | 'classes'>, { variant, budget }: Pick<TrialResult, 'variant' | 'budget'>): TrialResult {
-  const { recipe, model, dataset, environment: { engine, cpu, threads, code } } = run.record;
+export function trialRow(
+  run: Run,
+  pictures: Pick<Dataset, 'name' | 'fingerprint' | 'classes'>,
+  { variant, budget }: Pick<TrialResult, 'variant' | 'budget'>,
+): TrialResult {
+  const {
+    recipe,
+    model,
+    dataset,
+    environment: { engine, cpu, threads, code },
+  } = run.record;
   const { top1, top5, loss, imagesPerSecond, weights } = run.record.result!;
   const { size, seed, epochs, batch } = recipe;
   const [height, width] = typeof size === 'number' ? [size, size] : size;
   return {
-    variant, seed, trial: configurationDigest(recipe, pictures), budget, data: dataset.name, train: dataset.train, test: dataset.test, classes: dataset.classes.length,
-    model: model.name, height, width, epochs, batch, params: model.params, macs: model.macs,
-    top1, top5, loss, curve: run.epochs().map(({ evalTop1 }) => round(evalTop1, 4)),
+    variant,
+    seed,
+    trial: configurationDigest(recipe, pictures),
+    budget,
+    data: dataset.name,
+    train: dataset.train,
+    test: dataset.test,
+    classes: dataset.classes.length,
+    model: model.name,
+    height,
+    width,
+    epochs,
+    batch,
+    params: model.params,
+    macs: model.macs,
+    top1,
+    top5,
+    loss,
+    curve: run.epochs().map(({ evalTop1 }) => round(evalTop1, 4)),
     imagesPerSecond: imagesPerSecond === null ? null : round(imagesPerSecond, 1),
-    weights: weights.slice(0, 16), engine, cpu: cpu.trim(), threads, code: code.slice(0, 16),
+    weights: weights.slice(0, 16),
+    engine,
+    cpu: cpu.trim(),
+    threads,
+    code: code.slice(0, 16),
   };
 }
 
@@ -103,7 +135,10 @@ const round = (value: number, digits: number): number => Number(value.toFixed(di
 /** The rows of the budget that has most of them: a quick look with other settings, kept in the same file, is left out. */
 export function largestBudget(rows: readonly TrialResult[]): TrialResult[] {
   const groups = groupBy(rows, 'budget');
-  return [...groups.values()].reduce<TrialResult[]>((largest, group) => (group.length > largest.length ? group : largest), []);
+  return [...groups.values()].reduce<TrialResult[]>(
+    (largest, group) => (group.length > largest.length ? group : largest),
+    [],
+  );
 }
 
 /** What the seeds of one variant say together. */
@@ -116,15 +151,24 @@ export interface VariantResult extends Pick<TrialResult, 'variant' | 'params' | 
 }
 
 /** Rows of one budget by variant, in the order of their first appearance, each beside `baseline`, or beside its own one. */
-export function byVariant(rows: readonly TrialResult[], baseline: string | ((variant: string) => string)): VariantResult[] {
+export function byVariant(
+  rows: readonly TrialResult[],
+  baseline: string | ((variant: string) => string),
+): VariantResult[] {
   const groups = groupBy(rows, 'variant');
   return [...groups].map(([variant, group]) => {
     const other = typeof baseline === 'string' ? baseline : baseline(variant);
     const reference = new Map(groups.get(other)?.map(({ seed, top1 }) => [seed, top1]));
     const runs = group.sort((a, b) => a.seed - b.seed);
-    const differences = runs.filter(({ seed }) => reference.has(seed)).map(({ seed, top1 }) => top1 - reference.get(seed)!);
+    const differences = runs
+      .filter(({ seed }) => reference.has(seed))
+      .map(({ seed, top1 }) => top1 - reference.get(seed)!);
     return {
-      variant, runs, params: runs[0].params, macs: runs[0].macs, top1: meanInterval(runs.map(({ top1 }) => top1)),
+      variant,
+      runs,
+      params: runs[0].params,
+      macs: runs[0].macs,
+      top1: meanInterval(runs.map(({ top1 }) => top1)),
       difference: variant === other || differences.length === 0 ? null : meanInterval(differences),
     };
   });

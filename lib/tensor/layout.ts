@@ -34,7 +34,13 @@ export function toTorch(param: Described, values: Float32Array): Float32Array {
 /** A parameter's values from PyTorch's order into ours. */
 export function fromTorch(param: Described, values: Float32Array): Float32Array {
   const axes = TORCH_AXES[param.kind];
-  return axes ? permute(values, torchShape(param), axes.map((_, ours) => axes.indexOf(ours))) : values;
+  return axes
+    ? permute(
+        values,
+        torchShape(param),
+        axes.map((_, ours) => axes.indexOf(ours)),
+      )
+    : values;
 }
 
 /** Pictures [b, c, h, w] → [b, h, w, c]. */

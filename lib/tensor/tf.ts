@@ -3,7 +3,17 @@ import { createRequire } from 'node:module';
 import type * as TensorFlow from '@tensorflow/tfjs';
 import { ADDON } from '../engine/build/addon';
 
-export type { Scalar, Tensor, Tensor1D, Tensor2D, Tensor3D, Tensor4D, TensorLike, DataType, Rank } from '@tensorflow/tfjs';
+export type {
+  DataType,
+  Rank,
+  Scalar,
+  Tensor,
+  Tensor1D,
+  Tensor2D,
+  Tensor3D,
+  Tensor4D,
+  TensorLike,
+} from '@tensorflow/tfjs';
 
 const load = createRequire(__filename);
 

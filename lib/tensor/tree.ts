@@ -1,4 +1,4 @@
-import { tf, type Tensor } from './tf';
+import { type Tensor, tf } from './tf';
 
 /** Nested arrays and records of tensors. */
 export type Tree = Tensor | readonly Tree[] | { readonly [key: string]: Tree };
@@ -12,9 +12,13 @@ export function flatten(tree: Tree, leaves: Tensor[] = []): { leaves: Tensor[]; 
     }
     if (Array.isArray(node)) return `[${node.map((child: Tree, i) => walk(child, `${path}[${i}]`)).join()}]`;
     if (node !== null && typeof node === 'object' && Object.getPrototypeOf(node) === Object.prototype) {
-      return `{${Object.entries(node).map(([key, child]) => `${key}:${walk(child, `${path}.${key}`)}`).join()}}`;
+      return `{${Object.entries(node)
+        .map(([key, child]) => `${key}:${walk(child, `${path}.${key}`)}`)
+        .join()}}`;
     }
-    throw new TypeError(`${path || 'The value'} is ${node === null ? 'null' : typeof node}: a compiled function takes and returns tensors, and arrays and records of them.`);
+    throw new TypeError(
+      `${path || 'The value'} is ${node === null ? 'null' : typeof node}: a compiled function takes and returns tensors, and arrays and records of them.`,
+    );
   };
   return { structure: walk(tree, ''), leaves };
 }

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
-import { tf, type Tensor } from '../tensor/tf';
-import { UserError } from '../util/errors';
+import type { Buffers, Model, ParamSpec, Params } from '../model/module';
 import { fromTorch, torchShape, toTorch } from '../tensor/layout';
-import type { Buffers, Model, Params, ParamSpec } from '../model/module';
-import { readTensors, writeTensors, type HostTensor, type TensorFile } from '../weights/safetensors';
+import { type Tensor, tf } from '../tensor/tf';
+import { UserError } from '../util/errors';
+import { type HostTensor, readTensors, type TensorFile, writeTensors } from '../weights/safetensors';
 import type { StepState } from './step';
 
 /**
@@ -51,14 +51,18 @@ export function loadWeights(path: string, model: Model): { params: Params; buffe
 /** Writes all that a run needs to go on. Throws NotFiniteError. */
 export function saveTraining(path: string, model: Model, { params, state, progress }: TrainingState): void {
   const tensors = stateDict(model, params, state.buffers, progress.step);
-  for (const [slot, values] of Object.entries(state.slots)) Object.assign(tensors, toHost(model.params, values, `${OPTIMIZER}${slot}.`));
-  if (Object.keys(state.ema).length > 0) Object.assign(tensors, toHost([...model.params, ...model.buffers], state.ema, EMA));
+  for (const [slot, values] of Object.entries(state.slots))
+    Object.assign(tensors, toHost(model.params, values, `${OPTIMIZER}${slot}.`));
+  if (Object.keys(state.ema).length > 0)
+    Object.assign(tensors, toHost([...model.params, ...model.buffers], state.ema, EMA));
   writeFinite(path, tensors, { ...identity(model), progress: JSON.stringify(progress) });
 }
 
 /** Leaves the earlier file in place, where a value is no number: what can be gone on from is worth more than what cannot. */
 function writeFinite(path: string, tensors: Record<string, HostTensor>, metadata: Record<string, string>): void {
-  const broken = Object.entries(tensors).find(([, { dtype, data }]) => dtype === 'F32' && !isFinite(data as Float32Array));
+  const broken = Object.entries(tensors).find(
+    ([, { dtype, data }]) => dtype === 'F32' && !isFinite(data as Float32Array),
+  );
   if (broken) throw new NotFiniteError(`'${broken[0]}' has values that are not finite`);
   writeTensors(path, { tensors, metadata });
 }
@@ -73,12 +77,19 @@ function isFinite(values: Float32Array): boolean {
  * Reads a training checkpoint, with the slots of an optimizer and, where `ema`, a moving average. Throws UserError where the
  * file is of another model or lacks any of it. The caller disposes.
  */
-export function loadTraining(path: string, model: Model, { slots: slotNames, ema: averaged }: { slots: readonly string[]; ema: boolean }): TrainingState {
+export function loadTraining(
+  path: string,
+  model: Model,
+  { slots: slotNames, ema: averaged }: { slots: readonly string[]; ema: boolean },
+): TrainingState {
   const file = readTensors(path);
-  if (!file.metadata.progress) throw new UserError(`'${path}' holds weights but no training state: start from it with --init.`);
+  if (!file.metadata.progress)
+    throw new UserError(`'${path}' holds weights but no training state: start from it with --init.`);
   checkIdentity(path, model, file.metadata);
   const { params, buffers } = weightsOf(path, model, file);
-  const slots = Object.fromEntries(slotNames.map(slot => [slot, fromHost(path, model, model.params, file, `${OPTIMIZER}${slot}.`)]));
+  const slots = Object.fromEntries(
+    slotNames.map(slot => [slot, fromHost(path, model, model.params, file, `${OPTIMIZER}${slot}.`)]),
+  );
   const ema = averaged ? fromHost(path, model, [...model.params, ...model.buffers], file, EMA) : {};
   return { params, state: { buffers, slots, ema }, progress: JSON.parse(file.metadata.progress) as TrainProgress };
 }
@@ -99,34 +110,60 @@ export function weightsDigest(model: Model, params: Params, buffers: Buffers): s
 
 /** PyTorch's state dict, parameters first. `step` is what its batch norms count. */
 function stateDict(model: Model, params: Params, buffers: Buffers, step: number): Record<string, HostTensor> {
-  const counters = model.buffers.filter(({ name }) => name.endsWith('.running_mean')).map(({ name }): [string, HostTensor] =>
-    [name.replace(/running_mean$/, 'num_batches_tracked'), { dtype: 'I64', shape: [], data: BigInt64Array.of(BigInt(step)) }]);
+  const counters = model.buffers
+    .filter(({ name }) => name.endsWith('.running_mean'))
+    .map(({ name }): [string, HostTensor] => [
+      name.replace(/running_mean$/, 'num_batches_tracked'),
+      { dtype: 'I64', shape: [], data: BigInt64Array.of(BigInt(step)) },
+    ]);
   return { ...toHost(model.params, params), ...toHost(model.buffers, buffers), ...Object.fromEntries(counters) };
 }
 
 function weightsOf(path: string, model: Model, file: TensorFile): { params: Params; buffers: Buffers } {
   const known = new Set([...model.params, ...model.buffers].map(spec => spec.name));
-  const foreign = Object.keys(file.tensors).find(name => !known.has(name) && !/^optimizer\.|^ema\.|\.num_batches_tracked$/.test(name));
-  if (foreign !== undefined) throw new UserError(`'${path}' is no checkpoint of ${describe(model)}, which has no '${foreign}'.`);
+  const foreign = Object.keys(file.tensors).find(
+    name => !known.has(name) && !/^optimizer\.|^ema\.|\.num_batches_tracked$/.test(name),
+  );
+  if (foreign !== undefined)
+    throw new UserError(`'${path}' is no checkpoint of ${describe(model)}, which has no '${foreign}'.`);
   return { params: fromHost(path, model, model.params, file), buffers: fromHost(path, model, model.buffers, file) };
 }
 
 function toHost(specs: readonly ParamSpec[], tensors: Record<string, Tensor>, prefix = ''): Record<string, HostTensor> {
-  return Object.fromEntries(specs.map(spec => {
-    const data = toTorch(spec, tensors[spec.name].dataSync() as Float32Array);
-    return [prefix + spec.name, { dtype: 'F32', shape: torchShape(spec), data }];
-  }));
+  return Object.fromEntries(
+    specs.map(spec => {
+      const data = toTorch(spec, tensors[spec.name].dataSync() as Float32Array);
+      return [prefix + spec.name, { dtype: 'F32', shape: torchShape(spec), data }];
+    }),
+  );
 }
 
-function fromHost(path: string, model: Model, specs: readonly ParamSpec[], { tensors }: TensorFile, prefix = ''): Record<string, Tensor> {
+function fromHost(
+  path: string,
+  model: Model,
+  specs: readonly ParamSpec[],
+  { tensors }: TensorFile,
+  prefix = '',
+): Record<string, Tensor> {
   for (const spec of specs) {
     const stored = tensors[prefix + spec.name];
     const expected = `[${torchShape(spec).join(', ')}]`;
-    if (!stored || stored.dtype !== 'F32') throw new UserError(`'${path}' is no checkpoint of ${describe(model)}: it has no '${prefix}${spec.name}' ${expected}.`);
+    if (!stored || stored.dtype !== 'F32')
+      throw new UserError(
+        `'${path}' is no checkpoint of ${describe(model)}: it has no '${prefix}${spec.name}' ${expected}.`,
+      );
     const shape = `[${stored.shape.join(', ')}]`;
-    if (shape !== expected) throw new UserError(`'${path}' is no checkpoint of ${describe(model)}: its '${prefix}${spec.name}' is ${shape}, not ${expected}.`);
+    if (shape !== expected)
+      throw new UserError(
+        `'${path}' is no checkpoint of ${describe(model)}: its '${prefix}${spec.name}' is ${shape}, not ${expected}.`,
+      );
   }
-  return Object.fromEntries(specs.map(spec => [spec.name, tf.tensor(fromTorch(spec, tensors[prefix + spec.name].data as Float32Array), [...spec.shape])]));
+  return Object.fromEntries(
+    specs.map(spec => [
+      spec.name,
+      tf.tensor(fromTorch(spec, tensors[prefix + spec.name].data as Float32Array), [...spec.shape]),
+    ]),
+  );
 }
 
 function describe({ name, numClasses, inputSize: [height, width] }: Model): string {
@@ -140,6 +177,8 @@ function identity(model: Model): Record<string, string> {
 /** To go on, everything must be the same, also what changes no shape; to start from weights, names and shapes decide. */
 function checkIdentity(path: string, model: Model, metadata: Record<string, string>): void {
   const own = identity(model);
-  if (metadata.model !== own.model) throw new UserError(`'${path}' is a checkpoint of ${metadata.model}, not of ${own.model}.`);
-  if (metadata.config !== own.config) throw new UserError(`'${path}' is a checkpoint of ${metadata.model} with other settings: ${metadata.config}.`);
+  if (metadata.model !== own.model)
+    throw new UserError(`'${path}' is a checkpoint of ${metadata.model}, not of ${own.model}.`);
+  if (metadata.config !== own.config)
+    throw new UserError(`'${path}' is a checkpoint of ${metadata.model} with other settings: ${metadata.config}.`);
 }

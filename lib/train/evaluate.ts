@@ -1,9 +1,9 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { tf } from '../tensor/tf';
-import { parseAugmentation, type AugmentationOptions } from '../data/transforms/augmentation';
 import { batches } from '../data/batches';
 import type { Split } from '../data/dataset';
+import { type AugmentationOptions, parseAugmentation } from '../data/transforms/augmentation';
 import type { Buffers, Model, Params } from '../model/module';
+import { tf } from '../tensor/tf';
 import { createMeter, type DetailedEvaluation } from './metrics';
 import type { EvalStep } from './step';
 
@@ -23,12 +23,24 @@ export interface EvaluateOptions {
  * Runs a split through the network. `step` is an `evalStep`, compiled or not. The last batch is filled up with zeros, so that
  * there is one shape to compile. Undefined when the signal stopped it.
  */
-export async function evaluate(step: EvalStep, model: Model, params: Params, buffers: Buffers, split: Split, options: EvaluateOptions): Promise<DetailedEvaluation | undefined> {
+export async function evaluate(
+  step: EvalStep,
+  model: Model,
+  params: Params,
+  buffers: Buffers,
+  split: Split,
+  options: EvaluateOptions,
+): Promise<DetailedEvaluation | undefined> {
   const { batchSize, classes, workers, signal } = options;
   const [height, width] = model.inputSize;
   const meter = createMeter(classes, model.numClasses);
   const pixels = height * width * 3;
-  for await (const batch of batches(split, { batchSize, size: model.inputSize, augment: withoutRandomness(options.augment), workers })) {
+  for await (const batch of batches(split, {
+    batchSize,
+    size: model.inputSize,
+    augment: withoutRandomness(options.augment),
+    workers,
+  })) {
     await nextTurn(); // signals are delivered between turns
     if (signal?.aborted) return undefined;
     const filled = batch.count === batchSize ? batch.images : new Float32Array(batchSize * pixels);

@@ -1,4 +1,4 @@
-import { tf, type Scalar, type Tensor } from '../tensor/tf';
+import { type Scalar, type Tensor, tf } from '../tensor/tf';
 
 /**
  * Mean cross-entropy. `logits` and `targets` are [b, classes]; targets are one-hot, or mixtures that sum to 1. Label

@@ -34,7 +34,10 @@ export interface DetailedEvaluation extends Evaluation {
 const LISTED = 5;
 
 /** Collects logits batch by batch. */
-export function createMeter(classes: readonly string[], outputs: number): { add(logits: Float32Array, labels: Int32Array): void; result(): DetailedEvaluation } {
+export function createMeter(
+  classes: readonly string[],
+  outputs: number,
+): { add(logits: Float32Array, labels: Int32Array): void; result(): DetailedEvaluation } {
   const confusion = classes.map(() => new Array<number>(outputs).fill(0));
   const predictions: Predictions = { labels: [], top: [], probabilities: [] };
   let loss = 0;
@@ -55,7 +58,11 @@ export function createMeter(classes: readonly string[], outputs: number): { add(
     },
     result() {
       const count = predictions.labels.length;
-      const perClass = classes.map((name, label) => ({ name, count: confusion[label].reduce((a, b) => a + b, 0), correct: confusion[label][label] }));
+      const perClass = classes.map((name, label) => ({
+        name,
+        count: confusion[label].reduce((a, b) => a + b, 0),
+        correct: confusion[label][label],
+      }));
       const correct = perClass.reduce((sum, entry) => sum + entry.correct, 0);
       return { count, loss: loss / count, top1: correct / count, top5: top5 / count, perClass, confusion, predictions };
     },
@@ -65,7 +72,9 @@ export function createMeter(classes: readonly string[], outputs: number): { add(
 /** Where the largest values are, in falling order; of equal ones, the earlier first. NaN, which no order holds, comes last. */
 function largest(row: Float32Array, count: number): number[] {
   const order = (value: number): number => (Number.isNaN(value) ? -Infinity : value);
-  return Array.from(row.keys()).sort((a, b) => order(row[b]) - order(row[a]) || a - b).slice(0, count);
+  return Array.from(row.keys())
+    .sort((a, b) => order(row[b]) - order(row[a]) || a - b)
+    .slice(0, count);
 }
 
 function logSumExp(row: Float32Array, largest: number): number {

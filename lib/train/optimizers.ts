@@ -1,6 +1,6 @@
 import { adam as adamUpdate } from '../engine/fused';
-import { tf, type Scalar, type Tensor } from '../tensor/tf';
 import type { ParamSpec, Params } from '../model/module';
+import { type Scalar, type Tensor, tf } from '../tensor/tf';
 
 /** Optimizers as pure functions, by PyTorch's update rules, so that a whole training step is one traceable function. */
 
@@ -30,7 +30,12 @@ export interface Optimizer {
    */
   scalars(step: number, learningRate: number): Record<string, number>;
   /** New parameters and slots (same names and shapes). The arguments stay the caller's. */
-  update(params: Params, grads: Params, slots: Slots, scalars: Record<string, Scalar>): { params: Params; slots: Slots };
+  update(
+    params: Params,
+    grads: Params,
+    slots: Slots,
+    scalars: Record<string, Scalar>,
+  ): { params: Params; slots: Slots };
 }
 
 /**
@@ -53,10 +58,14 @@ function sgd({ momentum, weightDecay }: OptimizerSettings, decayed: ReadonlySet<
   return {
     slots: ['momentum_buffer'],
     scalars: (_step, lr) => ({ lr }),
-    update: (params, grads, { momentum_buffer: buffers }, { lr }) => updateEach(params, (p, name) => {
-      const v = tf.add(tf.mul(buffers[name], momentum), decayed.has(name) ? withL2(grads[name], p, weightDecay) : grads[name]);
-      return { param: tf.sub(p, tf.mul(v, lr)), slots: { momentum_buffer: v } };
-    }),
+    update: (params, grads, { momentum_buffer: buffers }, { lr }) =>
+      updateEach(params, (p, name) => {
+        const v = tf.add(
+          tf.mul(buffers[name], momentum),
+          decayed.has(name) ? withL2(grads[name], p, weightDecay) : grads[name],
+        );
+        return { param: tf.sub(p, tf.mul(v, lr)), slots: { momentum_buffer: v } };
+      }),
   };
 }
 
@@ -64,21 +73,29 @@ function sgd({ momentum, weightDecay }: OptimizerSettings, decayed: ReadonlySet<
  * torch.optim.Adam and AdamW (Kingma & Ba 2015). With c₁ = 1 − β₁ᵗ and c₂ = √(1 − β₂ᵗ), PyTorch's
  * p − lr/c₁ · m / (√v/c₂ + ε) is written p − (lr c₂/c₁) · m / (√v + ε c₂): one pass over each parameter less.
  */
-function adam({ optimizer, beta1, beta2, epsilon, weightDecay }: OptimizerSettings, decayed: ReadonlySet<string>): Optimizer {
+function adam(
+  { optimizer, beta1, beta2, epsilon, weightDecay }: OptimizerSettings,
+  decayed: ReadonlySet<string>,
+): Optimizer {
   const decoupled = optimizer === 'adamw';
   return {
     slots: ['exp_avg', 'exp_avg_sq'],
     scalars(step, lr) {
       const c1 = 1 - beta1 ** step;
       const c2 = Math.sqrt(1 - beta2 ** step);
-      return { step: lr * c2 / c1, epsilon: epsilon * c2, keep: decoupled ? 1 - lr * weightDecay : 1 };
+      return { step: (lr * c2) / c1, epsilon: epsilon * c2, keep: decoupled ? 1 - lr * weightDecay : 1 };
     },
     update(params, grads, { exp_avg: means, exp_avg_sq: squares }, { step, epsilon, keep }) {
       const all = tf.scalar(1);
       return updateEach(params, (p, name) => {
         const grad = decayed.has(name) && !decoupled ? withL2(grads[name], p, weightDecay) : grads[name];
         const scalars = { step, epsilon, keep: decayed.has(name) ? keep : all };
-        const { param, mean, square } = adamUpdate({ param: p, mean: means[name], square: squares[name] }, grad, { beta1, beta2 }, scalars);
+        const { param, mean, square } = adamUpdate(
+          { param: p, mean: means[name], square: squares[name] },
+          grad,
+          { beta1, beta2 },
+          scalars,
+        );
         return { param, slots: { exp_avg: mean, exp_avg_sq: square } };
       });
     },
@@ -89,7 +106,10 @@ function withL2(grad: Tensor, param: Tensor, weightDecay: number): Tensor {
   return tf.add(grad, tf.mul(param, weightDecay));
 }
 
-function updateEach(params: Params, rule: (param: Tensor, name: string) => { param: Tensor; slots: Params }): { params: Params; slots: Slots } {
+function updateEach(
+  params: Params,
+  rule: (param: Tensor, name: string) => { param: Tensor; slots: Params },
+): { params: Params; slots: Slots } {
   const next: { params: Params; slots: Slots } = { params: {}, slots: {} };
   for (const [name, param] of Object.entries(params)) {
     const updated = rule(param, name);
@@ -108,5 +128,7 @@ export function clipByGlobalNorm(grads: Params, limit: number): Params {
 
 /** Exponential moving average: decay · average + (1 − decay) · value, for every name (timm's ModelEma, which averages batch-norm statistics too). */
 export function movingAverage(average: Params, value: Params, decay: number): Params {
-  return Object.fromEntries(Object.entries(average).map(([name, old]) => [name, tf.add(tf.mul(old, decay), tf.mul(value[name], 1 - decay))]));
+  return Object.fromEntries(
+    Object.entries(average).map(([name, old]) => [name, tf.add(tf.mul(old, decay), tf.mul(value[name], 1 - decay))]),
+  );
 }

@@ -1,8 +1,8 @@
 import { z } from 'zod';
-import { AUGMENTATIONS, parseAugmentation, type AugmentationOptions } from '../data/transforms/augmentation';
-import { UserError, oneOf } from '../util/errors';
-import { createModel } from '../model/registry';
+import { AUGMENTATIONS, type AugmentationOptions, parseAugmentation } from '../data/transforms/augmentation';
 import type { Model } from '../model/module';
+import { createModel } from '../model/registry';
+import { oneOf, UserError } from '../util/errors';
 import { parseOptions } from '../util/options';
 
 const count = z.number().int().positive();
@@ -56,24 +56,50 @@ export const RECIPES = {
   petals: {
     about: 'the demonstration: drawn flowers, small and quick',
     options: {
-      model: 'edgevit-xxs', data: 'petals', size: 64, epochs: 12, batch: 16,
-      dropPath: 0, lr: 2e-3, weightDecay: 0.05, warmupEpochs: 1, labelSmoothing: 0.1,
+      model: 'edgevit-xxs',
+      data: 'petals',
+      size: 64,
+      epochs: 12,
+      batch: 16,
+      dropPath: 0,
+      lr: 2e-3,
+      weightDecay: 0.05,
+      warmupEpochs: 1,
+      labelSmoothing: 0.1,
       augment: { randomCrop: [0.8, 1], flip: 0.5, jitter: 0.2 },
     },
   },
   flowers12: {
     about: 'twelve kinds of Oxford flowers at 96 px, as PyTorch with the official code was trained for comparison',
     options: {
-      model: 'edgevit-xxs', data: 'folder:datasets/flowers12', size: 96, epochs: 60, batch: 16,
-      lr: 1e-3, weightDecay: 0.05, warmupEpochs: 5, labelSmoothing: 0.1, augment: AUGMENTATIONS.train,
+      model: 'edgevit-xxs',
+      data: 'folder:datasets/flowers12',
+      size: 96,
+      epochs: 60,
+      batch: 16,
+      lr: 1e-3,
+      weightDecay: 0.05,
+      warmupEpochs: 5,
+      labelSmoothing: 0.1,
+      augment: AUGMENTATIONS.train,
     },
   },
   /** In this model one step takes a picture's loss from 3.5 to 0 and another's to hundreds: no sign of trouble, hence `maxLoss`. */
   article: {
-    about: "the teaching article's: Paddle's swapped split of Flowers-102, batch 1, Adam, and 103 outputs because its labels begin at 1",
+    about:
+      "the teaching article's: Paddle's swapped split of Flowers-102, batch 1, Adam, and 103 outputs because its labels begin at 1",
     options: {
-      model: 'article', outputs: 103, data: 'flowers102:split=paddle', size: 224, epochs: 2, batch: 1,
-      optimizer: 'adam', lr: 1e-3, schedule: 'constant', maxLoss: 1e6, augment: AUGMENTATIONS.article,
+      model: 'article',
+      outputs: 103,
+      data: 'flowers102:split=paddle',
+      size: 224,
+      epochs: 2,
+      batch: 1,
+      optimizer: 'adam',
+      lr: 1e-3,
+      schedule: 'constant',
+      maxLoss: 1e6,
+      augment: AUGMENTATIONS.article,
     },
   },
   /**
@@ -83,9 +109,26 @@ export const RECIPES = {
   imagenet: {
     about: "the official main.py's, for a batch of 256, with colour jitter for RandAugment",
     options: {
-      model: 'edgevit-xxs', data: 'folder:datasets/imagenet', size: 224, epochs: 300, batch: 256,
-      lr: 2.5e-4, weightDecay: 0.05, warmupEpochs: 5, labelSmoothing: 0.1, ema: 0.99996,
-      augment: { randomCrop: [0.08, 1], centerCrop: 0.875, interpolation: 'bicubic', flip: 0.5, jitter: 0.4, erase: 0.25, mixup: 0.8, cutmix: 1 },
+      model: 'edgevit-xxs',
+      data: 'folder:datasets/imagenet',
+      size: 224,
+      epochs: 300,
+      batch: 256,
+      lr: 2.5e-4,
+      weightDecay: 0.05,
+      warmupEpochs: 5,
+      labelSmoothing: 0.1,
+      ema: 0.99996,
+      augment: {
+        randomCrop: [0.08, 1],
+        centerCrop: 0.875,
+        interpolation: 'bicubic',
+        flip: 0.5,
+        jitter: 0.4,
+        erase: 0.25,
+        mixup: 0.8,
+        cutmix: 1,
+      },
     },
   },
 } satisfies Record<string, { about: string; options: RecipeOptions }>;
@@ -94,7 +137,8 @@ export const DEFAULT_RECIPE = 'petals';
 
 /** A named recipe's options. Throws UserError for a name that does not exist. */
 export function namedRecipe(name: string): { about: string; options: RecipeOptions } {
-  if (!Object.hasOwn(RECIPES, name)) throw new UserError(`Unknown recipe '${name}': allowed are ${oneOf(Object.keys(RECIPES))}.`);
+  if (!Object.hasOwn(RECIPES, name))
+    throw new UserError(`Unknown recipe '${name}': allowed are ${oneOf(Object.keys(RECIPES))}.`);
   return RECIPES[name as keyof typeof RECIPES];
 }
 
@@ -105,7 +149,9 @@ export function resolveRecipe(options: RecipeOptions): Recipe {
   const unknown = Object.keys(recipe.modelSettings).find(key => !Object.hasOwn(config, key));
   if (unknown !== undefined) {
     const own = SETTINGS.concat(Object.keys(parseAugmentation()).map(key => `augment.${key}`));
-    throw new UserError(`Unknown setting '${unknown}': allowed are ${own.join(', ')}, and of ${recipe.model} ${Object.keys(config).join(', ') || 'none'}.`);
+    throw new UserError(
+      `Unknown setting '${unknown}': allowed are ${own.join(', ')}, and of ${recipe.model} ${Object.keys(config).join(', ') || 'none'}.`,
+    );
   }
   buildModel(recipe, 1);
   return recipe;
@@ -115,7 +161,8 @@ export function resolveRecipe(options: RecipeOptions): Recipe {
 export function buildModel(recipe: Recipe, classes: number): Model {
   const { model: name, size, dropPath, modelSettings, outputs } = recipe;
   const ablation = recipe.ablation ?? undefined;
-  if (outputs !== null && outputs < classes) throw new UserError(`The recipe's outputs are ${outputs}, but the dataset has ${classes} classes.`);
+  if (outputs !== null && outputs < classes)
+    throw new UserError(`The recipe's outputs are ${outputs}, but the dataset has ${classes} classes.`);
   const numClasses = outputs ?? classes;
   const drops = dropPath !== null && 'dropPath' in createModel(name, { numClasses, size, ablation }).config;
   if (dropPath && !drops) throw new UserError(`The recipe's dropPath is ${dropPath}, but ${name} has no drop path.`);
@@ -144,11 +191,16 @@ export function applySettings(options: RecipeOptions, settings: Record<string, s
 /** The settings by which a recipe differs from a named one, as `applySettings` takes them. */
 export function settingsOf(recipe: Recipe, recipeName: string): Record<string, string> {
   const base = resolveRecipe(namedRecipe(recipeName).options);
-  const differing = (own: object, other: object, prefix = ''): [string, string][] => Object.entries(own)
-    .filter(([key, value]) => JSON.stringify(value) !== JSON.stringify(other[key as keyof typeof other]))
-    .map(([key, value]) => [prefix + key, typeof value === 'string' ? value : JSON.stringify(value)]);
+  const differing = (own: object, other: object, prefix = ''): [string, string][] =>
+    Object.entries(own)
+      .filter(([key, value]) => JSON.stringify(value) !== JSON.stringify(other[key as keyof typeof other]))
+      .map(([key, value]) => [prefix + key, typeof value === 'string' ? value : JSON.stringify(value)]);
   const { augment, modelSettings, ...own } = recipe;
-  return Object.fromEntries([...differing(own, base), ...differing(augment, base.augment, 'augment.'), ...differing(modelSettings, {})]);
+  return Object.fromEntries([
+    ...differing(own, base),
+    ...differing(augment, base.augment, 'augment.'),
+    ...differing(modelSettings, {}),
+  ]);
 }
 
 /** Numbers, true, false, null and JSON arrays as what they are, 96x128 as [96, 128], everything else as text. */

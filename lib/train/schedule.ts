@@ -17,8 +17,8 @@ export interface ScheduleSettings {
 export function learningRate(step: number, stepsPerEpoch: number, settings: ScheduleSettings): number {
   const { lr, schedule, minLr, warmupEpochs, epochs } = settings;
   const warmupSteps = warmupEpochs * stepsPerEpoch;
-  if (step < warmupSteps) return lr * (step + 1) / warmupSteps;
+  if (step < warmupSteps) return (lr * (step + 1)) / warmupSteps;
   if (schedule === 'constant') return lr;
   const done = (step - warmupSteps) / (epochs * stepsPerEpoch - warmupSteps);
-  return minLr + (lr - minLr) * (1 + Math.cos(Math.PI * Math.min(1, done))) / 2;
+  return minLr + ((lr - minLr) * (1 + Math.cos(Math.PI * Math.min(1, done)))) / 2;
 }

@@ -1,5 +1,5 @@
-import { tf, type Scalar, type Tensor } from '../tensor/tf';
 import type { Buffers, Model, Params } from '../model/module';
+import { type Scalar, type Tensor, tf } from '../tensor/tf';
 import { countCorrect, crossEntropy } from './loss';
 import { clipByGlobalNorm, createOptimizer, movingAverage, type OptimizerSettings, type Slots } from './optimizers';
 
@@ -44,22 +44,28 @@ export type TrainStep = (params: Params, state: StepState, batch: StepBatch, dra
 export function trainStep(model: Model, settings: StepSettings): TrainStep {
   const optimizer = createOptimizer(settings, model.params);
   const names = model.params.map(param => param.name);
-  return (params, state, { images, targets }, { noise, scalars }) => tf.tidy(() => {
-    // Computed beside the loss, and kept because tfjs frees all else that a differentiated function makes.
-    let correct!: Scalar;
-    let buffers!: Buffers;
-    const { value: loss, grads } = tf.valueAndGrads((...values) => {
-      const current = Object.fromEntries(names.map((name, i) => [name, values[i]]));
-      const output = model.forward(images, current, state.buffers, { train: true, noise });
-      correct = tf.keep(countCorrect(output.logits, targets));
-      buffers = mapRecord(output.buffers, tf.keep);
-      return crossEntropy(output.logits, targets, settings.labelSmoothing);
-    })(names.map(name => params[name]));
-    const named = Object.fromEntries(names.map((name, i) => [name, grads[i]]));
-    const updated = optimizer.update(params, settings.clip > 0 ? clipByGlobalNorm(named, settings.clip) : named, state.slots, scalars);
-    const ema = movingAverage(state.ema, { ...updated.params, ...buffers }, settings.ema);
-    return { loss: loss as Scalar, correct, params: updated.params, state: { buffers, slots: updated.slots, ema } };
-  });
+  return (params, state, { images, targets }, { noise, scalars }) =>
+    tf.tidy(() => {
+      // Computed beside the loss, and kept because tfjs frees all else that a differentiated function makes.
+      let correct!: Scalar;
+      let buffers!: Buffers;
+      const { value: loss, grads } = tf.valueAndGrads((...values) => {
+        const current = Object.fromEntries(names.map((name, i) => [name, values[i]]));
+        const output = model.forward(images, current, state.buffers, { train: true, noise });
+        correct = tf.keep(countCorrect(output.logits, targets));
+        buffers = mapRecord(output.buffers, tf.keep);
+        return crossEntropy(output.logits, targets, settings.labelSmoothing);
+      })(names.map(name => params[name]));
+      const named = Object.fromEntries(names.map((name, i) => [name, grads[i]]));
+      const updated = optimizer.update(
+        params,
+        settings.clip > 0 ? clipByGlobalNorm(named, settings.clip) : named,
+        state.slots,
+        scalars,
+      );
+      const ema = movingAverage(state.ema, { ...updated.params, ...buffers }, settings.ema);
+      return { loss: loss as Scalar, correct, params: updated.params, state: { buffers, slots: updated.slots, ema } };
+    });
 }
 
 /** The state before the first step. The caller disposes. */

@@ -1,18 +1,25 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { batches, batchesPerEpoch, type Batch } from '../data/batches';
+import { type Batch, batches, batchesPerEpoch } from '../data/batches';
 import type { Dataset, Split } from '../data/dataset';
 import { compile } from '../engine/compile/compile';
+import type { Buffers, Model, Params } from '../model/module';
 import { tf } from '../tensor/tf';
 import { UserError } from '../util/errors';
-import type { Buffers, Model, Params } from '../model/module';
 import { random } from '../util/random';
-import { loadTraining, saveTraining, saveWeights, weightsDigest, type TrainingState, type TrainProgress } from './checkpoint';
+import {
+  loadTraining,
+  saveTraining,
+  saveWeights,
+  type TrainingState,
+  type TrainProgress,
+  weightsDigest,
+} from './checkpoint';
 import { evaluate } from './evaluate';
 import type { DetailedEvaluation, Evaluation } from './metrics';
 import { createOptimizer } from './optimizers';
 import type { Recipe } from './recipe';
 import { learningRate } from './schedule';
-import { evalStep, initialState, trainStep, type StepDraw } from './step';
+import { evalStep, initialState, type StepDraw, trainStep } from './step';
 
 export interface StepEvent {
   kind: 'step';
@@ -49,7 +56,11 @@ export type TrainEvent = StepEvent | EpochEvent;
 /** Training ran off: a loss that is no number, or larger than the recipe's `maxLoss`. */
 export class DivergenceError extends Error {
   override name = 'DivergenceError';
-  constructor(readonly step: number, readonly learningRate: number, what: string) {
+  constructor(
+    readonly step: number,
+    readonly learningRate: number,
+    what: string,
+  ) {
     super(`Training diverged at step ${step}: ${what}, at learning rate ${learningRate}.`);
   }
 }
@@ -93,13 +104,18 @@ export function createTrainer({ model, dataset, recipe, init, resume, workers }:
   const { classes, train } = dataset;
   const order = { batchSize, dropLast: true };
   const stepsPerEpoch = batchesPerEpoch(train, order);
-  if (stepsPerEpoch === 0) throw new UserError(`The batch is ${batchSize}, but ${dataset.name} has only ${train.length} pictures to train on.`);
+  if (stepsPerEpoch === 0)
+    throw new UserError(
+      `The batch is ${batchSize}, but ${dataset.name} has only ${train.length} pictures to train on.`,
+    );
 
   const optimizer = createOptimizer(recipe, model.params);
   const step = compile(trainStep(model, recipe), { name: 'the training step' });
   const evalLogits = compile(evalStep(model), { name: 'the evaluation step' });
   const noise = random(seed).fork('dropPath');
-  let current: TrainingState = resume ? loadTraining(resume, model, { slots: optimizer.slots, ema: recipe.ema > 0 }) : begin(model, recipe, init);
+  let current: TrainingState = resume
+    ? loadTraining(resume, model, { slots: optimizer.slots, ema: recipe.ema > 0 })
+    : begin(model, recipe, init);
   let traced = false;
   let lastEvaluation: { split: Split; step: number; evaluation: DetailedEvaluation } | undefined;
 
@@ -138,7 +154,13 @@ export function createTrainer({ model, dataset, recipe, init, resume, workers }:
     const { step: done } = current.progress;
     if (lastEvaluation?.split === split && lastEvaluation.step === done) return lastEvaluation.evaluation;
     const { params, buffers } = served();
-    const evaluation = await evaluate(evalLogits, model, params, buffers, split, { batchSize: Math.max(batchSize, EVAL_BATCH), augment, classes, workers, signal });
+    const evaluation = await evaluate(evalLogits, model, params, buffers, split, {
+      batchSize: Math.max(batchSize, EVAL_BATCH),
+      augment,
+      classes,
+      workers,
+      signal,
+    });
     if (evaluation) lastEvaluation = { split, step: done, evaluation };
     return evaluation;
   }
@@ -149,7 +171,16 @@ export function createTrainer({ model, dataset, recipe, init, resume, workers }:
       const watch = stopwatch();
       const from = current.progress.step - epoch * stepsPerEpoch;
       let lr = learningRate(current.progress.step - 1, stepsPerEpoch, recipe); // reported if no step of the epoch is left
-      for await (const batch of batches(train, { ...order, size: model.inputSize, augment, seed, epoch, shuffle: true, from, workers })) {
+      for await (const batch of batches(train, {
+        ...order,
+        size: model.inputSize,
+        augment,
+        seed,
+        epoch,
+        shuffle: true,
+        from,
+        workers,
+      })) {
         await nextTurn(); // signals are delivered between turns
         if (signal?.aborted) return;
         lr = learningRate(current.progress.step, stepsPerEpoch, recipe);
@@ -158,7 +189,12 @@ export function createTrainer({ model, dataset, recipe, init, resume, workers }:
         progress.step++;
         progress.lossSum += loss;
         progress.correct += correct;
-        if (!(loss <= recipe.maxLoss)) throw new DivergenceError(progress.step, lr, `the loss is ${loss}, and ${recipe.maxLoss} is the limit (maxLoss)`);
+        if (!(loss <= recipe.maxLoss))
+          throw new DivergenceError(
+            progress.step,
+            lr,
+            `the loss is ${loss}, and ${recipe.maxLoss} is the limit (maxLoss)`,
+          );
         if (traced) watch.lap(batchSize);
         traced = true;
         yield { kind: 'step', step: progress.step, epoch: epoch + 1, learningRate: lr, loss };
@@ -178,8 +214,16 @@ export function createTrainer({ model, dataset, recipe, init, resume, workers }:
     Object.assign(progress, { lossSum: 0, correct: 0 });
     if (best) progress.best = { epoch: progress.epoch, top1: evaluation.top1 };
     return {
-      kind: 'epoch', step: progress.step, epoch: progress.epoch, learningRate: lr,
-      trainLoss: lossSum / stepsPerEpoch, trainTop1: correct / (stepsPerEpoch * batchSize), on: dataset.val ? 'val' : 'test', evaluation, best, imagesPerSecond,
+      kind: 'epoch',
+      step: progress.step,
+      epoch: progress.epoch,
+      learningRate: lr,
+      trainLoss: lossSum / stepsPerEpoch,
+      trainTop1: correct / (stepsPerEpoch * batchSize),
+      on: dataset.val ? 'val' : 'test',
+      evaluation,
+      best,
+      imagesPerSecond,
     };
   }
 

@@ -1,5 +1,9 @@
 /** Applies `fn` to each item with up to `depth` calls under way, and yields the results in the items' order. */
-export async function* ahead<T, R>(items: Iterable<T> | AsyncIterable<T>, depth: number, fn: (item: T) => Promise<R>): AsyncGenerator<R> {
+export async function* ahead<T, R>(
+  items: Iterable<T> | AsyncIterable<T>,
+  depth: number,
+  fn: (item: T) => Promise<R>,
+): AsyncGenerator<R> {
   const pending: Promise<R>[] = [];
   for await (const item of items) {
     const result = fn(item);

@@ -19,7 +19,7 @@ function writeAll(path: string, parts: (string | Uint8Array)[]): void {
   try {
     for (const part of parts) {
       const bytes = typeof part === 'string' ? Buffer.from(part) : part;
-      for (let at = 0; at < bytes.length;) at += writeSync(file, bytes, at, bytes.length - at);
+      for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at, bytes.length - at);
     }
     fsyncSync(file);
   } finally {
@@ -35,9 +35,13 @@ export function isTemporary(name: string): boolean {
 /** Why nothing more could be written, in words; undefined for an error that is about something else. */
 export function noRoom(error: unknown): string | undefined {
   switch ((error as NodeJS.ErrnoException | undefined)?.code) {
-    case 'ENOSPC': return 'the disk is full';
-    case 'EDQUOT': return 'the quota on this disk is used up';
-    case 'EFBIG': return 'a file may not become so large here';
-    default: return undefined;
+    case 'ENOSPC':
+      return 'the disk is full';
+    case 'EDQUOT':
+      return 'the quota on this disk is used up';
+    case 'EFBIG':
+      return 'a file may not become so large here';
+    default:
+      return undefined;
   }
 }

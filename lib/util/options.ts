@@ -10,6 +10,11 @@ export function parseOptions<T extends z.ZodType>(schema: T, value: unknown, wha
     const known = schema instanceof z.ZodObject ? `; allowed are ${Object.keys(schema.shape).join(', ')}` : '';
     throw new UserError(`${what} has no option '${issue!.keys.join("', '")}'${known}.`);
   }
-  const given = issue!.path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key], value);
-  throw new UserError(`${[what, ...issue!.path].join('.')} is ${JSON.stringify(given) ?? 'missing'}: ${issue!.message.replace(/^Invalid (input|option): |^Too/, start => (start === 'Too' ? 'too' : ''))}.`);
+  const given = issue!.path.reduce<unknown>(
+    (at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key],
+    value,
+  );
+  throw new UserError(
+    `${[what, ...issue!.path].join('.')} is ${JSON.stringify(given) ?? 'missing'}: ${issue!.message.replace(/^Invalid (input|option): |^Too/, start => (start === 'Too' ? 'too' : ''))}.`,
+  );
 }

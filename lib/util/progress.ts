@@ -15,7 +15,8 @@ const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(0);
  * because a log should not fill with percentages.
  */
 export function byteProgress(label: string, total: number): Progress {
-  const line = (done: number): string => `${megabytes(done)} of ${megabytes(total)} MB, ${Math.floor((100 * done) / total)} %`;
+  const line = (done: number): string =>
+    `${megabytes(done)} of ${megabytes(total)} MB, ${Math.floor((100 * done) / total)} %`;
   if (!stderr.isTTY) {
     let quarter = -1;
     return {
@@ -31,7 +32,9 @@ export function byteProgress(label: string, total: number): Progress {
   return {
     to(done) {
       const filled = Math.round((WIDTH * Math.min(done, total)) / total);
-      stderr.write(`\r\x1b[K${label} [${'='.repeat(filled)}${' '.repeat(WIDTH - filled)}] ${line(Math.min(done, total))}`);
+      stderr.write(
+        `\r\x1b[K${label} [${'='.repeat(filled)}${' '.repeat(WIDTH - filled)}] ${line(Math.min(done, total))}`,
+      );
     },
     end() {
       stderr.write('\n');

@@ -41,7 +41,7 @@ export function encodeTensors({ tensors, metadata }: TensorFile): Uint8Array[] {
     offset += data.byteLength;
   }
   const json = Buffer.from(JSON.stringify(header));
-  const padded = Buffer.concat([json, Buffer.alloc((8 - json.length % 8) % 8, ' ')]);
+  const padded = Buffer.concat([json, Buffer.alloc((8 - (json.length % 8)) % 8, ' ')]);
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(padded.length));
   return [length, padded, ...parts];
@@ -88,17 +88,24 @@ function decode(name: string, size: number, read: (position: number, length: num
   let left = size - 8 - headerBytes; // tensors that share bytes could be many times the file
   const tensors: Record<string, HostTensor> = {};
   for (const [tensor, value] of Object.entries(entries)) {
-    const { dtype, shape, data_offsets: [begin, end] } = entrySchema.safeParse(value).data ?? refuse(`its header does not describe '${tensor}' as the format asks`);
-    if (!Object.hasOwn(ELEMENT_BYTES, dtype)) refuse(`'${tensor}' has element type ${dtype}, only F32 and I64 are read`);
+    const {
+      dtype,
+      shape,
+      data_offsets: [begin, end],
+    } = entrySchema.safeParse(value).data ?? refuse(`its header does not describe '${tensor}' as the format asks`);
+    if (!Object.hasOwn(ELEMENT_BYTES, dtype))
+      refuse(`'${tensor}' has element type ${dtype}, only F32 and I64 are read`);
     const elements = shape.reduce((product, side) => product * side, 1);
-    if (end - begin !== elements * ELEMENT_BYTES[dtype as HostTensor['dtype']]) refuse(`the offsets of '${tensor}' do not fit its shape`);
+    if (end - begin !== elements * ELEMENT_BYTES[dtype as HostTensor['dtype']])
+      refuse(`the offsets of '${tensor}' do not fit its shape`);
     if (8 + headerBytes + end > size) refuse(`it is cut short at '${tensor}'`);
     left -= end - begin;
     if (left < 0) refuse('its tensors overlap');
     const { buffer, byteOffset } = read(8 + headerBytes + begin, end - begin);
-    tensors[tensor] = dtype === 'F32'
-      ? { dtype, shape, data: new Float32Array(buffer, byteOffset, elements) }
-      : { dtype: 'I64', shape, data: new BigInt64Array(buffer, byteOffset, elements) };
+    tensors[tensor] =
+      dtype === 'F32'
+        ? { dtype, shape, data: new Float32Array(buffer, byteOffset, elements) }
+        : { dtype: 'I64', shape, data: new BigInt64Array(buffer, byteOffset, elements) };
   }
   return { tensors, metadata };
 }
@@ -114,7 +121,7 @@ function open(path: string): number {
 function parseHeader(json: string): Record<string, unknown> | undefined {
   try {
     const header: unknown = JSON.parse(json);
-    return typeof header === 'object' && header !== null ? header as Record<string, unknown> : undefined;
+    return typeof header === 'object' && header !== null ? (header as Record<string, unknown>) : undefined;
   } catch {
     return undefined;
   }
@@ -122,7 +129,7 @@ function parseHeader(json: string): Record<string, unknown> | undefined {
 
 function read(file: number, position: number, length: number): Buffer {
   const bytes = Buffer.from(new ArrayBuffer(length));
-  for (let at = 0; at < length;) {
+  for (let at = 0; at < length; ) {
     const count = readSync(file, bytes, at, length - at, position + at);
     if (count === 0) throw new Error('The file became shorter while it was read.');
     at += count;

@@ -1,10 +1,10 @@
 import { join, resolve } from 'node:path';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { UserError } from '../../lib/util/errors';
-import { readNotebook, writeNotebook, type CodeCell, type Notebook } from '../../lib/jupyter/notebook/notebook';
 import { pythonEnvironment } from '../../lib/jupyter/install/python';
 import { KERNEL_NAME } from '../../lib/jupyter/install/register';
+import { type CodeCell, type Notebook, readNotebook, writeNotebook } from '../../lib/jupyter/notebook/notebook';
+import { UserError } from '../../lib/util/errors';
 import { launchChromium } from './chromium';
 import { JupyterLab } from './jupyterLab';
 
@@ -37,37 +37,63 @@ afterAll(async () => {
 });
 
 function save(name: string, sources: readonly string[]): void {
-  const cells = sources.map((source, i): CodeCell => ({ cell_type: 'code', id: `c${i}`, metadata: {}, source, outputs: [], execution_count: null }));
-  const notebook: Notebook = { nbformat: 4, nbformat_minor: 5, metadata: { kernelspec: { name: KERNEL_NAME, display_name: '', language: 'typescript' } }, cells };
+  const cells = sources.map(
+    (source, i): CodeCell => ({
+      cell_type: 'code',
+      id: `c${i}`,
+      metadata: {},
+      source,
+      outputs: [],
+      execution_count: null,
+    }),
+  );
+  const notebook: Notebook = {
+    nbformat: 4,
+    nbformat_minor: 5,
+    metadata: { kernelspec: { name: KERNEL_NAME, display_name: '', language: 'typescript' } },
+    cells,
+  };
   writeNotebook(join(lab!.folder, name), notebook);
 }
 
-test.each(['Light', 'Dark'] as const)('a notebook of the project runs, and each of its charts is drawn (%s)', async theme => {
-  const notebook = readNotebook(join(ROOT, 'notebooks', '04-local-propagation.ipynb'));
-  const cells = notebook.cells.map(cell => (cell.cell_type === 'code' ? { ...cell, outputs: [], execution_count: null } : cell));
-  writeNotebook(join(lab!.folder, `${theme}.ipynb`), { ...notebook, cells });
-  const page = await lab!.open(browser!, `${theme}.ipynb`, theme);
-  await page.runAll();
+test.each(['Light', 'Dark'] as const)(
+  'a notebook of the project runs, and each of its charts is drawn (%s)',
+  async theme => {
+    const notebook = readNotebook(join(ROOT, 'notebooks', '04-local-propagation.ipynb'));
+    const cells = notebook.cells.map(cell =>
+      cell.cell_type === 'code' ? { ...cell, outputs: [], execution_count: null } : cell,
+    );
+    writeNotebook(join(lab!.folder, `${theme}.ipynb`), { ...notebook, cells });
+    const page = await lab!.open(browser!, `${theme}.ipynb`, theme);
+    await page.runAll();
 
-  const code = cells.flatMap((cell, i) => (cell.cell_type === 'code' ? [{ i, source: cell.source }] : []));
-  expect(await page.prompts()).toEqual(code.map((_, count) => `[${count + 1}]:`));
-  expect(await page.page.locator(`[data-mime-type="${ERROR}"]`).count()).toBe(0);
-  for (const { i, source } of code.filter(({ source }) => /\bshow\(/.test(source))) {
-    const drawing = page.cells.nth(i).locator('.vega-embed :is(canvas, svg.marks)');
-    await drawing.waitFor();
-    const box = (await drawing.boundingBox())!;
-    expect(Math.min(box.width, box.height), source).toBeGreaterThan(80);
-    expect(box.width, source).toBeLessThan((await page.cells.nth(i).boundingBox())!.width);
-  }
-  for (const { i } of code.filter(({ source }) => source.includes('showTable('))) expect(await page.outputs(i, 'text/html').locator('table tr').count()).toBeGreaterThan(1);
-  await page.close();
-});
+    const code = cells.flatMap((cell, i) => (cell.cell_type === 'code' ? [{ i, source: cell.source }] : []));
+    expect(await page.prompts()).toEqual(code.map((_, count) => `[${count + 1}]:`));
+    expect(await page.page.locator(`[data-mime-type="${ERROR}"]`).count()).toBe(0);
+    for (const { i, source } of code.filter(({ source }) => /\bshow\(/.test(source))) {
+      const drawing = page.cells.nth(i).locator('.vega-embed :is(canvas, svg.marks)');
+      await drawing.waitFor();
+      const box = (await drawing.boundingBox())!;
+      expect(Math.min(box.width, box.height), source).toBeGreaterThan(80);
+      expect(box.width, source).toBeLessThan((await page.cells.nth(i).boundingBox())!.width);
+    }
+    for (const { i } of code.filter(({ source }) => source.includes('showTable(')))
+      expect(await page.outputs(i, 'text/html').locator('table tr').count()).toBeGreaterThan(1);
+    await page.close();
+  },
+);
 
 test('an error shows its place, the run ends there, and what was set is kept', async () => {
-  save('errors.ipynb', ['const petals = 5;\n\nfunction pick(n: number): never {\n  throw new RangeError(`no petal ${n}`);\n}\npick(petals)', 'petals + 1', 'const wrong: string = petals;']);
+  save('errors.ipynb', [
+    'const petals = 5;\n\nfunction pick(n: number): never {\n  throw new RangeError(`no petal ${n}`);\n}\npick(petals)',
+    'petals + 1',
+    'const wrong: string = petals;',
+  ]);
   const page = await lab!.open(browser!, 'errors.ipynb');
   await page.runAll();
-  expect(await page.outputs(0, ERROR).textContent()).toMatch(/RangeError: no petal 5\n\s+at pick \(cell\[1\]:4:9\)[^]*> 4 \| {3}throw/);
+  expect(await page.outputs(0, ERROR).textContent()).toMatch(
+    /RangeError: no petal 5\n\s+at pick \(cell\[1\]:4:9\)[\s\S]*> 4 \| {3}throw/,
+  );
   expect(await page.prompts()).toEqual(['[1]:', '[ ]:', '[ ]:']);
   await page.run(1);
   expect(await page.outputs(1, TEXT).textContent()).toBe('6');

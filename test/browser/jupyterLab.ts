@@ -1,4 +1,4 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -6,24 +6,50 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Browser, Locator, Page } from 'playwright-core';
-import { freePorts } from '../../lib/jupyter/notebook/client';
 import { DISPLAY_NAME } from '../../lib/jupyter/install/register';
+import { freePorts } from '../../lib/jupyter/notebook/client';
 
 const ROOT = resolve(__dirname, '../..');
 const START_TIMEOUT_MS = 120_000;
 
 /** JupyterLab as `npm run lab` starts it, but with a folder of its own to serve, and without the user's settings. */
 export class JupyterLab {
-  private constructor(private readonly server: ChildProcess, private readonly url: string, private readonly token: string, readonly folder: string, private readonly settings: string) {}
+  private constructor(
+    private readonly server: ChildProcess,
+    private readonly url: string,
+    private readonly token: string,
+    readonly folder: string,
+    private readonly settings: string,
+  ) {}
 
   static async start(): Promise<JupyterLab> {
     const [folder, settings] = ['notebooks', 'settings'].map(name => mkdtempSync(join(tmpdir(), `edgevit-${name}-`)));
     const [port] = await freePorts(1);
     const token = randomBytes(16).toString('hex');
-    const args = ['--no-browser', '--allow-root', `--ServerApp.port=${port}`, '--ServerApp.port_retries=0', `--ServerApp.root_dir=${folder}`, '--LabApp.default_url=/lab', `--IdentityProvider.token=${token}`];
-    const own = { JUPYTER_CONFIG_DIR: 'config', JUPYTER_RUNTIME_DIR: 'runtime', JUPYTERLAB_SETTINGS_DIR: 'lab', JUPYTERLAB_WORKSPACES_DIR: 'workspaces' };
-    const env = { ...process.env, ...Object.fromEntries(Object.entries(own).map(([name, place]) => [name, join(settings, place)])) };
-    const server = spawn(process.execPath, ['--import', 'tsx', 'lib/cli/main.ts', 'lab', ...args], { cwd: ROOT, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    const args = [
+      '--no-browser',
+      '--allow-root',
+      `--ServerApp.port=${port}`,
+      '--ServerApp.port_retries=0',
+      `--ServerApp.root_dir=${folder}`,
+      '--LabApp.default_url=/lab',
+      `--IdentityProvider.token=${token}`,
+    ];
+    const own = {
+      JUPYTER_CONFIG_DIR: 'config',
+      JUPYTER_RUNTIME_DIR: 'runtime',
+      JUPYTERLAB_SETTINGS_DIR: 'lab',
+      JUPYTERLAB_WORKSPACES_DIR: 'workspaces',
+    };
+    const env = {
+      ...process.env,
+      ...Object.fromEntries(Object.entries(own).map(([name, place]) => [name, join(settings, place)])),
+    };
+    const server = spawn(process.execPath, ['--import', 'tsx', 'lib/cli/main.ts', 'lab', ...args], {
+      cwd: ROOT,
+      env,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     let log = '';
     for (const stream of [server.stdout, server.stderr]) stream.on('data', (text: Buffer) => (log += text));
     const lab = new JupyterLab(server, `http://127.0.0.1:${port}`, token, folder, settings);
@@ -57,7 +83,10 @@ export class JupyterLab {
   }
 
   private async answers(): Promise<boolean> {
-    return fetch(`${this.url}/api/kernelspecs?token=${this.token}`).then(({ ok }) => ok, () => false);
+    return fetch(`${this.url}/api/kernelspecs?token=${this.token}`).then(
+      ({ ok }) => ok,
+      () => false,
+    );
   }
 }
 
@@ -72,12 +101,16 @@ export class NotebookPage {
 
   /** What the cell shows, by the MIME type of what is shown. */
   outputs(cell: number, mime?: string): Locator {
-    return this.cells.nth(cell).locator(`.jp-OutputArea-output${mime === undefined ? '' : `[data-mime-type="${mime}"]`}`);
+    return this.cells
+      .nth(cell)
+      .locator(`.jp-OutputArea-output${mime === undefined ? '' : `[data-mime-type="${mime}"]`}`);
   }
 
   /** Waits until no cell is running or waiting, and the kernel says so. */
   async idle(timeout = 120_000): Promise<void> {
-    await this.page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').waitFor({ timeout, state: 'attached' });
+    await this.page
+      .locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
+      .waitFor({ timeout, state: 'attached' });
     await this.page.locator('.jp-InputPrompt', { hasText: '[*]' }).first().waitFor({ timeout, state: 'detached' });
   }
 

@@ -1,7 +1,7 @@
 import type { KernelConfig, TensorInfo } from '@tensorflow/tfjs';
-import { compile, TraceError, type Compiled, type Tree } from '../../lib/engine/compile/compile';
-import { tf, type Tensor } from '../../lib/tensor/tf';
+import { type Compiled, compile, TraceError, type Tree } from '../../lib/engine/compile/compile';
 import { isTracing } from '../../lib/engine/compile/trace';
+import { type Tensor, tf } from '../../lib/tensor/tf';
 
 /** What was compiled so far. */
 export interface Routing {
@@ -48,7 +48,7 @@ function compiled(name: string, kernel: Kernel, routing: Routing): Kernel {
     const given = Object.entries(params.inputs).filter((entry): entry is [string, Tensor] => Boolean(entry[1]));
     const strings = params.attrs?.dtype === 'string' || given.some(([, input]) => input.dtype === 'string');
     if (isTracing() || strings) return kernel(params);
-    const inputs = Array.isArray(params.inputs) ? params.inputs as Tensor[] : Object.fromEntries(given);
+    const inputs = Array.isArray(params.inputs) ? (params.inputs as Tensor[]) : Object.fromEntries(given);
     const run = functionOf(params, Object.keys(inputs));
     routing.calls++;
     routing.kernels.add(name);
@@ -64,5 +64,5 @@ function compiled(name: string, kernel: Kernel, routing: Routing): Kernel {
 
 /** Some kernels return the bare description of a tensor. */
 function tensor(info: TensorInfo): Tensor {
-  return 'rank' in info ? info as Tensor : tf.engine().makeTensorFromTensorInfo(info);
+  return 'rank' in info ? (info as Tensor) : tf.engine().makeTensorFromTensorInfo(info);
 }

@@ -15,7 +15,10 @@ interface Jasmine {
   DEFAULT_TIMEOUT_INTERVAL: number;
   getEnv(): {
     configure(options: { random: boolean }): void;
-    addReporter(reporter: { specStarted(): void; specDone(spec: { fullName: string; status: string; failedExpectations: { message: string }[] }): void }): void;
+    addReporter(reporter: {
+      specStarted(): void;
+      specDone(spec: { fullName: string; status: string; failedExpectations: { message: string }[] }): void;
+    }): void;
     execute(): Promise<unknown>;
   };
 }
@@ -29,12 +32,18 @@ const SUITE = `
 async function loadTests(): Promise<void> {
   const { outputFiles } = await build({
     stdin: { contents: SUITE, resolveDir: __dirname },
-    bundle: true, write: false, platform: 'node', format: 'cjs',
+    bundle: true,
+    write: false,
+    platform: 'node',
+    format: 'cjs',
     ignoreAnnotations: true, // the package calls its tests free of side effects
     external: ['jasmine-core'], // one Jasmine for the tests and for this file
     logLevel: 'error',
   });
-  runInThisContext(`(function (require, module) {${outputFiles[0]!.text}\n})`, { filename: 'tfjs-core-tests.js' })(createRequire(__filename), { exports: {} });
+  runInThisContext(`(function (require, module) {${outputFiles[0]!.text}\n})`, { filename: 'tfjs-core-tests.js' })(
+    createRequire(__filename),
+    { exports: {} },
+  );
 }
 
 /** Runs tfjs-core's own tests on the lab's engine, and sends the report to the parent process. */
@@ -54,7 +63,12 @@ async function run(routing?: Routing): Promise<void> {
     },
     specDone({ fullName, status, failedExpectations }) {
       if (status === 'pending') return; // marked by tfjs as not to run
-      report.tests.push({ name: fullName, passed: status === 'passed', failure: failedExpectations[0]?.message, compiledCalls: (routing?.calls ?? 0) - before });
+      report.tests.push({
+        name: fullName,
+        passed: status === 'passed',
+        failure: failedExpectations[0]?.message,
+        compiledCalls: (routing?.calls ?? 0) - before,
+      });
     },
   });
   await environment.execute();

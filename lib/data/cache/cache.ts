@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { join, resolve } from 'node:path';
 import { UserError } from '../../util/errors';
+import { ROOT } from '../../util/root';
 import { decoder } from './decode';
 import { buildShards, openShards, type RawPicture, type Shards } from './shards';
-import { ROOT } from '../../util/root';
 
 /** The project's folder of downloads and caches. */
 export const DATASETS = join(ROOT, 'datasets');
@@ -32,9 +32,23 @@ export interface ShardSource {
 }
 
 /** The decoded pictures of a dataset, from the cache or decoded now. */
-export async function loadShards({ name, contents, splits, numClasses, open, options }: ShardSource): Promise<{ shards: Shards; fingerprint: string }> {
-  const { cacheDir = join(DATASETS, 'cache'), side = 256, strict = false, report = line => console.error(line) } = options;
-  const fingerprint = createHash('sha256').update(JSON.stringify({ contents, side, decoder: decoder() })).digest('hex');
+export async function loadShards({
+  name,
+  contents,
+  splits,
+  numClasses,
+  open,
+  options,
+}: ShardSource): Promise<{ shards: Shards; fingerprint: string }> {
+  const {
+    cacheDir = join(DATASETS, 'cache'),
+    side = 256,
+    strict = false,
+    report = line => console.error(line),
+  } = options;
+  const fingerprint = createHash('sha256')
+    .update(JSON.stringify({ contents, side, decoder: decoder() }))
+    .digest('hex');
   const folder = resolve(cacheDir, `${name}-${fingerprint.slice(0, 16)}`);
   let shards = openShards(folder, numClasses);
   if (!shards) {
@@ -45,7 +59,10 @@ export async function loadShards({ name, contents, splits, numClasses, open, opt
     shards = await buildShards(folder, pictures, { splits, numClasses, side, progress });
   }
   const { skipped } = shards;
-  if (strict && skipped.length > 0) throw new UserError(`${describe(skipped[0])} can't be decoded, and --strict skips none (of ${skipped.length} such pictures).`);
+  if (strict && skipped.length > 0)
+    throw new UserError(
+      `${describe(skipped[0])} can't be decoded, and --strict skips none (of ${skipped.length} such pictures).`,
+    );
   for (const picture of skipped) report(`skipped ${describe(picture)}`);
   if (skipped.length > 0) report(`skipped ${skipped.length} pictures that can't be decoded`);
   return { shards, fingerprint };

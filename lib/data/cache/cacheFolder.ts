@@ -27,7 +27,11 @@ let scratches = 0;
  * Lets `fill` write a folder that appears under its name when it is whole, or not at all. One that is there but not `isWhole` is
  * replaced; one that another process has finished meanwhile is kept. Throws a UserError where the disk is full or closed to us.
  */
-export async function makeFolder(folder: string, isWhole: () => boolean, fill: (scratch: string) => Promise<void>): Promise<void> {
+export async function makeFolder(
+  folder: string,
+  isWhole: () => boolean,
+  fill: (scratch: string) => Promise<void>,
+): Promise<void> {
   const scratch = `${folder}.${process.pid}-${scratches++}.tmp`;
   try {
     mkdirSync(scratch, { recursive: true });
@@ -41,8 +45,10 @@ export async function makeFolder(folder: string, isWhole: () => boolean, fill: (
   } catch (error) {
     const code = errorCode(error);
     const remedy = 'choose another place by --cache-dir';
-    if (['ENOSPC', 'EDQUOT'].includes(code)) throw new UserError(`The disk is full while writing ${folder}: free some space, or ${remedy}.`);
-    if (['EACCES', 'EROFS', 'EPERM', 'ENOTDIR', 'EEXIST'].includes(code)) throw new UserError(`The cache ${folder} can't be written (${code}): ${remedy}.`);
+    if (['ENOSPC', 'EDQUOT'].includes(code))
+      throw new UserError(`The disk is full while writing ${folder}: free some space, or ${remedy}.`);
+    if (['EACCES', 'EROFS', 'EPERM', 'ENOTDIR', 'EEXIST'].includes(code))
+      throw new UserError(`The cache ${folder} can't be written (${code}): ${remedy}.`);
     throw error;
   }
 }

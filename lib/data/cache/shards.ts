@@ -1,10 +1,10 @@
 import { closeSync, existsSync, fsyncSync, openSync, readFileSync, statSync, writeSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { writeFileAtomic } from '../../util/files';
 import { ahead } from '../../util/ahead';
-import { makeFolder } from './cacheFolder';
+import { writeFileAtomic } from '../../util/files';
 import type { Split } from '../dataset';
+import { makeFolder } from './cacheFolder';
 import { decode } from './decode';
 
 /** A picture that has yet to be decoded. */
@@ -66,33 +66,43 @@ export interface BuildOptions {
  * Decodes pictures, in parallel, into shards in the order in which they come. Those that can't be decoded are left out and
  * listed. The folder appears when it is whole.
  */
-export async function buildShards(folder: string, pictures: Iterable<RawPicture> | AsyncIterable<RawPicture>, options: BuildOptions): Promise<Shards> {
+export async function buildShards(
+  folder: string,
+  pictures: Iterable<RawPicture> | AsyncIterable<RawPicture>,
+  options: BuildOptions,
+): Promise<Shards> {
   const { splits, numClasses, side, progress } = options;
-  await makeFolder(folder, () => openShards(folder, numClasses) !== undefined, async scratch => {
-    const index: Index = { splits: Object.fromEntries(splits.map(split => [split, []])), skipped: [] };
-    const files = new Map(splits.map(split => [split, openSync(shardFile(scratch, split), 'w')]));
-    try {
-      const decoded = ahead(pictures, 2 * availableParallelism(), async ({ bytes, ...picture }) =>
-        ({ ...picture, result: await decode(bytes, side).catch((error: Error) => error) }));
-      let done = 0;
-      for await (const { name, split, label, result } of decoded) {
-        if (result instanceof Error) {
-          index.skipped.push({ name, reason: result.message.trim().split('\n')[0] });
-        } else {
-          writeFully(files.get(split)!, result.pixels);
-          index.splits[split].push([name, label, result.width, result.height]);
+  await makeFolder(
+    folder,
+    () => openShards(folder, numClasses) !== undefined,
+    async scratch => {
+      const index: Index = { splits: Object.fromEntries(splits.map(split => [split, []])), skipped: [] };
+      const files = new Map(splits.map(split => [split, openSync(shardFile(scratch, split), 'w')]));
+      try {
+        const decoded = ahead(pictures, 2 * availableParallelism(), async ({ bytes, ...picture }) => ({
+          ...picture,
+          result: await decode(bytes, side).catch((error: Error) => error),
+        }));
+        let done = 0;
+        for await (const { name, split, label, result } of decoded) {
+          if (result instanceof Error) {
+            index.skipped.push({ name, reason: result.message.trim().split('\n')[0] });
+          } else {
+            writeFully(files.get(split)!, result.pixels);
+            index.splits[split].push([name, label, result.width, result.height]);
+          }
+          progress(++done);
         }
-        progress(++done);
+        for (const file of files.values()) fsyncSync(file);
+      } finally {
+        for (const file of files.values()) closeSync(file);
       }
-      for (const file of files.values()) fsyncSync(file);
-    } finally {
-      for (const file of files.values()) closeSync(file);
-    }
-    writeFileAtomic(join(scratch, 'index.json'), JSON.stringify(index));
-  });
+      writeFileAtomic(join(scratch, 'index.json'), JSON.stringify(index));
+    },
+  );
   return openShards(folder, numClasses)!;
 }
 
 function writeFully(file: number, bytes: Uint8Array): void {
-  for (let at = 0; at < bytes.length;) at += writeSync(file, bytes, at, bytes.length - at);
+  for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at, bytes.length - at);
 }

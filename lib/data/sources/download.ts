@@ -40,7 +40,8 @@ async function fetchRest(url: string, part: string): Promise<void> {
   const held = sizeOf(part);
   const response = await request(url, held);
   const { statusCode, headers } = response;
-  if (statusCode === 416) { // nothing lies beyond what we have: it is whole, or not of this file, as its checksum will tell
+  if (statusCode === 416) {
+    // nothing lies beyond what we have: it is whole, or not of this file, as its checksum will tell
     response.resume();
     return;
   }
@@ -54,7 +55,7 @@ async function fetchRest(url: string, part: string): Promise<void> {
   const file = openSync(part, done > 0 ? 'a' : 'w');
   try {
     for await (const chunk of response as AsyncIterable<Buffer>) {
-      for (let at = 0; at < chunk.length;) at += writeSync(file, chunk, at); // at once: what has arrived is kept, whatever happens next
+      for (let at = 0; at < chunk.length; ) at += writeSync(file, chunk, at); // at once: what has arrived is kept, whatever happens next
       done += chunk.length;
       bar?.to(done);
     }
@@ -77,7 +78,11 @@ export interface DownloadOptions {
  * Downloads a file that appears under its name when its md5 is right. What has arrived is kept in `<path>.part`: a broken connection,
  * or the next run, goes on from there. Throws a UserError where the server refuses, the connection stays broken or the md5 is wrong.
  */
-export async function download(url: string, path: string, { md5: expected, retries = 5, wait = 1000 }: DownloadOptions): Promise<void> {
+export async function download(
+  url: string,
+  path: string,
+  { md5: expected, retries = 5, wait = 1000 }: DownloadOptions,
+): Promise<void> {
   const part = `${path}.part`;
   mkdirSync(dirname(path), { recursive: true });
   for (let attempt = 0; ; attempt++) {
@@ -87,9 +92,14 @@ export async function download(url: string, path: string, { md5: expected, retri
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
       if (error instanceof UserError) throw error;
-      if (code === 'ENOSPC' || code === 'EDQUOT') throw new UserError(`The disk is full while writing ${part}: free some space and start again, it goes on from there.`);
+      if (code === 'ENOSPC' || code === 'EDQUOT')
+        throw new UserError(
+          `The disk is full while writing ${part}: free some space and start again, it goes on from there.`,
+        );
       if (attempt === retries) {
-        throw new UserError(`${url} can't be downloaded (${message || code}): start again later, it goes on from ${(sizeOf(part) / 1e6).toFixed(1)} MB.`);
+        throw new UserError(
+          `${url} can't be downloaded (${message || code}): start again later, it goes on from ${(sizeOf(part) / 1e6).toFixed(1)} MB.`,
+        );
       }
       await pause(wait * 2 ** attempt);
     }

@@ -43,10 +43,14 @@ const ANGLES = 2048;
 /** The flower in polar coordinates: per angle the outline, the factor from radial to true distance from it, and the light. */
 function polarFlower({ petals, shape }: Form, rng: Random) {
   const lengths = Array.from({ length: petals }, () => between(rng, 0.9, 1));
-  const veins = rng.int(3) + 2, crease = between(rng, 0.1, 0.3);
-  const outline = new Float64Array(ANGLES), slope = new Float64Array(ANGLES), light = new Float64Array(ANGLES);
+  const veins = rng.int(3) + 2,
+    crease = between(rng, 0.1, 0.3);
+  const outline = new Float64Array(ANGLES),
+    slope = new Float64Array(ANGLES),
+    light = new Float64Array(ANGLES);
   for (let i = 0; i < ANGLES; i++) {
-    const position = ((i + 0.5) / ANGLES) * petals, petal = Math.floor(position);
+    const position = ((i + 0.5) / ANGLES) * petals,
+      petal = Math.floor(position);
     const across = 2 * (position - petal) - 1;
     outline[i] = OUTLINES[shape](across) * lengths[petal];
     light[i] = 1 - crease * across ** 4 - 0.05 * (1 + Math.cos(veins * TURN * across));
@@ -61,20 +65,30 @@ function polarFlower({ petals, shape }: Form, rng: Random) {
 /** Out-of-focus surroundings: colours of leaves, soil and sky on a coarse grid, with spots in the colours of other flowers, smoothly joined. */
 function drawBackground(out: Uint8ClampedArray, size: number, rng: Random): void {
   const cells = 4 + rng.int(4);
-  const hue = [105, 105, 30, 215][rng.int(4)], value = between(rng, 0.2, 0.7);
+  const hue = [105, 105, 30, 215][rng.int(4)],
+    value = between(rng, 0.2, 0.7);
   const grid: Colour[] = Array.from({ length: (cells + 1) ** 2 }, () =>
     rng.uniform() < 0.12
       ? hsv(between(rng, 0, 360), between(rng, 0, 0.8), between(rng, 0.5, 1))
-      : hsv(hue + between(rng, -30, 30), between(rng, 0.2, 0.7), value * between(rng, 0.5, 1.4)));
+      : hsv(hue + between(rng, -30, 30), between(rng, 0.2, 0.7), value * between(rng, 0.5, 1.4)),
+  );
   const ease = (t: number) => t * t * (3 - 2 * t);
   for (let y = 0, at = 0; y < size; y++) {
-    const v = (y / size) * cells, row = Math.floor(v), down = ease(v - row);
+    const v = (y / size) * cells,
+      row = Math.floor(v),
+      down = ease(v - row);
     for (let x = 0; x < size; x++) {
-      const u = (x / size) * cells, column = Math.floor(u), right = ease(u - column);
+      const u = (x / size) * cells,
+        column = Math.floor(u),
+        right = ease(u - column);
       const corner = row * (cells + 1) + column;
-      const a = grid[corner], b = grid[corner + 1], c = grid[corner + cells + 1], d = grid[corner + cells + 2];
+      const a = grid[corner],
+        b = grid[corner + 1],
+        c = grid[corner + cells + 1],
+        d = grid[corner + cells + 2];
       for (let channel = 0; channel < 3; channel++) {
-        const top = a[channel] + (b[channel] - a[channel]) * right, bottom = c[channel] + (d[channel] - c[channel]) * right;
+        const top = a[channel] + (b[channel] - a[channel]) * right,
+          bottom = c[channel] + (d[channel] - c[channel]) * right;
         out[at++] = top + (bottom - top) * down;
       }
     }
@@ -94,15 +108,24 @@ function addNoise(out: Uint8ClampedArray, deviation: number, rng: Random): void 
 }
 
 /** Draws one flower of a species, [size, size, 3]: antialiased by each pixel's distance from the outline. */
-export function drawFlower(out: Uint8ClampedArray, size: number, { form, hue, saturation, noise }: Species, rng: Random): void {
+export function drawFlower(
+  out: Uint8ClampedArray,
+  size: number,
+  { form, hue, saturation, noise }: Species,
+  rng: Random,
+): void {
   drawBackground(out, size, rng);
   const { outline, slope, light } = polarFlower(form, rng);
 
   const radius = size * between(rng, 0.3, 0.46);
-  const centerX = size * between(rng, 0.4, 0.6), centerY = size * between(rng, 0.4, 0.6);
+  const centerX = size * between(rng, 0.4, 0.6),
+    centerY = size * between(rng, 0.4, 0.6);
   const rotation = between(rng, 0, TURN);
   // Seen from the side a flower is narrower along one axis: pixels are mapped back to the flower's own plane.
-  const tilt = between(rng, 0, TURN), stretch = 1 / between(rng, 0.65, 1), cos = Math.cos(tilt), sin = Math.sin(tilt);
+  const tilt = between(rng, 0, TURN),
+    stretch = 1 / between(rng, 0.65, 1),
+    cos = Math.cos(tilt),
+    sin = Math.sin(tilt);
 
   const value = between(rng, 0.7, 1);
   const tip = hsv(hue + between(rng, -14, 14), saturation * between(rng, 0.8, 1.15), value);
@@ -113,16 +136,20 @@ export function drawFlower(out: Uint8ClampedArray, size: number, { form, hue, sa
 
   for (let y = 0, at = 0; y < size; y++) {
     for (let x = 0; x < size; x++, at += 3) {
-      const dx = (x + 0.5 - centerX) / radius, dy = (y + 0.5 - centerY) / radius;
-      const along = dx * cos + dy * sin, across = (dy * cos - dx * sin) * stretch;
+      const dx = (x + 0.5 - centerX) / radius,
+        dy = (y + 0.5 - centerY) / radius;
+      const along = dx * cos + dy * sin,
+        across = (dy * cos - dx * sin) * stretch;
       const r = Math.sqrt(along * along + across * across);
       if (r > 1.3) continue;
       const turns = (Math.atan2(across, along) + rotation) / TURN;
       const i = Math.floor((turns - Math.floor(turns)) * ANGLES) % ANGLES;
       const distance = (outline[i] - r) * slope[i]; // > 0 inside
-      const petal = clamp(distance * radius + 0.5), center = clamp((discRadius - r) * radius + 0.5);
+      const petal = clamp(distance * radius + 0.5),
+        center = clamp((discRadius - r) * radius + 0.5);
       const shade = 1 - shadow * clamp((1.3 - r) * 2); // of the flower, on what is behind it
-      const reach = clamp(r / outline[i]), bright = light[i] * (0.75 + 0.25 * reach);
+      const reach = clamp(r / outline[i]),
+        bright = light[i] * (0.75 + 0.25 * reach);
       for (let channel = 0; channel < 3; channel++) {
         const flower = (base[channel] + (tip[channel] - base[channel]) * reach) * bright;
         const behind = out[at + channel] * shade;

@@ -7,12 +7,12 @@ import { extract } from 'tar-stream';
 import { z } from 'zod';
 import { UserError } from '../../util/errors';
 import { parseOptions } from '../../util/options';
-import { DATASETS, loadShards, type CacheOptions } from '../cache/cache';
+import { type CacheOptions, DATASETS, loadShards } from '../cache/cache';
+import type { RawPicture } from '../cache/shards';
 import type { Dataset } from '../dataset';
 import { download, md5 } from './download';
 import { FLOWER_NAMES } from './flowers102Names';
-import { readMat, type MatArray } from './mat';
-import type { RawPicture } from '../cache/shards';
+import { type MatArray, readMat } from './mat';
 
 /** Where the files come from, and what they are known by. */
 export interface Flowers102Source {
@@ -63,7 +63,8 @@ async function obtain(path: string, { url, files }: Flowers102Source): Promise<s
     return path;
   }
   const sum = await md5(path);
-  if (sum !== files[name]) throw new UserError(`${path} has md5 ${sum} instead of ${files[name]}: it is cut off, or another file.`);
+  if (sum !== files[name])
+    throw new UserError(`${path} has md5 ${sum} instead of ${files[name]}: it is cut off, or another file.`);
   return path;
 }
 
@@ -79,7 +80,10 @@ function readLists(labelsFile: string, setsFile: string): Map<number, { split: s
   for (const split of LISTS) {
     for (const id of array(sets, split, setsFile)) {
       const label = labels[id - 1] - 1; // both count from 1
-      if (!(label in FLOWER_NAMES)) throw new UserError(`${labelsFile} gives picture ${id} the label ${label + 1}, but 1 to ${FLOWER_NAMES.length} are expected.`);
+      if (!(label in FLOWER_NAMES))
+        throw new UserError(
+          `${labelsFile} gives picture ${id} the label ${label + 1}, but 1 to ${FLOWER_NAMES.length} are expected.`,
+        );
       if (entries.has(id)) throw new UserError(`${setsFile} has picture ${id} in two lists.`);
       entries.set(id, { split, label });
     }
@@ -108,7 +112,8 @@ async function* readArchive(file: string, entries: ReturnType<typeof readLists>)
   } catch (error) {
     throw new UserError(`${file} can't be unpacked (${(error as Error).message}).`);
   }
-  if (missing.size > 0) throw new UserError(`${file} lacks ${missing.size} pictures, among them number ${[...missing][0]}.`);
+  if (missing.size > 0)
+    throw new UserError(`${file} lacks ${missing.size} pictures, among them number ${[...missing][0]}.`);
 }
 
 /**
@@ -121,7 +126,8 @@ export async function flowers102(spec: Record<string, string>, options: Flowers1
   const userFolder = flowers102Dir === undefined ? undefined : resolve(flowers102Dir);
   const names = Object.keys(source.files) as FileName[];
   const lacking = userFolder && names.find(name => !existsSync(join(userFolder, name)));
-  if (lacking) throw new UserError(`${userFolder} has no ${lacking}: --flowers102-dir needs a folder with ${names.join(', ')}.`);
+  if (lacking)
+    throw new UserError(`${userFolder} has no ${lacking}: --flowers102-dir needs a folder with ${names.join(', ')}.`);
 
   const { shards, fingerprint } = await loadShards({
     name: 'flowers102',

@@ -37,7 +37,7 @@ const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes
 
 /** The data elements that lie one after another in some bytes. */
 function* elements(view: DataView, little: boolean): Generator<Element> {
-  for (let at = 0; at < view.byteLength;) {
+  for (let at = 0; at < view.byteLength; ) {
     const tag = view.getUint32(at, little);
     const small = tag >>> 16; // a size there marks an element of up to four bytes, packed into its own tag
     const type = small ? tag & 0xffff : tag;
@@ -52,7 +52,9 @@ function* elements(view: DataView, little: boolean): Generator<Element> {
 function numbers({ type, data }: Element, little: boolean): Float64Array {
   const stored = STORED[type];
   if (!stored) throw new RangeError(`numbers of type ${type}`);
-  return Float64Array.from({ length: data.byteLength / stored.bytes }, (_, i) => stored.read(data, i * stored.bytes, little));
+  return Float64Array.from({ length: data.byteLength / stored.bytes }, (_, i) =>
+    stored.read(data, i * stored.bytes, little),
+  );
 }
 
 /** Name and values of a matrix element; undefined where it isn't a real numeric array. */
@@ -62,7 +64,8 @@ function readMatrix(view: DataView, little: boolean): [string, MatArray] | undef
   const kind = word & 0xff; // 6 to 15: double, single and the integers
   if (kind < 6 || kind > 15 || word & COMPLEX) return undefined;
   const array = { shape: Array.from(numbers(shape, little)), data: numbers(real, little) };
-  if (array.data.length !== array.shape.reduce((a, b) => a * b, 1)) throw new RangeError('another number of values than its shape says');
+  if (array.data.length !== array.shape.reduce((a, b) => a * b, 1))
+    throw new RangeError('another number of values than its shape says');
   return [String.fromCharCode(...numbers(name, little)), array];
 }
 

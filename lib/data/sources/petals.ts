@@ -2,15 +2,24 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { UserError } from '../../util/errors';
 import { parseOptions } from '../../util/options';
-import { random, type Random } from '../../util/random';
+import { type Random, random } from '../../util/random';
 import type { Dataset, Split } from '../dataset';
 import { drawFlower, type Form } from './flower';
 
 /** Ordered so that neighbours are easy to tell apart: few classes make an easy data set, many a hard one. */
 const FORMS: readonly Form[] = [
-  { petals: 5, shape: 'round' }, { petals: 8, shape: 'pointed' }, { petals: 4, shape: 'notched' }, { petals: 13, shape: 'narrow' },
-  { petals: 3, shape: 'round' }, { petals: 6, shape: 'pointed' }, { petals: 8, shape: 'narrow' }, { petals: 5, shape: 'notched' },
-  { petals: 8, shape: 'round' }, { petals: 5, shape: 'pointed' }, { petals: 6, shape: 'notched' }, { petals: 4, shape: 'round' },
+  { petals: 5, shape: 'round' },
+  { petals: 8, shape: 'pointed' },
+  { petals: 4, shape: 'notched' },
+  { petals: 13, shape: 'narrow' },
+  { petals: 3, shape: 'round' },
+  { petals: 6, shape: 'pointed' },
+  { petals: 8, shape: 'narrow' },
+  { petals: 5, shape: 'notched' },
+  { petals: 8, shape: 'round' },
+  { petals: 5, shape: 'pointed' },
+  { petals: 6, shape: 'notched' },
+  { petals: 4, shape: 'round' },
 ];
 
 /** Hue in degrees and saturation around which a species varies. */
@@ -47,12 +56,20 @@ function species(classes: number): { name: string; form: Form; colour: ColourNam
   const names = Object.keys(COLOURS) as ColourName[];
   const colours = names.slice(0, Math.max(1, Math.min(names.length, Math.floor(classes / 3))));
   return Array.from({ length: classes }, (_, i) => {
-    const colour = colours[i % colours.length], form = FORMS[Math.floor(i / colours.length)];
+    const colour = colours[i % colours.length],
+      form = FORMS[Math.floor(i / colours.length)];
     return { name: `${colour}-${form.petals}-${form.shape}`, form, colour };
   });
 }
 
-function drawSplit(name: string, perClass: number, kinds: ReturnType<typeof species>, size: number, noise: number, rng: Random): Split {
+function drawSplit(
+  name: string,
+  perClass: number,
+  kinds: ReturnType<typeof species>,
+  size: number,
+  noise: number,
+  rng: Random,
+): Split {
   const length = perClass * kinds.length;
   const bytes = size * size * 3;
   const pixels = new SharedArrayBuffer(length * bytes);
@@ -60,7 +77,12 @@ function drawSplit(name: string, perClass: number, kinds: ReturnType<typeof spec
   const names = Array.from(labels, (label, i) => `${name}/${kinds[label].name}/${Math.floor(i / kinds.length)}`);
   names.forEach((path, i) => {
     const { form, colour } = kinds[labels[i]];
-    drawFlower(new Uint8ClampedArray(pixels, i * bytes, bytes), size, { form, ...COLOURS[colour], noise }, rng.fork(path));
+    drawFlower(
+      new Uint8ClampedArray(pixels, i * bytes, bytes),
+      size,
+      { form, ...COLOURS[colour], noise },
+      rng.fork(path),
+    );
   });
   const sides = new Int32Array(length).fill(size);
   return { length, numClasses: kinds.length, labels, names, widths: sides, heights: sides, pixels };
@@ -75,14 +97,17 @@ export function petals(options: PetalsOptions = {}): Dataset {
   const { classes, train, test, size, noise, seed } = parseOptions(schema, options, 'petals');
   const bytes = classes * (train + test) * size ** 2 * 3;
   if (bytes > MAX_BYTES) {
-    throw new UserError(`petals of ${classes} × (${train} + ${test}) pictures, ${size}×${size} pixels, would fill ${(bytes / 1e9).toFixed(1)} GB of memory: ${MAX_BYTES / 1e9} are allowed.`);
+    throw new UserError(
+      `petals of ${classes} × (${train} + ${test}) pictures, ${size}×${size} pixels, would fill ${(bytes / 1e9).toFixed(1)} GB of memory: ${MAX_BYTES / 1e9} are allowed.`,
+    );
   }
   const kinds = species(classes);
   const rng = random(seed).fork('petals');
   const draw = (name: string, perClass: number) => drawSplit(name, perClass, kinds, size, noise, rng);
   const splits = { train: draw('train', train), test: draw('test', test) };
   const hash = createHash('sha256').update(JSON.stringify(kinds));
-  for (const split of [splits.train, splits.test]) hash.update(`${split.length}`).update(new Uint8Array(split.pixels as SharedArrayBuffer));
+  for (const split of [splits.train, splits.test])
+    hash.update(`${split.length}`).update(new Uint8Array(split.pixels as SharedArrayBuffer));
   return {
     name: 'petals',
     classes: kinds.map(kind => kind.name),

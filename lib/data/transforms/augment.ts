@@ -1,8 +1,8 @@
 import type { Random } from '../../util/random';
-import type { Augmentation } from './augmentation';
 import type { Picture } from '../dataset';
+import type { Augmentation } from './augmentation';
 import { colourJitter } from './jitter';
-import { resizeBox, type Box } from './resize';
+import { type Box, resizeBox } from './resize';
 
 /** [height, width] in pixels. */
 export type Size = readonly [height: number, width: number];
@@ -11,17 +11,28 @@ export type Size = readonly [height: number, width: number];
 export type Streams = (augmentation: string) => Random;
 
 const between = (rng: Random, low: number, high: number): number => low + (high - low) * rng.uniform();
-const centred = (picture: Picture, width: number, height: number): Box =>
-  ({ x: Math.floor((picture.width - width) / 2), y: Math.floor((picture.height - height) / 2), width, height });
+const centred = (picture: Picture, width: number, height: number): Box => ({
+  x: Math.floor((picture.width - width) / 2),
+  y: Math.floor((picture.height - height) / 2),
+  width,
+  height,
+});
 
 /** torchvision's RandomResizedCrop: ten tries for a box of random area and ratio that fits, then the largest centred one of an allowed ratio. */
-export function randomCropBox(picture: Picture, area: readonly [number, number], ratio: readonly [number, number], rng: Random): Box {
+export function randomCropBox(
+  picture: Picture,
+  area: readonly [number, number],
+  ratio: readonly [number, number],
+  rng: Random,
+): Box {
   const { width, height } = picture;
   for (let attempt = 0; attempt < 10; attempt++) {
     const target = width * height * between(rng, ...area);
     const aspect = Math.exp(between(rng, Math.log(ratio[0]), Math.log(ratio[1])));
-    const w = Math.round(Math.sqrt(target * aspect)), h = Math.round(Math.sqrt(target / aspect));
-    if (w > 0 && w <= width && h > 0 && h <= height) return { x: rng.int(width - w + 1), y: rng.int(height - h + 1), width: w, height: h };
+    const w = Math.round(Math.sqrt(target * aspect)),
+      h = Math.round(Math.sqrt(target / aspect));
+    if (w > 0 && w <= width && h > 0 && h <= height)
+      return { x: rng.int(width - w + 1), y: rng.int(height - h + 1), width: w, height: h };
   }
   if (width / height < ratio[0]) return centred(picture, width, Math.round(width / ratio[0]));
   if (width / height > ratio[1]) return centred(picture, Math.round(height * ratio[1]), height);
@@ -41,13 +52,21 @@ function cropBox(picture: Picture, augment: Augmentation, size: Size, streams: S
 }
 
 /** Bytes → (byte / 255 − mean) / std, mirrored where `flip`. */
-function normalise(pixels: Uint8Array, out: Float32Array, width: number, flip: boolean, { mean, std }: Augmentation): void {
+function normalise(
+  pixels: Uint8Array,
+  out: Float32Array,
+  width: number,
+  flip: boolean,
+  { mean, std }: Augmentation,
+): void {
   const table = (channel: number): Float32Array => {
     const values = new Float32Array(256);
     for (let byte = 0; byte < 256; byte++) values[byte] = (byte / 255 - mean[channel]) / std[channel];
     return values;
   };
-  const red = table(0), green = table(1), blue = table(2);
+  const red = table(0),
+    green = table(1),
+    blue = table(2);
   const step = flip ? -3 : 3;
   for (let row = 0; row < out.length; row += width * 3) {
     for (let x = 0, to = row, from = flip ? row + (width - 1) * 3 : row; x < width; x++, to += 3, from += step) {
@@ -63,19 +82,28 @@ function erase(out: Float32Array, [height, width]: Size, rng: Random): void {
   for (let attempt = 0; attempt < 10; attempt++) {
     const target = height * width * between(rng, 0.02, 0.33);
     const aspect = Math.exp(between(rng, Math.log(0.3), Math.log(3.3)));
-    const h = Math.round(Math.sqrt(target * aspect)), w = Math.round(Math.sqrt(target / aspect));
+    const h = Math.round(Math.sqrt(target * aspect)),
+      w = Math.round(Math.sqrt(target / aspect));
     if (h < 1 || w < 1 || h >= height || w >= width) continue;
-    const top = rng.int(height - h + 1), left = rng.int(width - w + 1);
+    const top = rng.int(height - h + 1),
+      left = rng.int(width - w + 1);
     for (let y = top; y < top + h; y++) out.fill(0, (y * width + left) * 3, (y * width + left + w) * 3);
     return;
   }
 }
 
 /** Writes one picture, augmented, resized and normalised, to `out` [height, width, 3]. */
-export function augmentPicture(picture: Picture, out: Float32Array, size: Size, augment: Augmentation, streams: Streams): void {
+export function augmentPicture(
+  picture: Picture,
+  out: Float32Array,
+  size: Size,
+  augment: Augmentation,
+  streams: Streams,
+): void {
   const pixels = resizeBox(picture, cropBox(picture, augment, size, streams), size, augment.interpolation);
   const { jitter } = augment;
-  if (jitter.brightness || jitter.contrast || jitter.saturation || jitter.hue) colourJitter(pixels, jitter, streams('jitter'));
+  if (jitter.brightness || jitter.contrast || jitter.saturation || jitter.hue)
+    colourJitter(pixels, jitter, streams('jitter'));
   const flip = augment.flip > 0 && streams('flip').uniform() < augment.flip;
   normalise(pixels, out, size[1], flip, augment);
   if (augment.erase > 0) {

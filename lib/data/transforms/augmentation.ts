@@ -4,7 +4,9 @@ import { parseOptions } from '../../util/options';
 const probability = z.number().min(0).max(1);
 const rgb = z.tuple([z.number(), z.number(), z.number()]);
 /** A lower and an upper bound, both above 0. */
-const range = z.tuple([z.number().positive(), z.number().positive()]).refine(([low, high]) => low <= high, 'expected [low, high] with low ≤ high');
+const range = z
+  .tuple([z.number().positive(), z.number().positive()])
+  .refine(([low, high]) => low <= high, 'expected [low, high] with low ≤ high');
 
 const jitter = z.strictObject({
   brightness: z.number().min(0).max(1).default(0),
@@ -16,7 +18,10 @@ const jitter = z.strictObject({
 /** What happens to a picture between the dataset and the network, in this order. Plain JSON: it is kept in run.json. */
 const schema = z.strictObject({
   /** Random resized crop: share of the picture's area that is kept, between these bounds; null for the whole picture. */
-  randomCrop: range.refine(([, high]) => high <= 1, 'expected [low, high] with high ≤ 1').nullable().default(null),
+  randomCrop: range
+    .refine(([, high]) => high <= 1, 'expected [low, high] with high ≤ 1')
+    .nullable()
+    .default(null),
   /** Width over height of the random crop. */
   cropRatio: range.default([3 / 4, 4 / 3]),
   /** Without a random crop: the share of the shorter side that a centred crop keeps; null to squash the whole picture. */
@@ -25,10 +30,15 @@ const schema = z.strictObject({
   /** Probability of a horizontal flip. */
   flip: probability.default(0),
   /** Colour jitter: each factor is uniform in 1 ± its strength (hue: in ± turns). One number sets the first three. */
-  jitter: z.union(
-    [probability.transform(strength => ({ brightness: strength, contrast: strength, saturation: strength, hue: 0 })), jitter],
-    'expected a number from 0 to 1, or brightness, contrast and saturation from 0 to 1 and hue from 0 to 0.5',
-  ).prefault(0),
+  jitter: z
+    .union(
+      [
+        probability.transform(strength => ({ brightness: strength, contrast: strength, saturation: strength, hue: 0 })),
+        jitter,
+      ],
+      'expected a number from 0 to 1, or brightness, contrast and saturation from 0 to 1 and hue from 0 to 0.5',
+    )
+    .prefault(0),
   mean: rgb.default([0.485, 0.456, 0.406]),
   std: rgb.refine(values => values.every(v => v > 0), 'expected three numbers above 0').default([0.229, 0.224, 0.225]),
   /** Probability of random erasing: a rectangle is set to the mean colour. */

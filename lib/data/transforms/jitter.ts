@@ -33,7 +33,10 @@ export const adjustContrast: ColourChange = (pixels, factor) => {
 export const adjustSaturation: ColourChange = (pixels, factor) => {
   const f = Math.fround(factor);
   for (let i = 0; i < pixels.length; i += 3) {
-    const r = pixels[i], g = pixels[i + 1], b = pixels[i + 2], grey = luma(r, g, b);
+    const r = pixels[i],
+      g = pixels[i + 1],
+      b = pixels[i + 2],
+      grey = luma(r, g, b);
     pixels[i] = blend(grey, r, f);
     pixels[i + 1] = blend(grey, g, f);
     pixels[i + 2] = blend(grey, b, f);
@@ -44,21 +47,52 @@ export const adjustSaturation: ColourChange = (pixels, factor) => {
 export const adjustHue: ColourChange = (pixels, turns) => {
   const shift = Math.trunc(turns * 255);
   for (let i = 0; i < pixels.length; i += 3) {
-    const r = pixels[i], g = pixels[i + 1], b = pixels[i + 2];
-    const max = Math.max(r, g, b), min = Math.min(r, g, b), chroma = max - min;
+    const r = pixels[i],
+      g = pixels[i + 1],
+      b = pixels[i + 2];
+    const max = Math.max(r, g, b),
+      min = Math.min(r, g, b),
+      chroma = max - min;
     if (chroma === 0) continue;
     const sector = r === max ? (g - b) / chroma : g === max ? 2 + (b - r) / chroma : 4 + (r - g) / chroma;
     const hue = (Math.trunc(((sector / 6 + 1) % 1) * 255) + shift) & 255;
     const saturation = Math.trunc((chroma / max) * 255) / 255;
-    const h = (hue * 6) / 255, whole = Math.floor(h), f = h - whole;
-    const p = Math.round(max * (1 - saturation)), q = Math.round(max * (1 - saturation * f)), t = Math.round(max * (1 - saturation * (1 - f)));
+    const h = (hue * 6) / 255,
+      whole = Math.floor(h),
+      f = h - whole;
+    const p = Math.round(max * (1 - saturation)),
+      q = Math.round(max * (1 - saturation * f)),
+      t = Math.round(max * (1 - saturation * (1 - f)));
     switch (whole % 6) {
-      case 0: pixels[i] = max; pixels[i + 1] = t; pixels[i + 2] = p; break;
-      case 1: pixels[i] = q; pixels[i + 1] = max; pixels[i + 2] = p; break;
-      case 2: pixels[i] = p; pixels[i + 1] = max; pixels[i + 2] = t; break;
-      case 3: pixels[i] = p; pixels[i + 1] = q; pixels[i + 2] = max; break;
-      case 4: pixels[i] = t; pixels[i + 1] = p; pixels[i + 2] = max; break;
-      default: pixels[i] = max; pixels[i + 1] = p; pixels[i + 2] = q;
+      case 0:
+        pixels[i] = max;
+        pixels[i + 1] = t;
+        pixels[i + 2] = p;
+        break;
+      case 1:
+        pixels[i] = q;
+        pixels[i + 1] = max;
+        pixels[i + 2] = p;
+        break;
+      case 2:
+        pixels[i] = p;
+        pixels[i + 1] = max;
+        pixels[i + 2] = t;
+        break;
+      case 3:
+        pixels[i] = p;
+        pixels[i + 1] = q;
+        pixels[i + 2] = max;
+        break;
+      case 4:
+        pixels[i] = t;
+        pixels[i + 1] = p;
+        pixels[i + 2] = max;
+        break;
+      default:
+        pixels[i] = max;
+        pixels[i + 1] = p;
+        pixels[i + 2] = q;
     }
   }
 };

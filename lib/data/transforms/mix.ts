@@ -1,6 +1,6 @@
 import type { Random } from '../../util/random';
-import type { Augmentation } from './augmentation';
 import type { Size } from './augment';
+import type { Augmentation } from './augmentation';
 
 /** How a picture is mixed with a partner. `keep` is the share of the picture's own label. */
 export interface Mix {
@@ -12,8 +12,9 @@ export interface Mix {
 
 /** Gamma(shape, 1) by Marsaglia and Tsang (2000); a shape below 1 is raised by 1 and corrected. */
 function gamma(shape: number, rng: Random): number {
-  if (shape < 1) return gamma(shape + 1, rng) * Math.pow(1 - rng.uniform(), 1 / shape);
-  const d = shape - 1 / 3, c = 1 / Math.sqrt(9 * d);
+  if (shape < 1) return gamma(shape + 1, rng) * (1 - rng.uniform()) ** (1 / shape);
+  const d = shape - 1 / 3,
+    c = 1 / Math.sqrt(9 * d);
   for (;;) {
     const x = rng.normal();
     const v = (1 + c * x) ** 3;
@@ -23,7 +24,8 @@ function gamma(shape: number, rng: Random): number {
 
 /** Beta(α, α). */
 function beta(alpha: number, rng: Random): number {
-  const a = gamma(alpha, rng), b = gamma(alpha, rng);
+  const a = gamma(alpha, rng),
+    b = gamma(alpha, rng);
   return a + b > 0 ? a / (a + b) : 0.5; // a tiny α underflows both
 }
 
@@ -38,11 +40,15 @@ export function drawMix({ mixup, cutmix }: Augmentation, length: number, [height
   if (!cut) return { partner, keep };
   // CutMix (Yun et al. 2019): a box of area 1 − keep around a random point, clipped by the picture, so the share is counted again.
   const side = Math.sqrt(1 - keep) / 2;
-  const y = rng.int(height), x = rng.int(width);
-  const halfHeight = Math.trunc(height * side), halfWidth = Math.trunc(width * side);
+  const y = rng.int(height),
+    x = rng.int(width);
+  const halfHeight = Math.trunc(height * side),
+    halfWidth = Math.trunc(width * side);
   const box = {
-    top: Math.max(0, y - halfHeight), bottom: Math.min(height, y + halfHeight),
-    left: Math.max(0, x - halfWidth), right: Math.min(width, x + halfWidth),
+    top: Math.max(0, y - halfHeight),
+    bottom: Math.min(height, y + halfHeight),
+    left: Math.max(0, x - halfWidth),
+    right: Math.min(width, x + halfWidth),
   };
   return { partner, keep: 1 - ((box.bottom - box.top) * (box.right - box.left)) / (height * width), box };
 }
@@ -54,7 +60,8 @@ export function applyMix(out: Float32Array, partner: Float32Array, { keep, box }
     return;
   }
   for (let y = box.top; y < box.bottom; y++) {
-    const from = (y * width + box.left) * 3, to = (y * width + box.right) * 3;
+    const from = (y * width + box.left) * 3,
+      to = (y * width + box.right) * 3;
     out.set(partner.subarray(from, to), from);
   }
 }

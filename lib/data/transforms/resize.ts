@@ -15,7 +15,8 @@ const FILTERS: Record<Interpolation, { support: number; weight(x: number): numbe
   bicubic: {
     support: 2,
     weight(x) {
-      const a = -0.5, t = Math.abs(x); // Keys' kernel with Pillow's coefficient
+      const a = -0.5,
+        t = Math.abs(x); // Keys' kernel with Pillow's coefficient
       if (t < 1) return ((a + 2) * t - (a + 3)) * t * t + 1;
       return t < 2 ? (((t - 5) * t + 8) * t - 4) * a : 0;
     },
@@ -31,7 +32,9 @@ function filterTaps(from: number, to: number, interpolation: Interpolation) {
   const stretch = Math.max(scale, 1); // shrinking widens the filter: that is the antialiasing
   const support = filter.support * stretch;
   const most = Math.ceil(support) * 2 + 1;
-  const first = new Int32Array(to), count = new Int32Array(to), weights = new Int32Array(to * most);
+  const first = new Int32Array(to),
+    count = new Int32Array(to),
+    weights = new Int32Array(to * most);
   const raw = new Float64Array(most);
   for (let i = 0; i < to; i++) {
     const center = (i + 0.5) * scale;
@@ -58,16 +61,27 @@ function toByte(sum: number): number {
  * Filters the rows of a box to `to` pixels and transposes: [height, width, 3] → [to, height, 3], so that the same function, applied
  * again, filters the columns and turns the picture back. Most pictures need three taps at most: these are unrolled.
  */
-function filterRowsTransposed(pixels: Uint8Array, stride: number, box: Box, to: number, interpolation: Interpolation): Uint8Array {
+function filterRowsTransposed(
+  pixels: Uint8Array,
+  stride: number,
+  box: Box,
+  to: number,
+  interpolation: Interpolation,
+): Uint8Array {
   const { first, count, weights, most } = filterTaps(box.width, to, interpolation);
   const half = 1 << (PRECISION - 1);
   const out = new Uint8Array(to * box.height * 3);
   for (let x = 0, at = 0; x < to; x++) {
-    const n = count[x], tap = x * most;
-    const w0 = weights[tap], w1 = weights[tap + 1], w2 = weights[tap + 2];
+    const n = count[x],
+      tap = x * most;
+    const w0 = weights[tap],
+      w1 = weights[tap + 1],
+      w2 = weights[tap + 2];
     let p = (box.y * stride + box.x + first[x]) * 3;
     for (let y = 0; y < box.height; y++, at += 3, p += stride * 3) {
-      let r = half + Math.imul(pixels[p], w0), g = half + Math.imul(pixels[p + 1], w0), b = half + Math.imul(pixels[p + 2], w0);
+      let r = half + Math.imul(pixels[p], w0),
+        g = half + Math.imul(pixels[p + 1], w0),
+        b = half + Math.imul(pixels[p + 2], w0);
       if (n > 1) {
         r = (r + Math.imul(pixels[p + 3], w1)) | 0;
         g = (g + Math.imul(pixels[p + 4], w1)) | 0;
@@ -97,7 +111,18 @@ function filterRowsTransposed(pixels: Uint8Array, stride: number, box: Box, to: 
  * same fixed-point weights, and bytes between the passes over rows and columns. It is `crop(box).resize((width, height))`
  * to the byte, unless Pillow begins with the columns, as it may for tall boxes: then some bytes are rounded otherwise.
  */
-export function resizeBox(picture: Picture, box: Box, [height, width]: readonly [number, number], interpolation: Interpolation = 'bilinear'): Uint8Array {
+export function resizeBox(
+  picture: Picture,
+  box: Box,
+  [height, width]: readonly [number, number],
+  interpolation: Interpolation = 'bilinear',
+): Uint8Array {
   const columns = filterRowsTransposed(picture.pixels, picture.width, box, width, interpolation);
-  return filterRowsTransposed(columns, box.height, { x: 0, y: 0, width: box.height, height: width }, height, interpolation);
+  return filterRowsTransposed(
+    columns,
+    box.height,
+    { x: 0, y: 0, width: box.height, height: width },
+    height,
+    interpolation,
+  );
 }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, readdirSync, renameSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { cpus } from 'node:os';
 import { basename, dirname, join } from 'node:path';
@@ -21,7 +21,9 @@ const BINDING = join(TFJS_NODE, 'binding');
 const NATIVE = join(__dirname, '../native');
 
 function filesIn(folder: string): string[] {
-  return readdirSync(folder).sort().map(name => join(folder, name));
+  return readdirSync(folder)
+    .sort()
+    .map(name => join(folder, name));
 }
 
 /** For macOS written by its documentation, not tried: there was no Mac to try it on. */
@@ -29,14 +31,33 @@ const MAC = process.platform === 'darwin';
 
 // For the processor at hand, so that the fused kernels use its widest vectors (on Apple's, clang does without being told).
 // NDEBUG and EIGEN_MAX_ALIGN_BYTES as in TensorFlow's own build: they shape the classes that our kernels share with it.
-const COMPILE = ['-O3', ...(MAC ? [] : ['-march=native']), '-std=c++17', '-fPIC', '-DNAPI_VERSION=8', '-DNDEBUG', '-DEIGEN_MAX_ALIGN_BYTES=64'];
+const COMPILE = [
+  '-O3',
+  ...(MAC ? [] : ['-march=native']),
+  '-std=c++17',
+  '-fPIC',
+  '-DNAPI_VERSION=8',
+  '-DNDEBUG',
+  '-DEIGEN_MAX_ALIGN_BYTES=64',
+];
 const LINK = ['-shared', ...(MAC ? ['-undefined', 'dynamic_lookup'] : [])];
 
 /** The addon built from exactly these sources for exactly this place. */
 export function builtAddon(cache: string): string {
   const hash = createHash('sha256');
   const { version } = JSON.parse(readFileSync(join(TFJS_NODE, 'package.json'), 'utf8')) as { version: string };
-  hash.update(JSON.stringify([TENSORFLOW, version, process.platform, process.arch, cpus()[0]?.model, COMPILE, LINK, libraryFolder(cache)]));
+  hash.update(
+    JSON.stringify([
+      TENSORFLOW,
+      version,
+      process.platform,
+      process.arch,
+      cpus()[0]?.model,
+      COMPILE,
+      LINK,
+      libraryFolder(cache),
+    ]),
+  );
   for (const file of [...filesIn(BINDING), ...filesIn(NATIVE)]) {
     hash.update(`\0${basename(file)}\0`).update(readFileSync(file));
   }
@@ -59,7 +80,9 @@ export async function installAddon(cache: string, wheel: Wheel, report: (line: s
 export async function findCompiler(): Promise<string> {
   const names = process.env.CXX ? [process.env.CXX] : MAC ? ['clang++'] : ['g++', 'clang++', 'c++'];
   for (const name of names) if ((await execute(name, ['--version'])).code === 0) return name;
-  throw new Obstacle(`A C++ compiler (${names.join(', ')}), which builds TensorFlow's addon, is not here: install one (Debian, Ubuntu: \`apt install g++\`; macOS: \`xcode-select --install\`) and run \`npm run setup\`.`);
+  throw new Obstacle(
+    `A C++ compiler (${names.join(', ')}), which builds TensorFlow's addon, is not here: install one (Debian, Ubuntu: \`apt install g++\`; macOS: \`xcode-select --install\`) and run \`npm run setup\`.`,
+  );
 }
 
 async function build(cache: string, wheel: Wheel, addon: string, report: (line: string) => void): Promise<void> {
@@ -67,7 +90,9 @@ async function build(cache: string, wheel: Wheel, addon: string, report: (line: 
   const library = libraryFolder(cache);
   const includes = [
     ...['-isystem', join(library, 'include')],
-    ...[join(dirname(resolve('node-api-headers/package.json')), 'include'), TFJS_NODE, BINDING].map(folder => `-I${folder}`),
+    ...[join(dirname(resolve('node-api-headers/package.json')), 'include'), TFJS_NODE, BINDING].map(
+      folder => `-I${folder}`,
+    ),
   ];
   const inputs = filesIn(NATIVE).filter(file => file.endsWith('.cc'));
   report(`Building the addon with ${compiler} (${inputs.map(file => basename(file)).join(', ')}).`);
@@ -78,7 +103,8 @@ async function build(cache: string, wheel: Wheel, addon: string, report: (line: 
     };
     const objects = inputs.map(file => join(scratch, `${basename(file)}.o`));
     const compile = async (first: number): Promise<void> => {
-      for (let i = first; i < inputs.length; i += 2) await run('-c', inputs[i], ...COMPILE, ...includes, '-o', objects[i]);
+      for (let i = first; i < inputs.length; i += 2)
+        await run('-c', inputs[i], ...COMPILE, ...includes, '-o', objects[i]);
     };
     // Two at a time, because each takes up to 1 GB of memory; both have ended before the scratch folder goes.
     const halves = await Promise.allSettled([compile(0), compile(1)]);
@@ -97,8 +123,15 @@ function buildObstacle(cache: string, compiler: string, output: string, signal: 
   if (/no space left on device/i.test(output)) return diskFull(cache);
   const log = join(cache, 'build.log');
   writeFileAtomic(log, output);
-  const reason = signal ? `ended by ${signal}; out of memory?` : output.split('\n').find(line => /\berror\b/i.test(line))?.trim() ?? 'no reason given';
-  return new Obstacle(`${compiler} could not build the addon (${reason}; all it said is in ${log}): a compiler with C++17, such as g++ 9 or newer, is needed.`);
+  const reason = signal
+    ? `ended by ${signal}; out of memory?`
+    : (output
+        .split('\n')
+        .find(line => /\berror\b/i.test(line))
+        ?.trim() ?? 'no reason given');
+  return new Obstacle(
+    `${compiler} could not build the addon (${reason}; all it said is in ${log}): a compiler with C++17, such as g++ 9 or newer, is needed.`,
+  );
 }
 
 /** Run by a child process, because an addon that does not fit can end its process: loads it and lets TensorFlow add 1 and 2. */
@@ -117,8 +150,15 @@ export async function probe(addon: string): Promise<{ version?: string; obstacle
   const version = /^version=(.+)$/m.exec(output)?.[1];
   if (code === 0 && version) return { version };
   if (signal === 'SIGILL' || /compiled to use \w+ instructions/.test(output)) {
-    return { obstacle: new Obstacle('This processor lacks AVX, which TensorFlow is compiled for: use a newer machine.') };
+    return {
+      obstacle: new Obstacle('This processor lacks AVX, which TensorFlow is compiled for: use a newer machine.'),
+    };
   }
-  const reason = /^\w*Error: (.+)$/m.exec(output)?.[1] ?? (signal ? `ended by ${signal}` : output.trim().split('\n').pop());
-  return { obstacle: new Obstacle(`TensorFlow's addon does not load (${reason}): run \`npm run setup\` again; if that does not help, remove the cache folder ${dirname(addon)} first.`) };
+  const reason =
+    /^\w*Error: (.+)$/m.exec(output)?.[1] ?? (signal ? `ended by ${signal}` : output.trim().split('\n').pop());
+  return {
+    obstacle: new Obstacle(
+      `TensorFlow's addon does not load (${reason}): run \`npm run setup\` again; if that does not help, remove the cache folder ${dirname(addon)} first.`,
+    ),
+  };
 }

@@ -1,9 +1,9 @@
-import { existsSync, readdirSync, readFileSync, statSync, statfsSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statfsSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import * as os from 'node:os';
 import { join } from 'node:path';
 import { ADDON, findCompiler, probe } from './addon';
-import { currentEngine, JS_ASKED, type Engine } from './install';
+import { currentEngine, type Engine, JS_ASKED } from './install';
 import { cacheFolder, execute, Obstacle } from './system';
 import { findPip } from './wheel';
 
@@ -67,15 +67,27 @@ function nodeFinding(root: string): Finding {
   const numbers = (version: string): number[] => version.replace(/^\D+/, '').split('.').map(Number);
   const [major, minor] = numbers(process.version);
   const [leastMajor, leastMinor] = numbers(engines.node);
-  if (major > leastMajor || (major === leastMajor && minor >= leastMinor)) return { name: 'Node', value: process.version };
-  return { name: 'Node', value: process.version, advice: `Node ${leastMajor}.${leastMinor} or newer is needed.`, serious: true };
+  if (major > leastMajor || (major === leastMajor && minor >= leastMinor))
+    return { name: 'Node', value: process.version };
+  return {
+    name: 'Node',
+    value: process.version,
+    advice: `Node ${leastMajor}.${leastMinor} or newer is needed.`,
+    serious: true,
+  };
 }
 
 function engineFinding(engine: Engine | undefined): Finding {
   const name = 'engine';
-  if (!engine) return { name, value: 'not set up for the sources as they are now', advice: 'Run `npm run setup`.', serious: true };
+  if (!engine)
+    return { name, value: 'not set up for the sources as they are now', advice: 'Run `npm run setup`.', serious: true };
   if (engine.kind === 'tensorflow' || engine === JS_ASKED) return { name, value: engine.description };
-  return { name, value: engine.description, advice: 'Mend what is named here, then run `npm run setup`.', serious: true };
+  return {
+    name,
+    value: engine.description,
+    advice: 'Mend what is named here, then run `npm run setup`.',
+    serious: true,
+  };
 }
 
 function addonFinding(probed: { obstacle?: Obstacle } | undefined): Finding {
@@ -89,15 +101,25 @@ function threadsFinding(): Finding {
   const names = ['TF_NUM_INTRAOP_THREADS', 'TF_NUM_INTEROP_THREADS', 'OMP_NUM_THREADS'];
   const set = names.filter(name => process.env[name] !== undefined);
   const odd = set.filter(name => !/^[1-9]\d*$/.test(process.env[name] ?? ''));
-  const value = set.length ? set.map(name => `${name}=${process.env[name]}`).join(' ') : `one per core, ${os.availableParallelism()} (none of ${names.join(', ')} is set)`;
-  return { name: 'threads', value, advice: odd.length ? `${odd.join(' and ')} should be a whole number above 0.` : undefined, serious: odd.length > 0 };
+  const value = set.length
+    ? set.map(name => `${name}=${process.env[name]}`).join(' ')
+    : `one per core, ${os.availableParallelism()} (none of ${names.join(', ')} is set)`;
+  return {
+    name: 'threads',
+    value,
+    advice: odd.length ? `${odd.join(' and ')} should be a whole number above 0.` : undefined,
+    serious: odd.length > 0,
+  };
 }
 
 function cacheFinding(): Finding {
   const cache = cacheFolder();
   if (!existsSync(cache)) return { name: 'cache', value: `${cache}, not made yet` };
   const { bavail, bsize } = statfsSync(cache);
-  return { name: 'cache', value: `${cache}, ${gigabytes(sizeOf(cache))}, ${gigabytes(bavail * bsize)} free on its disk` };
+  return {
+    name: 'cache',
+    value: `${cache}, ${gigabytes(sizeOf(cache))}, ${gigabytes(bavail * bsize)} free on its disk`,
+  };
 }
 
 function sizeOf(path: string): number {
@@ -108,15 +130,22 @@ function sizeOf(path: string): number {
 
 function toolFinding(name: string, version: string | Obstacle, settingUp: boolean): Finding {
   if (typeof version === 'string') return { name, value: version };
-  return settingUp ? { name, value: 'not found', advice: version.message, serious: true } : { name, value: 'not found, and not needed while the engine is in place' };
+  return settingUp
+    ? { name, value: 'not found', advice: version.message, serious: true }
+    : { name, value: 'not found, and not needed while the engine is in place' };
 }
 
 /** Whether a Jupyter here would find the notebooks' kernel: a kernel.json that starts something of this checkout. */
 function kernelFinding(root: string): Finding {
   const user = process.platform === 'darwin' ? 'Library/Jupyter' : '.local/share/jupyter';
   const folders = [join(root, '.jupyter'), process.env.JUPYTER_DATA_DIR ?? join(os.homedir(), user)];
-  const files = folders.filter(folder => existsSync(folder)).flatMap(folder =>
-    readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter(name => name.endsWith('kernel.json')).map(name => join(folder, name)));
+  const files = folders
+    .filter(folder => existsSync(folder))
+    .flatMap(folder =>
+      readdirSync(folder, { recursive: true, encoding: 'utf8' })
+        .filter(name => name.endsWith('kernel.json'))
+        .map(name => join(folder, name)),
+    );
   const ours = files.filter(file => readFileSync(file, 'utf8').includes(root));
   if (ours.length) return { name: 'Jupyter kernel', value: ours.join(', ') };
   return { name: 'Jupyter kernel', value: 'not registered', advice: 'Run `npm run kernel` if you want the notebooks.' };

@@ -51,15 +51,23 @@ const SLOW = `
 `;
 
 /** Set when the user asked for the pure-JavaScript engine. */
-export const JS_ASKED: Engine | undefined = process.env.EDGEVIT_ENGINE === 'js' ? { kind: 'js', description: 'pure JavaScript, as EDGEVIT_ENGINE=js asks' } : undefined;
+export const JS_ASKED: Engine | undefined =
+  process.env.EDGEVIT_ENGINE === 'js'
+    ? { kind: 'js', description: 'pure JavaScript, as EDGEVIT_ENGINE=js asks' }
+    : undefined;
 
-const TENSORFLOW_ENGINE: Engine = { kind: 'tensorflow', description: `TensorFlow ${TENSORFLOW} (native addon in place)` };
+const TENSORFLOW_ENGINE: Engine = {
+  kind: 'tensorflow',
+  description: `TensorFlow ${TENSORFLOW} (native addon in place)`,
+};
 
 /** The engine that was set up for the sources as they are now; undefined when that has yet to be done. */
 export function currentEngine(): Engine | undefined {
   const cache = cacheFolder();
   const addon = builtAddon(cache);
-  return machineWheel && isComplete(libraryFolder(cache), machineWheel) && isInPlace(addon) ? TENSORFLOW_ENGINE : readNote(addon);
+  return machineWheel && isComplete(libraryFolder(cache), machineWheel) && isInPlace(addon)
+    ? TENSORFLOW_ENGINE
+    : readNote(addon);
 }
 
 async function install(report: Report): Promise<Engine> {
@@ -77,7 +85,10 @@ async function install(report: Report): Promise<Engine> {
     }
   }
   rmSync(ADDON, { force: true }); // one that does not load
-  const engine: Engine = { kind: 'js', description: `pure JavaScript, because TensorFlow could not be set up. ${reasons[0]}` };
+  const engine: Engine = {
+    kind: 'js',
+    description: `pure JavaScript, because TensorFlow could not be set up. ${reasons[0]}`,
+  };
   writeNote(engine);
   return engine;
 }
@@ -94,21 +105,30 @@ async function keepEarlier(_report: Report, reason: string): Promise<Engine | un
   if (!existsSync(ADDON)) return undefined;
   const { version, obstacle } = await probe(ADDON);
   if (obstacle) return undefined;
-  return { kind: 'earlier addon', description: `TensorFlow ${version} (the addon that was in place, kept because a new one could not be made. ${reason})` };
+  return {
+    kind: 'earlier addon',
+    description: `TensorFlow ${version} (the addon that was in place, kept because a new one could not be made. ${reason})`,
+  };
 }
 
 async function fromInstaller(report: Report, reason: string): Promise<Engine> {
   report("Trying tfjs-node's own installer instead.");
   // It calls node-pre-gyp by name, as npm's install scripts may.
   const path = [join(TFJS_NODE, '../../.bin'), process.env.PATH].join(delimiter);
-  const { code, output } = await execute(process.execPath, ['scripts/install.js'], { cwd: TFJS_NODE, env: { ...process.env, PATH: path } });
+  const { code, output } = await execute(process.execPath, ['scripts/install.js'], {
+    cwd: TFJS_NODE,
+    env: { ...process.env, PATH: path },
+  });
   if (code !== 0 || !existsSync(ADDON)) {
     const why = /^\w*Error: (.+)$/m.exec(output)?.[1] ?? `exit status ${code}`;
     throw new Obstacle(`tfjs-node's own installer failed too (${why}): it needs storage.googleapis.com.`);
   }
   const { version, obstacle } = await probe(ADDON);
   if (obstacle) throw obstacle;
-  return { kind: 'tfjs-node', description: `TensorFlow ${version} (tfjs-node's own installer, because of this: ${reason})` };
+  return {
+    kind: 'tfjs-node',
+    description: `TensorFlow ${version} (tfjs-node's own installer, because of this: ${reason})`,
+  };
 }
 
 // What was chosen instead of TensorFlow's wheel is noted, so that not every command tries the failing ways again.

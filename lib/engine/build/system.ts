@@ -26,13 +26,18 @@ export interface Outcome {
 }
 
 /** Runs a program to its end. Never throws: the outcome says what happened. */
-export function execute(command: string, args: readonly string[], options: { cwd?: string; env?: NodeJS.ProcessEnv } = {}): Promise<Outcome> {
+export function execute(
+  command: string,
+  args: readonly string[],
+  options: { cwd?: string; env?: NodeJS.ProcessEnv } = {},
+): Promise<Outcome> {
   return new Promise(resolve => {
     const child = spawn(command, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] });
     const chunks: Buffer[] = [];
     child.stdout.on('data', (chunk: Buffer) => chunks.push(chunk));
     child.stderr.on('data', (chunk: Buffer) => chunks.push(chunk));
-    const finish = (outcome: Omit<Outcome, 'output'>): void => resolve({ ...outcome, output: Buffer.concat(chunks).toString() });
+    const finish = (outcome: Omit<Outcome, 'output'>): void =>
+      resolve({ ...outcome, output: Buffer.concat(chunks).toString() });
     child.on('error', () => finish({ code: null, signal: null, missing: true }));
     child.on('close', (code, signal) => finish({ code, signal, missing: false }));
   });
@@ -41,7 +46,9 @@ export function execute(command: string, args: readonly string[], options: { cwd
 /** The sentence for a full disk, met before, during or inside another program. */
 export function diskFull(path: string, bytes?: number): Obstacle {
   const need = bytes === undefined ? '' : ` (${(bytes / 1e9).toFixed(1)} GB are needed)`;
-  return new Obstacle(`The disk that holds ${path} is full${need}: free some space, or set EDGEVIT_CACHE to a folder on another disk.`);
+  return new Obstacle(
+    `The disk that holds ${path} is full${need}: free some space, or set EDGEVIT_CACHE to a folder on another disk.`,
+  );
 }
 
 /** What a failed file operation means to a person; an error that is not the disk's is thrown on, because it is a bug. */
@@ -79,7 +86,9 @@ function sweep(cache: string): void {
   for (const name of readdirSync(cache).filter(entry => entry.startsWith(SCRATCH))) {
     const folder = join(cache, name);
     const changed = statSync(folder, { throwIfNoEntry: false })?.mtimeMs ?? 0;
-    const abandoned = name.startsWith(ours) ? !alive(parseInt(name.slice(ours.length), 10)) : Date.now() - changed > DAY;
+    const abandoned = name.startsWith(ours)
+      ? !alive(parseInt(name.slice(ours.length), 10))
+      : Date.now() - changed > DAY;
     if (abandoned) rmSync(folder, { recursive: true, force: true });
   }
 }

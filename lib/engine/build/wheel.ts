@@ -1,5 +1,15 @@
 import { createHash } from 'node:crypto';
-import { createReadStream, createWriteStream, existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, statfsSync } from 'node:fs';
+import {
+  createReadStream,
+  createWriteStream,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statfsSync,
+  statSync,
+} from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import * as yauzl from 'yauzl';
@@ -27,7 +37,10 @@ const WHEELS: Record<string, Wheel> = {
     platforms: ['manylinux2014_x86_64', 'manylinux_2_17_x86_64'],
     bytes: 251_795_484,
     sha256: '0b6d72bd09c267e7573757bd309f5b1e2cdb02577339991da751f3a1411e4dae',
-    libraries: { 'tensorflow/libtensorflow_cc.so.2': 686_113_096, 'tensorflow/libtensorflow_framework.so.2': 61_430_936 },
+    libraries: {
+      'tensorflow/libtensorflow_cc.so.2': 686_113_096,
+      'tensorflow/libtensorflow_framework.so.2': 61_430_936,
+    },
   },
   // Neither of the two below could be run here: their members were read from the wheels, the rest follows linux-x64.
   'linux-arm64': {
@@ -46,7 +59,10 @@ const WHEELS: Record<string, Wheel> = {
     platforms: ['macosx_12_0_arm64'],
     bytes: 252_591_021,
     sha256: '8a274a1336051bef0e7e042fa5818a9d342e300d9c311c5d7933eb60e2269770',
-    libraries: { 'tensorflow/libtensorflow_cc.2.dylib': 646_577_920, 'tensorflow/libtensorflow_framework.2.dylib': 38_419_516 },
+    libraries: {
+      'tensorflow/libtensorflow_cc.2.dylib': 646_577_920,
+      'tensorflow/libtensorflow_framework.2.dylib': 38_419_516,
+    },
   },
 };
 
@@ -60,13 +76,18 @@ export const machineWheel: Wheel | undefined = WHEELS[`${process.platform}-${pro
 /** The wheel for this machine. Throws an Obstacle where there is none or it would not load. */
 export function requireWheel(): Wheel {
   const published = `TensorFlow ${TENSORFLOW} is published for Linux (x64 and arm64, glibc 2.17 or newer) and macOS (arm64)`;
-  if (!machineWheel) throw new Obstacle(`${published}, not for ${process.platform} on ${process.arch}: use one of these, for example in a container.`);
+  if (!machineWheel)
+    throw new Obstacle(
+      `${published}, not for ${process.platform} on ${process.arch}: use one of these, for example in a container.`,
+    );
   if (process.platform === 'linux') {
     const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } };
     const glibc = header.glibcVersionRuntime;
     const [major = 0, minor = 0] = (glibc ?? '').split('.').map(Number);
     if (major < 2 || (major === 2 && minor < 17)) {
-      throw new Obstacle(`${published}, and this Linux has ${glibc ? `glibc ${glibc}` : 'no glibc'}: use a distribution such as Debian or Ubuntu.`);
+      throw new Obstacle(
+        `${published}, and this Linux has ${glibc ? `glibc ${glibc}` : 'no glibc'}: use a distribution such as Debian or Ubuntu.`,
+      );
     }
   }
   return machineWheel;
@@ -108,7 +129,9 @@ export async function findPip(): Promise<string[]> {
   for (const pip of [['python3', '-m', 'pip'], ['pip3'], ['pip']]) {
     if ((await execute(pip[0], [...pip.slice(1), '--version'])).code === 0) return pip;
   }
-  throw new Obstacle(`pip, which downloads TensorFlow ${TENSORFLOW}, is not here: install it (Debian, Ubuntu: \`apt install python3-pip\`; macOS: \`brew install python\`) and run \`npm run setup\`.`);
+  throw new Obstacle(
+    `pip, which downloads TensorFlow ${TENSORFLOW}, is not here: install it (Debian, Ubuntu: \`apt install python3-pip\`; macOS: \`brew install python\`) and run \`npm run setup\`.`,
+  );
 }
 
 /** By pip, because then the user's own mirrors, proxies and certificates apply. */
@@ -119,11 +142,23 @@ async function download(wheel: Wheel, folder: string, report: (line: string) => 
   if (bavail * bsize < need) throw diskFull(cache, need);
 
   const [command, ...args] = await findPip();
-  args.push('download', '--no-deps', '--no-cache-dir', '--only-binary=:all:', '--python-version=3.11', '--progress-bar=off');
-  args.push(...wheel.platforms.map(name => `--platform=${name}`), `--dest=${folder}`, `${wheel.package}==${TENSORFLOW}`);
+  args.push(
+    'download',
+    '--no-deps',
+    '--no-cache-dir',
+    '--only-binary=:all:',
+    '--python-version=3.11',
+    '--progress-bar=off',
+  );
+  args.push(
+    ...wheel.platforms.map(name => `--platform=${name}`),
+    `--dest=${folder}`,
+    `${wheel.package}==${TENSORFLOW}`,
+  );
   report(`Downloading TensorFlow ${TENSORFLOW} with pip into ${cache}, once for all checkouts.`);
 
-  const wheelIn = (): string | undefined => readdirSync(folder, { recursive: true, encoding: 'utf8' }).find(name => name.endsWith('.whl'));
+  const wheelIn = (): string | undefined =>
+    readdirSync(folder, { recursive: true, encoding: 'utf8' }).find(name => name.endsWith('.whl'));
   const progress = byteProgress('download', wheel.bytes);
   const show = (): void => {
     const partial = wheelIn();
@@ -143,13 +178,26 @@ async function download(wheel: Wheel, folder: string, report: (line: string) => 
 function downloadObstacle(wheel: Wheel, cache: string, output: string): Obstacle {
   if (/no space left on device|disk quota exceeded/i.test(output)) return diskFull(cache);
   const what = `${wheel.package} ${TENSORFLOW}`;
-  if (/NewConnectionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError|Max retries exceeded|Connection (aborted|broken|reset)/.test(output)) {
-    return new Obstacle(`pip cannot reach its package index to download ${what}: check the network and proxy, or name a mirror by PIP_INDEX_URL, then run \`npm run setup\`.`);
+  if (
+    /NewConnectionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError|Max retries exceeded|Connection (aborted|broken|reset)/.test(
+      output,
+    )
+  ) {
+    return new Obstacle(
+      `pip cannot reach its package index to download ${what}: check the network and proxy, or name a mirror by PIP_INDEX_URL, then run \`npm run setup\`.`,
+    );
   }
   if (/No matching distribution/.test(output)) {
-    return new Obstacle(`pip's package index does not offer ${what}: name one that mirrors PyPI in full by PIP_INDEX_URL, then run \`npm run setup\`.`);
+    return new Obstacle(
+      `pip's package index does not offer ${what}: name one that mirrors PyPI in full by PIP_INDEX_URL, then run \`npm run setup\`.`,
+    );
   }
-  const reason = output.split('\n').filter(line => /error/i.test(line)).pop()?.trim() ?? 'no reason given';
+  const reason =
+    output
+      .split('\n')
+      .filter(line => /error/i.test(line))
+      .pop()
+      ?.trim() ?? 'no reason given';
   return new Obstacle(`pip failed to download ${what} (${reason}): mend that, then run \`npm run setup\`.`);
 }
 
@@ -158,7 +206,9 @@ async function checkSum(file: string, wheel: Wheel): Promise<void> {
   await pipeline(createReadStream(file), hash);
   const sum = hash.digest('hex');
   if (sum === wheel.sha256) return;
-  throw new Obstacle(`The downloaded ${basename(file)} is damaged or not the published one (sha256 ${sum}, expected ${wheel.sha256}): run \`npm run setup\` again, or use another package index.`);
+  throw new Obstacle(
+    `The downloaded ${basename(file)} is damaged or not the published one (sha256 ${sum}, expected ${wheel.sha256}): run \`npm run setup\` again, or use another package index.`,
+  );
 }
 
 /** Libraries flat into `folder`, headers under `folder/include`. */

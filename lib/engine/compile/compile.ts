@@ -1,14 +1,14 @@
 import type * as TensorFlow from '@tensorflow/tfjs';
-import { hasGraphs, nodeBackend, type KernelTiming, type NativeSession } from '../binding';
+import { type Tensor, tf } from '../../tensor/tf';
+import { flatten, type Tree, unflatten } from '../../tensor/tree';
+import { hasGraphs, type KernelTiming, type NativeSession, nodeBackend } from '../binding';
 import { load } from './ir';
 import { simplify } from './passes/simplify';
-import { tf, type Tensor } from '../../tensor/tf';
 import { isTracing, trace } from './trace';
-import { flatten, unflatten, type Tree } from '../../tensor/tree';
 
-export { TraceError } from './trace';
 export type { Tree } from '../../tensor/tree';
 export type { KernelTiming } from '../binding';
+export { TraceError } from './trace';
 
 export interface CompileOptions {
   /**
@@ -50,7 +50,9 @@ class Program {
   }
 
   run(leaves: readonly Tensor[]): Tree {
-    const outputs = this.backend.binding.sessionRun(this.session, this.feeds(leaves)).map(handle => this.backend.createOutputTensor(handle));
+    const outputs = this.backend.binding
+      .sessionRun(this.session, this.feeds(leaves))
+      .map(handle => this.backend.createOutputTensor(handle));
     this.assigned.forEach((variable, i) => {
       const value = outputs[outputs.length - this.assigned.length + i]!;
       variable.assign(value as never);
@@ -79,10 +81,16 @@ let announced = false;
  *
  * Throws TraceError, at the first call of a signature, where the function can't be traced.
  */
-export function compile<A extends readonly Tree[], R extends Tree>(fn: (...args: A) => R, options: CompileOptions = {}): Compiled<A, R> {
+export function compile<A extends readonly Tree[], R extends Tree>(
+  fn: (...args: A) => R,
+  options: CompileOptions = {},
+): Compiled<A, R> {
   const { capture = 'input', name = fn.name || 'function', maxSignatures = 8 } = options;
   if (!hasGraphs()) {
-    if (!announced) console.error(`compile: no graphs on the ${tf.getBackend() === 'tensorflow' ? 'prebuilt' : 'pure-JS'} engine, '${name}' and others run op by op.`);
+    if (!announced)
+      console.error(
+        `compile: no graphs on the ${tf.getBackend() === 'tensorflow' ? 'prebuilt' : 'pure-JS'} engine, '${name}' and others run op by op.`,
+      );
     announced = true;
     const unavailable = () => {
       throw new Error('Profiling needs the native engine: npm run setup.');
@@ -94,13 +102,17 @@ export function compile<A extends readonly Tree[], R extends Tree>(fn: (...args:
   let warned = false;
   const programOf = (args: A): { program: Program; leaves: Tensor[] } => {
     const { structure, leaves } = flatten(args);
-    if (!leaves.every(leaf => nodeBackend().tensorMap.has(leaf.dataId))) throw new Error(`An argument of '${name}' was disposed.`);
+    if (!leaves.every(leaf => nodeBackend().tensorMap.has(leaf.dataId)))
+      throw new Error(`An argument of '${name}' was disposed.`);
     const signature = structure + leaves.map(leaf => `|${leaf.dtype}[${leaf.shape.join()}]`).join('');
     let program = programs.get(signature);
     if (!program) {
       program = new Program(fn as unknown as (...args: never[]) => Tree, args, capture);
       if (programs.size >= maxSignatures) {
-        if (!warned) console.error(`compile: '${name}' was traced for more than ${maxSignatures} signatures; the oldest are dropped. Keep shapes fixed, or raise maxSignatures.`);
+        if (!warned)
+          console.error(
+            `compile: '${name}' was traced for more than ${maxSignatures} signatures; the oldest are dropped. Keep shapes fixed, or raise maxSignatures.`,
+          );
         warned = true;
         const [oldest, dropped] = programs.entries().next().value!;
         programs.delete(oldest);
@@ -111,23 +123,25 @@ export function compile<A extends readonly Tree[], R extends Tree>(fn: (...args:
     return { program, leaves };
   };
 
-  return withDispose(Object.assign(
-    (...args: A) => {
-      if (isTracing()) return fn(...args);
-      const { program, leaves } = programOf(args);
-      return program.run(leaves) as R;
-    },
-    {
-      profile(...args: A) {
+  return withDispose(
+    Object.assign(
+      (...args: A) => {
+        if (isTracing()) return fn(...args);
         const { program, leaves } = programOf(args);
-        return program.profile(leaves);
+        return program.run(leaves) as R;
       },
-      dispose() {
-        for (const program of programs.values()) program.dispose();
-        programs.clear();
+      {
+        profile(...args: A) {
+          const { program, leaves } = programOf(args);
+          return program.profile(leaves);
+        },
+        dispose() {
+          for (const program of programs.values()) program.dispose();
+          programs.clear();
+        },
       },
-    },
-  ));
+    ),
+  );
 }
 
 /** `using step = compile(…)` where the runtime has it. */

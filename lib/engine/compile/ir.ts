@@ -55,21 +55,36 @@ export function reachable(outputs: readonly Output[]): Node[] {
 }
 
 /** Adds one node to a native graph and returns its outputs, with the shapes that TensorFlow inferred. */
-export function addNode(binding: Binding, graph: NativeGraph, node: Node, inputs: number[], name: string): NativeOutput[] {
+export function addNode(
+  binding: Binding,
+  graph: NativeGraph,
+  node: Node,
+  inputs: number[],
+  name: string,
+): NativeOutput[] {
   if (!node.values) return binding.graphOp(graph, node.op, name, node.attrs, inputs);
   const { dtype, shape } = node.outputs[0]!;
   const first = node.values[0];
-  if (node.values.length <= 16 || !node.values.every(value => Object.is(value, first))) return binding.graphConst(graph, name, dtype, shape, node.values);
+  if (node.values.length <= 16 || !node.values.every(value => Object.is(value, first)))
+    return binding.graphConst(graph, name, dtype, shape, node.values);
   // tfjs's gradients make ones and zeros of every shape; as constants they would fill the file and the memory.
   const dims = binding.graphConst(graph, `${name}/dims`, binding.TF_INT32, [shape.length], Int32Array.from(shape))[0]!;
-  const value = binding.graphConst(graph, `${name}/value`, dtype, [], node.values.slice(0, dtype === binding.TF_INT64 ? 2 : 1))[0]!;
+  const value = binding.graphConst(
+    graph,
+    `${name}/value`,
+    dtype,
+    [],
+    node.values.slice(0, dtype === binding.TF_INT64 ? 2 : 1),
+  )[0]!;
   return binding.graphOp(graph, 'Fill', name, [], [dims.endpoint, value.endpoint]);
 }
 
 /** TensorFlow refuses to fetch what is fed. */
 function fetchable(output: Output): Output {
   const { node } = output;
-  return node.op === 'Placeholder' ? { node: { op: 'Identity', attrs: [], inputs: [output], outputs: node.outputs }, index: 0 } : output;
+  return node.op === 'Placeholder'
+    ? { node: { op: 'Identity', attrs: [], inputs: [output], outputs: node.outputs }, index: 0 }
+    : output;
 }
 
 /** A serialised GraphDef of the graph, and the names that feed and fetch it. Only what the outputs need is kept, and every input. */
@@ -80,7 +95,10 @@ export function serialise(binding: Binding, graph: Graph): { graphDef: Buffer; f
   const add = (node: Node) => {
     const name = node.name ?? `${node.op.replace(/^_/, '')}_${endpoints.size}`; // names of nodes may not begin so
     const inputs = node.inputs.map(input => endpoints.get(input.node)![input.index]!);
-    endpoints.set(node, addNode(binding, native, node, inputs, name).map(output => output.endpoint));
+    endpoints.set(
+      node,
+      addNode(binding, native, node, inputs, name).map(output => output.endpoint),
+    );
     names.set(node, name);
   };
   const outputs = graph.outputs.map(fetchable);
@@ -88,7 +106,11 @@ export function serialise(binding: Binding, graph: Graph): { graphDef: Buffer; f
     graph.inputs.forEach(add);
     for (const node of reachable(outputs)) if (!endpoints.has(node)) add(node);
     const nameOf = ({ node, index }: Output) => `${names.get(node)!}:${index}`;
-    return { graphDef: binding.graphDef(native), feeds: graph.inputs.map(node => nameOf({ node, index: 0 })), fetches: outputs.map(nameOf) };
+    return {
+      graphDef: binding.graphDef(native),
+      feeds: graph.inputs.map(node => nameOf({ node, index: 0 })),
+      fetches: outputs.map(nameOf),
+    };
   } finally {
     binding.graphDelete(native);
   }

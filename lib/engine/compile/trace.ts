@@ -1,8 +1,16 @@
 import type * as TensorFlow from '@tensorflow/tfjs';
-import { nodeBackend, type Attr, type Binding, type NativeGraph, type NodeBackend, type TensorHandle, type Values } from '../binding';
-import { addNode, dtypeOf, load, reachable, type Graph, type Node, type Output } from './ir';
-import { tf, type Tensor } from '../../tensor/tf';
-import { flatten, unflatten, type Tree } from '../../tensor/tree';
+import { type Tensor, tf } from '../../tensor/tf';
+import { flatten, type Tree, unflatten } from '../../tensor/tree';
+import {
+  type Attr,
+  type Binding,
+  type NativeGraph,
+  type NodeBackend,
+  nodeBackend,
+  type TensorHandle,
+  type Values,
+} from '../binding';
+import { addNode, dtypeOf, type Graph, load, type Node, type Output, reachable } from './ir';
 
 /** A function that cannot be traced: the message names the op and the line of the caller's code. */
 export class TraceError extends Error {
@@ -33,14 +41,19 @@ interface Engine {
 const SYMBOLIC = 2 ** 30;
 
 /** An op of tfjs-node's as graphs want it: its `Add` is the old op that TensorFlow's fusions pass over; products of matrices need no batch. */
-function canonical(op: string, attrs: readonly Attr[], inputs: readonly Output[]): { op: string; attrs: readonly Attr[] } {
+function canonical(
+  op: string,
+  attrs: readonly Attr[],
+  inputs: readonly Output[],
+): { op: string; attrs: readonly Attr[] } {
   if (op === 'Add') return { op: 'AddV2', attrs };
   if (op === 'BatchMatMulV2' && inputs.every(({ node, index }) => node.outputs[index]!.shape.length === 2)) {
     const renamed: Record<string, string> = { adj_x: 'transpose_a', adj_y: 'transpose_b' };
     return { op: 'MatMul', attrs: attrs.map(attr => ({ ...attr, name: renamed[attr.name] ?? attr.name })) };
   }
   // tfjs-node casts integers before it takes their mean, but names their old type; only eager TensorFlow overlooks that.
-  if (op === 'Mean') return { op, attrs: attrs.map(attr => attr.name === 'T' ? { ...attr, value: dtypeOf(inputs[0]!) } : attr) };
+  if (op === 'Mean')
+    return { op, attrs: attrs.map(attr => (attr.name === 'T' ? { ...attr, value: dtypeOf(inputs[0]!) } : attr)) };
   return { op, attrs };
 }
 
@@ -50,7 +63,11 @@ function callerLine(): string {
   Error.stackTraceLimit = Infinity; // a dozen frames of tfjs lie between
   const frames = (new Error().stack ?? '').split('\n').slice(1);
   Error.stackTraceLimit = stackTraceLimit;
-  const own = frames.find(frame => /:\d+:\d+/.test(frame) && !/node_modules|node:|[\\/]lib[\\/]engine[\\/]|[\\/]tfjs[a-z-]*[\\/]src[\\/]/.test(frame));
+  const own = frames.find(
+    frame =>
+      /:\d+:\d+/.test(frame) &&
+      !/node_modules|node:|[\\/]lib[\\/]engine[\\/]|[\\/]tfjs[a-z-]*[\\/]src[\\/]/.test(frame),
+  );
   return own ? ` (${own.trim().replace(/^at /, 'at ')})` : '';
 }
 
@@ -105,17 +122,22 @@ class Tracer {
         const own = this.inputs.map(node => this.symbolicTensor({ node, index: 0 }, node.outputs[0]!));
         this.arguments = new Set(own);
         try {
-          trace.result = (fn as (...args: Tree[]) => Tree)(...unflatten(args, own) as Tree[]);
+          trace.result = (fn as (...args: Tree[]) => Tree)(...(unflatten(args, own) as Tree[]));
         } finally {
           this.arguments.clear();
         }
         if (trace.result instanceof Promise) {
           trace.result.catch(() => {}); // it may wait for a value and so reject
-          throw new TraceError('An async function can\'t be compiled: it waits for values that a graph computes later.');
+          throw new TraceError("An async function can't be compiled: it waits for values that a graph computes later.");
         }
-        trace.assigned = [...this.standIns].filter(([variable, dataId]) => variable.dataId !== dataId).map(([variable]) => variable);
+        trace.assigned = [...this.standIns]
+          .filter(([variable, dataId]) => variable.dataId !== dataId)
+          .map(([variable]) => variable);
         const frozen = this.capture === 'constant' && trace.assigned[0];
-        if (frozen) throw new TraceError(`The function assigns the variable '${frozen.name}', which is frozen into its graph: capture it as 'input', or return the new value.`);
+        if (frozen)
+          throw new TraceError(
+            `The function assigns the variable '${frozen.name}', which is frozen into its graph: capture it as 'input', or return the new value.`,
+          );
         trace.outputs = [...flatten(trace.result).leaves, ...trace.assigned].map(tensor => this.outputOf(tensor));
       });
       traced = true;
@@ -136,15 +158,23 @@ class Tracer {
     const made: Tensor[] = [];
 
     // The addon's functions are read-only properties: the whole object is replaced.
-    const binding = Object.fromEntries(Object.getOwnPropertyNames(real).map(key => [key, real[key as keyof Binding]])) as unknown as Binding;
+    const binding = Object.fromEntries(
+      Object.getOwnPropertyNames(real).map(key => [key, real[key as keyof Binding]]),
+    ) as unknown as Binding;
     binding.createTensor = (shape, dtype, values) => this.idOf(this.constant(shape, dtype, values.slice())); // JavaScript may go on writing to its array
     binding.executeOp = (op, attrs, inputs, outputs) => this.execute(op, attrs, inputs, outputs);
-    binding.deleteTensor = id => { if (id < SYMBOLIC) real.deleteTensor(id); };
+    binding.deleteTensor = id => {
+      if (id < SYMBOLIC) real.deleteTensor(id);
+    };
 
     const restoreBackend = override(backend, {
       binding,
-      getInputTensorIds: tensors => tensors.map(tensor =>
-        'dataId' in tensor ? this.idOf(this.outputOf(tensor as Tensor)) : getInputTensorIds.call(backend, [tensor])[0]!),
+      getInputTensorIds: tensors =>
+        tensors.map(tensor =>
+          'dataId' in tensor
+            ? this.idOf(this.outputOf(tensor as Tensor))
+            : getInputTensorIds.call(backend, [tensor])[0]!,
+        ),
       move: (dataId, values, shape, dtype, refCount) => {
         this.created.add(dataId);
         move.call(backend, dataId, values, shape, dtype, refCount);
@@ -154,12 +184,19 @@ class Tracer {
         if (record?.values && this.created.has(dataId)) return record.values;
         if (dataId === this.checked) return new Int32Array(0);
         const symbol = record && this.symbols[record.id - SYMBOLIC];
-        const what = symbol && 'node' in symbol && symbol.node.op !== 'Placeholder' ? `the result of ${symbol.node.op}` : 'a tensor from outside';
-        throw new TraceError(`The compiled function reads the value of ${what} (dataSync, arraySync or data)${callerLine()}: it would be frozen into the graph. Return the tensor and read it outside.`);
+        const what =
+          symbol && 'node' in symbol && symbol.node.op !== 'Placeholder'
+            ? `the result of ${symbol.node.op}`
+            : 'a tensor from outside';
+        throw new TraceError(
+          `The compiled function reads the value of ${what} (dataSync, arraySync or data)${callerLine()}: it would be frozen into the graph. Return the tensor and read it outside.`,
+        );
       },
     });
     const refuseDisposal = () => {
-      throw new TraceError(`The compiled function disposes a tensor from outside${callerLine()}: dispose it after the call.`);
+      throw new TraceError(
+        `The compiled function disposes a tensor from outside${callerLine()}: dispose it after the call.`,
+      );
     };
     const restoreEngine = override(engine, {
       disposeTensor: tensor => {
@@ -172,7 +209,9 @@ class Tracer {
         const variable = makeVariable.apply(engine, options);
         if (this.capture === 'constant') {
           disposeVariable.call(engine, variable);
-          throw new TraceError(`The function makes the variable '${variable.name}'${callerLine()}, which would be frozen into its graph: make it before.`);
+          throw new TraceError(
+            `The function makes the variable '${variable.name}'${callerLine()}, which would be frozen into its graph: make it before.`,
+          );
         }
         this.newVariables.set(variable, this.outputOf(variable));
         disposeTensor.call(engine, variable);
@@ -199,10 +238,14 @@ class Tracer {
     });
     // In debug mode tfjs reads every kernel's result.
     const environment = tf.env();
-    const restoreEnvironment = override(environment, { getBool: name => name !== 'DEBUG' && name !== 'CHECK_COMPUTATION_FOR_ERRORS' && Boolean(environment.get(name)) });
+    const restoreEnvironment = override(environment, {
+      getBool: name => name !== 'DEBUG' && name !== 'CHECK_COMPUTATION_FOR_ERRORS' && Boolean(environment.get(name)),
+    });
     const restoreMath = override(Math, {
       random: () => {
-        throw new TraceError(`The compiled function draws random numbers without a seed${callerLine()}: they would be the same in every call. Pass them in as a tensor.`);
+        throw new TraceError(
+          `The compiled function draws random numbers without a seed${callerLine()}: they would be the same in every call. Pass them in as a tensor.`,
+        );
       },
     });
     for (const variable of Object.values(engine.state.registeredVariables)) {
@@ -220,13 +263,17 @@ class Tracer {
         variable.dataId = this.variables.get(variable) ?? variable.dataId;
       }
       const captured = new Set(this.captured);
-      for (const tensor of made) if (!tensor.isDisposed && !(tensor instanceof tf.Variable) && !captured.has(tensor)) tensor.dispose();
+      for (const tensor of made)
+        if (!tensor.isDisposed && !(tensor instanceof tf.Variable) && !captured.has(tensor)) tensor.dispose();
       restoreBackend();
     };
   }
 
   /** A tensor of tfjs that stands for an output of the graph, or for a variable. */
-  private symbolicTensor(symbol: Output | TensorFlow.Variable, { dtype, shape }: { dtype: number; shape: number[] }): Tensor {
+  private symbolicTensor(
+    symbol: Output | TensorFlow.Variable,
+    { dtype, shape }: { dtype: number; shape: number[] },
+  ): Tensor {
     return this.backend.createOutputTensor({ id: this.idOf(symbol), dtype, shape: [...shape] });
   }
 
@@ -245,16 +292,21 @@ class Tracer {
   private symbolOf(id: number): Output {
     const symbol = this.symbols[id - SYMBOLIC]!;
     if ('node' in symbol) return symbol;
-    return this.symbols[id - SYMBOLIC] = this.captureOf(symbol, this.variables.get(symbol));
+    return (this.symbols[id - SYMBOLIC] = this.captureOf(symbol, this.variables.get(symbol)));
   }
 
   private outputOf(tensor: Tensor): Output {
-    if (!this.backend.tensorMap.has(tensor.dataId)) throw new TraceError(`The compiled function uses or returns a tensor that was disposed${callerLine()}: tf.keep what leaves a tidy or a gradient function.`);
+    if (!this.backend.tensorMap.has(tensor.dataId))
+      throw new TraceError(
+        `The compiled function uses or returns a tensor that was disposed${callerLine()}: tf.keep what leaves a tidy or a gradient function.`,
+      );
     const record = this.backend.tensorMap.get(tensor.dataId)!;
     if (record.id >= SYMBOLIC) return this.symbolOf(record.id);
     let output = this.byDataId.get(tensor.dataId);
     if (!output) {
-      output = this.created.has(tensor.dataId) ? this.constant(record.shape, record.dtype, record.values!.slice()) : this.captureOf(tensor);
+      output = this.created.has(tensor.dataId)
+        ? this.constant(record.shape, record.dtype, record.values!.slice())
+        : this.captureOf(tensor);
       this.byDataId.set(tensor.dataId, output);
     }
     return output;
@@ -271,12 +323,27 @@ class Tracer {
   }
 
   private placeholder(tensor: Tensor, name?: string): Output {
-    const dtype = { float32: this.real.TF_FLOAT, int32: this.real.TF_INT32, bool: this.real.TF_BOOL, complex64: this.real.TF_COMPLEX64, string: this.real.TF_STRING }[tensor.dtype];
-    if (dtype === this.real.TF_STRING) throw new TraceError('A tensor of strings can\'t be an input of a graph: allowed are float32, int32, bool and complex64.');
+    const dtype = {
+      float32: this.real.TF_FLOAT,
+      int32: this.real.TF_INT32,
+      bool: this.real.TF_BOOL,
+      complex64: this.real.TF_COMPLEX64,
+      string: this.real.TF_STRING,
+    }[tensor.dtype];
+    if (dtype === this.real.TF_STRING)
+      throw new TraceError(
+        "A tensor of strings can't be an input of a graph: allowed are float32, int32, bool and complex64.",
+      );
     const { TF_ATTR_TYPE, TF_ATTR_SHAPE } = this.real;
     const node: Node = {
-      op: 'Placeholder', inputs: [], outputs: [{ dtype, shape: [...tensor.shape] }], name: name ?? `input_${this.inputs.length}`,
-      attrs: [{ name: 'dtype', type: TF_ATTR_TYPE, value: dtype }, { name: 'shape', type: TF_ATTR_SHAPE, value: [...tensor.shape] }],
+      op: 'Placeholder',
+      inputs: [],
+      outputs: [{ dtype, shape: [...tensor.shape] }],
+      name: name ?? `input_${this.inputs.length}`,
+      attrs: [
+        { name: 'dtype', type: TF_ATTR_TYPE, value: dtype },
+        { name: 'shape', type: TF_ATTR_SHAPE, value: [...tensor.shape] },
+      ],
     };
     this.inputs.push(node);
     this.record(node);
@@ -284,7 +351,8 @@ class Tracer {
   }
 
   private constant(shape: readonly number[], dtype: number, values: Values): Output {
-    if (!ArrayBuffer.isView(values)) throw new TraceError(`A tensor of strings can't be a constant of a graph${callerLine()}.`);
+    if (!ArrayBuffer.isView(values))
+      throw new TraceError(`A tensor of strings can't be a constant of a graph${callerLine()}.`);
     const node: Node = { op: 'Const', attrs: [], inputs: [], outputs: [{ dtype, shape: [...shape] }], values };
     this.record(node);
     return { node, index: 0 };
@@ -293,13 +361,20 @@ class Tracer {
   private execute(op: string, attrs: Attr[], ids: number[], count: number): TensorHandle[] {
     const inputs = ids.map(id => this.symbolOf(id));
     const node: Node = { ...canonical(op, attrs, inputs), inputs, outputs: [] };
-    const outputs = this.recordOp(node).slice(0, count).map(({ dtype, shape }, index) => {
-      if (!shape || shape.includes(-1)) throw new TraceError(`The shape of ${op}'s result depends on values${callerLine()}: a graph needs it beforehand.`);
-      if (dtype === this.real.TF_INT64 || dtype === this.real.TF_UINT8) {
-        throw new TraceError(`${op} gives 64- or 8-bit integers, which tfjs takes for int32${callerLine()}: cast to int32 inside the op, or call it outside.`);
-      }
-      return { dtype, shape, index };
-    });
+    const outputs = this.recordOp(node)
+      .slice(0, count)
+      .map(({ dtype, shape }, index) => {
+        if (!shape || shape.includes(-1))
+          throw new TraceError(
+            `The shape of ${op}'s result depends on values${callerLine()}: a graph needs it beforehand.`,
+          );
+        if (dtype === this.real.TF_INT64 || dtype === this.real.TF_UINT8) {
+          throw new TraceError(
+            `${op} gives 64- or 8-bit integers, which tfjs takes for int32${callerLine()}: cast to int32 inside the op, or call it outside.`,
+          );
+        }
+        return { dtype, shape, index };
+      });
     node.outputs = outputs;
     return outputs.map(({ dtype, shape, index }) => ({ id: this.idOf({ node, index }), dtype, shape: [...shape] }));
   }
@@ -315,7 +390,10 @@ class Tracer {
   private record(node: Node) {
     const inputs = node.inputs.map(input => this.native.get(input.node)![input.index]!);
     const outputs = addNode(this.real, this.oracle, node, inputs, `n${this.native.size}`);
-    this.native.set(node, outputs.map(output => output.endpoint));
+    this.native.set(
+      node,
+      outputs.map(output => output.endpoint),
+    );
     return outputs;
   }
 
@@ -330,7 +408,10 @@ class Tracer {
       const outputs = ready.map(([, value]) => value);
       const used = new Set(reachable(outputs));
       const session = load(this.real, { inputs: this.inputs.filter(node => used.has(node)), outputs });
-      const values = this.real.sessionRun(session, this.backend.getInputTensorIds(sources.filter((_, i) => used.has(this.inputs[i]!))));
+      const values = this.real.sessionRun(
+        session,
+        this.backend.getInputTensorIds(sources.filter((_, i) => used.has(this.inputs[i]!))),
+      );
       this.real.sessionDelete(session);
       ready.forEach(([variable], i) => {
         const value = this.backend.createOutputTensor(values[i]!);
@@ -347,7 +428,11 @@ class Tracer {
  * Throws TraceError where the result would not be the function: values read back, tensors from outside disposed, unseeded
  * random numbers, shapes that depend on values.
  */
-export function trace(fn: (...args: never[]) => Tree, args: readonly Tree[], options: { capture: 'input' | 'constant'; inputNames?: readonly string[] }): Trace {
+export function trace(
+  fn: (...args: never[]) => Tree,
+  args: readonly Tree[],
+  options: { capture: 'input' | 'constant'; inputNames?: readonly string[] },
+): Trace {
   tracing = true;
   try {
     return new Tracer(options.capture).trace(fn, args, options.inputNames);

@@ -1,18 +1,18 @@
 // tfjs-node's binding as it is, plus what the graph compiler needs: graphs with TensorFlow's own shape inference, and
-// sessions that replay them on the tensors of the same backend. One translation unit, so that both share the tensor table.
+// sessions that replay them on the tensors of the same backend. One translation unit, so that both share the tensor
+// table.
 #include <node_api.h>
 #undef NAPI_MODULE
 #define NAPI_MODULE(name, init)  // tfjs-node's registration; the module at the end of this file takes its place
+#include "absl/log/globals.h"
 #include "binding/tfjs_backend.cc"
 #include "binding/tfjs_binding.cc"
-
-#include "absl/log/globals.h"
+#include "signals.h"
 #include "tensorflow/c/tf_tensor_internal.h"
 #include "tensorflow/core/framework/graph.pb.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/protobuf/config.pb.h"
 #include "tensorflow/core/public/session.h"
-#include "signals.h"
 #include "values.h"
 
 namespace lab {
@@ -122,13 +122,16 @@ void SetAttr(napi_env env, TF_OperationDescription* op, napi_value attr) {
 }
 
 // The flat list of inputs, divided as the op declares them: `values` of ConcatV2 is a list, its `axis` is not.
-void AddInputs(TF_OperationDescription* description, const tensorflow::OpDef& op, const std::vector<TF_Output>& inputs) {
+void AddInputs(TF_OperationDescription* description, const tensorflow::OpDef& op,
+               const std::vector<TF_Output>& inputs) {
   size_t single = 0, lists = 0;
   for (const auto& arg : op.input_arg()) (arg.number_attr().empty() && arg.type_list_attr().empty() ? single : lists)++;
   if (inputs.size() < single || (lists == 0 && inputs.size() != single)) {
-    throw std::runtime_error(op.name() + " takes " + std::to_string(single) + " inputs, not " + std::to_string(inputs.size()));
+    throw std::runtime_error(op.name() + " takes " + std::to_string(single) + " inputs, not " +
+                             std::to_string(inputs.size()));
   }
-  const size_t length = lists ? (inputs.size() - single) / lists : 0;  // no op that tfjs-node runs has lists of unequal length
+  const size_t length =
+      lists ? (inputs.size() - single) / lists : 0;  // no op that tfjs-node runs has lists of unequal length
   size_t at = 0;
   for (const auto& arg : op.input_arg()) {
     if (arg.number_attr().empty() && arg.type_list_attr().empty()) {
@@ -173,7 +176,8 @@ napi_value GraphOp(napi_env env, napi_value* args) {
   const std::string op = ReadString(env, args[1]), name = ReadString(env, args[2]);
   const tensorflow::OpDef* definition;
   Check(tensorflow::OpRegistry::Global()->LookUpOpDef(op, &definition));
-  const auto inputs = ReadList(env, args[4], [&](napi_env e, napi_value value) { return graph.endpoints.at(ReadInt(e, value)); });
+  const auto inputs =
+      ReadList(env, args[4], [&](napi_env e, napi_value value) { return graph.endpoints.at(ReadInt(e, value)); });
   TF_OperationDescription* description = TF_NewOperation(graph.graph, op.c_str(), name.c_str());
   AddInputs(description, *definition, inputs);
   ReadList(env, args[3], [&](napi_env e, napi_value attr) { return SetAttr(e, description, attr), 0; });
@@ -183,7 +187,8 @@ napi_value GraphOp(napi_env env, napi_value* args) {
   return Outputs(env, graph, operation);
 }
 
-// graphConst(graph, name, dtype, shape, typedArray) → outputs. Two words of an Int32Array make an int64, as in tfjs-node.
+// graphConst(graph, name, dtype, shape, typedArray) → outputs. Two words of an Int32Array make an int64, as in
+// tfjs-node.
 napi_value GraphConst(napi_env env, napi_value* args) {
   Graph& graph = Unwrap<Graph>(env, args[0]);
   const std::string name = ReadString(env, args[1]);
@@ -196,8 +201,10 @@ napi_value GraphConst(napi_env env, napi_value* args) {
   size_t elements = 1;
   for (int64_t dim : shape) elements *= dim;
   const size_t bytes = elements * TF_DataTypeSize(dtype);
-  if (length * (type == napi_uint8_array ? 1 : type == napi_bigint64_array ? 8 : 4) != bytes) throw std::runtime_error("values do not match the shape of the constant");
-  std::unique_ptr<TF_Tensor, void (*)(TF_Tensor*)> tensor(TF_AllocateTensor(dtype, shape.data(), static_cast<int>(shape.size()), bytes), TF_DeleteTensor);
+  if (length * (type == napi_uint8_array ? 1 : type == napi_bigint64_array ? 8 : 4) != bytes)
+    throw std::runtime_error("values do not match the shape of the constant");
+  std::unique_ptr<TF_Tensor, void (*)(TF_Tensor*)> tensor(
+      TF_AllocateTensor(dtype, shape.data(), static_cast<int>(shape.size()), bytes), TF_DeleteTensor);
   if (bytes) memcpy(TF_TensorData(tensor.get()), data, bytes);
   Status status;
   TF_OperationDescription* description = TF_NewOperation(graph.graph, "Const", name.c_str());
@@ -236,9 +243,9 @@ struct Session {
   }
 };
 
-// sessionNew(graphDef, feeds, fetches, threads) → session. Feeds and fetches are 'node:0' names. Operations run one after
-// another on the caller's thread, each divided among the threads: branches at once gained nothing, and cost 5–10 % by
-// handing over between threads.
+// sessionNew(graphDef, feeds, fetches, threads) → session. Feeds and fetches are 'node:0' names. Operations run one
+// after another on the caller's thread, each divided among the threads: branches at once gained nothing, and cost 5–10
+// % by handing over between threads.
 napi_value SessionNew(napi_env env, napi_value* args) {
   const SignalsHeld held;
   void* data;
@@ -263,7 +270,8 @@ std::vector<tensorflow::Tensor> Feeds(napi_env env, napi_value ids) {
   std::vector<tensorflow::Tensor> feeds(list.size());
   Status status;
   for (size_t i = 0; i < list.size(); i++) {
-    std::unique_ptr<TF_Tensor, void (*)(TF_Tensor*)> tensor(TFE_TensorHandleResolve(Handle(env, list[i]), status), TF_DeleteTensor);
+    std::unique_ptr<TF_Tensor, void (*)(TF_Tensor*)> tensor(TFE_TensorHandleResolve(Handle(env, list[i]), status),
+                                                            TF_DeleteTensor);
     Check(status);
     Check(tensorflow::TF_TensorToTensor(tensor.get(), &feeds[i]));
   }
@@ -274,7 +282,8 @@ std::vector<tensorflow::Tensor> Feeds(napi_env env, napi_value ids) {
 napi_value Fetched(napi_env env, const std::vector<tensorflow::Tensor>& results) {
   return Array(env, results, [&](const tensorflow::Tensor& result) {
     absl::Status converted;
-    std::unique_ptr<TF_Tensor, void (*)(TF_Tensor*)> tensor(tensorflow::TF_TensorFromTensor(result, &converted), TF_DeleteTensor);
+    std::unique_ptr<TF_Tensor, void (*)(TF_Tensor*)> tensor(tensorflow::TF_TensorFromTensor(result, &converted),
+                                                            TF_DeleteTensor);
     Check(converted);
     Status status;
     TFE_TensorHandle* handle = TFE_NewTensorHandle(tensor.get(), status);
@@ -337,7 +346,8 @@ napi_value ExecuteOp(napi_env env, napi_callback_info info) {
 
 NAPI_MODULE_INIT() {
   const lab::SignalsHeld held;  // in TensorFlow's threads for good
-  absl::SetMinLogLevel(absl::LogSeverityAtLeast::kError);  // TF_CPP_MIN_LOG_LEVEL does not reach all that TensorFlow logs
+  absl::SetMinLogLevel(
+      absl::LogSeverityAtLeast::kError);  // TF_CPP_MIN_LOG_LEVEL does not reach all that TensorFlow logs
   exports = tfnodejs::InitTFNodeJSBinding(env, exports);
   napi_value execute_op;
   napi_create_function(env, "executeOp", NAPI_AUTO_LENGTH, lab::ExecuteOp, nullptr, &execute_op);

@@ -1,5 +1,6 @@
-// softmax(q kᵀ · scale) v for every head, straight from qkv [b, n, 3 · heads · d] to [b, n, heads · d]: no transposes, and
-// only a few rows of the n × n matrix at a time. Its gradient computes those rows again, which is cheaper than keeping them.
+// softmax(q kᵀ · scale) v for every head, straight from qkv [b, n, 3 · heads · d] to [b, n, heads · d]: no transposes,
+// and only a few rows of the n × n matrix at a time. Its gradient computes those rows again, which is cheaper than
+// keeping them.
 #include "kernels.h"
 
 namespace lab {
@@ -27,7 +28,9 @@ struct AttentionKernel : OpKernel {
   struct Extent {
     int64_t batch, tokens, channels, dim;
   };
-  Extent Of(const TensorShape& qkv) const { return {qkv.dim_size(0), qkv.dim_size(1), qkv.dim_size(2) / 3, qkv.dim_size(2) / 3 / heads}; }
+  Extent Of(const TensorShape& qkv) const {
+    return {qkv.dim_size(0), qkv.dim_size(1), qkv.dim_size(2) / 3, qkv.dim_size(2) / 3 / heads};
+  }
 
   // Rows of softmax(q kᵀ · scale).
   void Weights(const ConstStrided& q, const ConstStrided& k, Matrix* weights) const {
@@ -52,15 +55,18 @@ struct Attention : AttentionKernel {
       const int64_t head = task / chunks % heads, n = task / chunks / heads;
       const float* at = qkv + n * e.tokens * stride + head * e.dim;
       const ConstStrided q(at + first * stride, rows, e.dim, Eigen::OuterStride<>(stride));
-      const ConstStrided k(at + e.channels, e.tokens, e.dim, Eigen::OuterStride<>(stride)), v(at + 2 * e.channels, e.tokens, e.dim, Eigen::OuterStride<>(stride));
+      const ConstStrided k(at + e.channels, e.tokens, e.dim, Eigen::OuterStride<>(stride)),
+          v(at + 2 * e.channels, e.tokens, e.dim, Eigen::OuterStride<>(stride));
       Matrix weights(rows, e.tokens);
       Weights(q, k, &weights);
-      Strided(y + (n * e.tokens + first) * e.channels + head * e.dim, rows, e.dim, Eigen::OuterStride<>(e.channels)).noalias() = weights * v;
+      Strided(y + (n * e.tokens + first) * e.channels + head * e.dim, rows, e.dim, Eigen::OuterStride<>(e.channels))
+          .noalias() = weights * v;
     });
   }
 };
 
-// With P the attention's rows and dP = dy vᵀ: dv = Pᵀ dy, dS = P ∘ (dP − Σ P ∘ dP), dq = dS k · scale, dk = dSᵀ q · scale.
+// With P the attention's rows and dP = dy vᵀ: dv = Pᵀ dy, dS = P ∘ (dP − Σ P ∘ dP), dq = dS k · scale, dk = dSᵀ q ·
+// scale.
 struct AttentionGrad : AttentionKernel {
   using AttentionKernel::AttentionKernel;
   void Compute(OpKernelContext* context) override {
@@ -72,15 +78,18 @@ struct AttentionGrad : AttentionKernel {
       const int64_t head = task % heads, n = task / heads;
       const int64_t offset = n * e.tokens * stride + head * e.dim;
       const Eigen::OuterStride<> step(stride);
-      const ConstStrided k(qkv + offset + e.channels, e.tokens, e.dim, step), v(qkv + offset + 2 * e.channels, e.tokens, e.dim, step);
-      Strided dk(dqkv + offset + e.channels, e.tokens, e.dim, step), dv(dqkv + offset + 2 * e.channels, e.tokens, e.dim, step);
+      const ConstStrided k(qkv + offset + e.channels, e.tokens, e.dim, step),
+          v(qkv + offset + 2 * e.channels, e.tokens, e.dim, step);
+      Strided dk(dqkv + offset + e.channels, e.tokens, e.dim, step),
+          dv(dqkv + offset + 2 * e.channels, e.tokens, e.dim, step);
       dk.setZero();
       dv.setZero();
       Matrix weights, dweights;
       for (int64_t first = 0; first < e.tokens; first += kRows) {
         const int64_t rows = std::min(kRows, e.tokens - first);
         const ConstStrided q(qkv + offset + first * stride, rows, e.dim, step);
-        const ConstStrided dy(gradient + (n * e.tokens + first) * e.channels + head * e.dim, rows, e.dim, Eigen::OuterStride<>(e.channels));
+        const ConstStrided dy(gradient + (n * e.tokens + first) * e.channels + head * e.dim, rows, e.dim,
+                              Eigen::OuterStride<>(e.channels));
         weights.resize(rows, e.tokens);
         Weights(q, k, &weights);
         dv.noalias() += weights.transpose() * dy;
@@ -103,8 +112,19 @@ absl::Status AttentionShape(tensorflow::shape_inference::InferenceContext* c) {
 
 }  // namespace
 
-REGISTER_OP("LabAttention").Input("qkv: float").Attr("heads: int").Attr("scale: float").Output("y: float").SetShapeFn(AttentionShape);
-REGISTER_OP("LabAttentionGrad").Input("dy: float").Input("qkv: float").Attr("heads: int").Attr("scale: float").Output("dqkv: float").SetShapeFn(SameShapeAs<1>);
+REGISTER_OP("LabAttention")
+    .Input("qkv: float")
+    .Attr("heads: int")
+    .Attr("scale: float")
+    .Output("y: float")
+    .SetShapeFn(AttentionShape);
+REGISTER_OP("LabAttentionGrad")
+    .Input("dy: float")
+    .Input("qkv: float")
+    .Attr("heads: int")
+    .Attr("scale: float")
+    .Output("dqkv: float")
+    .SetShapeFn(SameShapeAs<1>);
 
 LAB_REGISTER_KERNEL("LabAttention", Attention);
 LAB_REGISTER_KERNEL("LabAttentionGrad", AttentionGrad);

@@ -1,5 +1,6 @@
-// Depthwise convolutions (stride 1, "same" padding) with bias, and the gradient of their kernel, for which TensorFlow takes
-// four times as long as for the convolution itself; and LocalProp, the transposed convolution whose kernel is its stride.
+// Depthwise convolutions (stride 1, "same" padding) with bias, and the gradient of their kernel, for which TensorFlow
+// takes four times as long as for the convolution itself; and LocalProp, the transposed convolution whose kernel is its
+// stride.
 #include <algorithm>
 
 #include "kernels.h"
@@ -13,9 +14,11 @@ using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
 
-// One row of the convolution's result, for channels [c, c + kLanes). `rows` are the K rows of x around it, zeros outside.
+// One row of the convolution's result, for channels [c, c + kLanes). `rows` are the K rows of x around it, zeros
+// outside.
 template <int K>
-void ConvolveRow(const float* const* rows, const float* kernel, const float* bias, int64_t width, int64_t channels, int64_t c, float* y) {
+void ConvolveRow(const float* const* rows, const float* kernel, const float* bias, int64_t width, int64_t channels,
+                 int64_t c, float* y) {
   Lanes weights[K][K];
   for (int i = 0; i < K; i++) {
     for (int j = 0; j < K; j++) weights[i][j] = Load(kernel + (i * K + j) * channels + c);
@@ -42,7 +45,8 @@ void ConvolveRow(const float* const* rows, const float* kernel, const float* bia
 
 // Line `line` of the convolution of one picture. `zeros` is as long as a line.
 template <int K>
-void Convolve(const float* picture, int64_t line, int64_t height, int64_t width, int64_t channels, const float* kernel, const float* bias, const float* zeros, float* y) {
+void Convolve(const float* picture, int64_t line, int64_t height, int64_t width, int64_t channels, const float* kernel,
+              const float* bias, const float* zeros, float* y) {
   const float* rows[K];
   for (int i = 0; i < K; i++) {
     const int64_t from = line + i - K / 2;
@@ -55,23 +59,29 @@ void Convolve(const float* picture, int64_t line, int64_t height, int64_t width,
 
 struct DepthwiseConv : OpKernel {
   using OpKernel::OpKernel;
-  void Compute(OpKernelContext* context) override { context->input(1).dim_size(0) == 3 ? Run<3>(context) : Run<5>(context); }
+  void Compute(OpKernelContext* context) override {
+    context->input(1).dim_size(0) == 3 ? Run<3>(context) : Run<5>(context);
+  }
 
   template <int K>
   void Run(OpKernelContext* context) {
     const Tensor& input = context->input(0);
-    const int64_t height = input.dim_size(1), width = input.dim_size(2), channels = input.dim_size(3), row = width * channels;
+    const int64_t height = input.dim_size(1), width = input.dim_size(2), channels = input.dim_size(3),
+                  row = width * channels;
     const float *x = Data(context, 0), *kernel = Data(context, 1), *bias = Data(context, 2);
     float* y = Output(context, 0, input.shape());
     const std::vector<float> zeros(row, 0.0f);
     ForBlocks(context, input.dim_size(0) * height, K * K * row / 4, [&](int64_t, int64_t begin, int64_t end) {
-      for (int64_t at = begin; at < end; at++) Convolve<K>(x + at / height * height * row, at % height, height, width, channels, kernel, bias, zeros.data(), y + at * row);
+      for (int64_t at = begin; at < end; at++)
+        Convolve<K>(x + at / height * height * row, at % height, height, width, channels, kernel, bias, zeros.data(),
+                    y + at * row);
     });
   }
 };
 
-// Sums over pixels of x[y + i, x + j] · dy[y, x] for all taps (i, j), and of dy, for one group of channels: they stay in registers.
-// `x` is padded; `stride` is the number of channels. Lanes past the last channel hold garbage that nobody reads.
+// Sums over pixels of x[y + i, x + j] · dy[y, x] for all taps (i, j), and of dy, for one group of channels: they stay
+// in registers. `x` is padded; `stride` is the number of channels. Lanes past the last channel hold garbage that nobody
+// reads.
 template <int K>
 void FilterGradient(const float* x, const float* dy, int64_t height, int64_t width, int64_t stride, Lanes* sums) {
   Lanes acc[K * K + 1];
@@ -90,19 +100,26 @@ void FilterGradient(const float* x, const float* dy, int64_t height, int64_t wid
   std::copy_n(acc, K * K + 1, sums);
 }
 
-// All gradients picture by picture, so that x and dy come from memory once: dx is dy convolved with the reversed kernel.
+// All gradients picture by picture, so that x and dy come from memory once: dx is dy convolved with the reversed
+// kernel.
 struct DepthwiseConvGrad : OpKernel {
   using OpKernel::OpKernel;
-  void Compute(OpKernelContext* context) override { context->input(2).dim_size(0) == 3 ? Run<3>(context) : Run<5>(context); }
+  void Compute(OpKernelContext* context) override {
+    context->input(2).dim_size(0) == 3 ? Run<3>(context) : Run<5>(context);
+  }
 
   template <int K>
   void Run(OpKernelContext* context) {
     const Tensor& input = context->input(1);
-    const int64_t batch = input.dim_size(0), height = input.dim_size(1), width = input.dim_size(2), channels = input.dim_size(3);
-    const float *dy = Data(context, 0), *x = Data(context, 1), *kernel = Data(context, 2), *joined = context->num_inputs() > 3 ? Data(context, 3) : nullptr;
-    float *dx = Output(context, 0, input.shape()), *dkernel = Output(context, 1, context->input(2).shape()), *dbias = Output(context, 2, TensorShape({channels}));
+    const int64_t batch = input.dim_size(0), height = input.dim_size(1), width = input.dim_size(2),
+                  channels = input.dim_size(3);
+    const float *dy = Data(context, 0), *x = Data(context, 1), *kernel = Data(context, 2),
+                *joined = context->num_inputs() > 3 ? Data(context, 3) : nullptr;
+    float *dx = Output(context, 0, input.shape()), *dkernel = Output(context, 1, context->input(2).shape()),
+          *dbias = Output(context, 2, TensorShape({channels}));
     std::vector<float> reversed(K * K * channels);
-    for (int tap = 0; tap < K * K; tap++) std::copy_n(kernel + (K * K - 1 - tap) * channels, channels, &reversed[tap * channels]);
+    for (int tap = 0; tap < K * K; tap++)
+      std::copy_n(kernel + (K * K - 1 - tap) * channels, channels, &reversed[tap * channels]);
     constexpr int kSums = K * K + 1;
     const int64_t groups = (channels + kLanes - 1) / kLanes, row = width * channels, image = height * row, pad = K / 2;
     const int64_t padded_row = (width + K - 1) * channels;
@@ -112,7 +129,8 @@ struct DepthwiseConvGrad : OpKernel {
       // Copies with a margin of a vector at the end, which the last pixel's lanes may read into.
       std::vector<float> padded((height + K - 1) * padded_row + kLanes, 0.0f), gradient(image + kLanes, 0.0f);
       for (int64_t n = begin; n < end; n++) {
-        for (int64_t y = 0; y < height; y++) std::copy_n(x + n * image + y * row, row, &padded[(y + pad) * padded_row + pad * channels]);
+        for (int64_t y = 0; y < height; y++)
+          std::copy_n(x + n * image + y * row, row, &padded[(y + pad) * padded_row + pad * channels]);
         std::copy_n(dy + n * image, image, gradient.data());
         for (int64_t group = 0; group < groups; group++) {
           FilterGradient<K>(&padded[group * kLanes], &gradient[group * kLanes], height, width, channels,
@@ -128,7 +146,8 @@ struct DepthwiseConvGrad : OpKernel {
     for (int64_t c = 0; c < channels; c++) {
       const auto sum = [&](int tap) {
         float total = 0;
-        for (int64_t block = 0; block < Blocks(batch); block++) total += partial[((block * groups + c / kLanes) * kSums + tap) * kLanes + c % kLanes];
+        for (int64_t block = 0; block < Blocks(batch); block++)
+          total += partial[((block * groups + c / kLanes) * kSums + tap) * kLanes + c % kLanes];
         return total;
       };
       for (int tap = 0; tap < K * K; tap++) dkernel[tap * channels + c] = sum(tap);
@@ -140,14 +159,20 @@ struct DepthwiseConvGrad : OpKernel {
 struct Windows {
   int64_t batch, height, width, rate, channels;
   Windows(const Tensor& x, const Tensor& kernel)
-      : batch(x.dim_size(0)), height(x.dim_size(1)), width(x.dim_size(2)), rate(kernel.dim_size(0)), channels(x.dim_size(3)) {}
+      : batch(x.dim_size(0)),
+        height(x.dim_size(1)),
+        width(x.dim_size(2)),
+        rate(kernel.dim_size(0)),
+        channels(x.dim_size(3)) {}
   TensorShape filled() const { return TensorShape({batch, height * rate, width * rate, channels}); }
   // f(source pixel, tap, target pixel) for all pixels of a row of windows.
   template <typename F>
   void Row(int64_t row, F f) const {
     for (int64_t i = 0; i < rate; i++) {
       for (int64_t x = 0; x < width; x++) {
-        for (int64_t j = 0; j < rate; j++) f((row * width + x) * channels, (i * rate + j) * channels, ((row * rate + i) * width * rate + x * rate + j) * channels);
+        for (int64_t j = 0; j < rate; j++)
+          f((row * width + x) * channels, (i * rate + j) * channels,
+            ((row * rate + i) * width * rate + x * rate + j) * channels);
       }
     }
   }
@@ -162,11 +187,14 @@ struct LocalProp : OpKernel {
     const float *x = Data(context, 0), *kernel = Data(context, 1);
     const ConstVector bias(Data(context, 2), c);
     float* y = Output(context, 0, windows.filled());
-    ForBlocks(context, windows.batch * windows.height, windows.width * windows.rate * windows.rate * c, [&](int64_t, int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; row++) {
-        windows.Row(row, [&](int64_t source, int64_t tap, int64_t target) { Vector(y + target, c) = ConstVector(x + source, c) * ConstVector(kernel + tap, c) + bias; });
-      }
-    });
+    ForBlocks(context, windows.batch * windows.height, windows.width * windows.rate * windows.rate * c,
+              [&](int64_t, int64_t begin, int64_t end) {
+                for (int64_t row = begin; row < end; row++) {
+                  windows.Row(row, [&](int64_t source, int64_t tap, int64_t target) {
+                    Vector(y + target, c) = ConstVector(x + source, c) * ConstVector(kernel + tap, c) + bias;
+                  });
+                }
+              });
   }
 };
 
@@ -176,7 +204,8 @@ struct LocalPropGrad : OpKernel {
     const Windows windows(context->input(1), context->input(2));
     const int64_t c = windows.channels, taps = windows.rate * windows.rate;
     const float *dy = Data(context, 0), *x = Data(context, 1), *kernel = Data(context, 2);
-    float *dx = Output(context, 0, context->input(1).shape()), *dkernel = Output(context, 1, context->input(2).shape()), *dbias = Output(context, 2, TensorShape({c}));
+    float *dx = Output(context, 0, context->input(1).shape()), *dkernel = Output(context, 1, context->input(2).shape()),
+          *dbias = Output(context, 2, TensorShape({c}));
     std::fill_n(dx, context->input(1).NumElements(), 0.0f);
     SumRows(context, windows.batch * windows.height, taps * c, dkernel, [&](int64_t row, float* sum) {
       windows.Row(row, [&](int64_t source, int64_t tap, int64_t target) {
@@ -184,7 +213,8 @@ struct LocalPropGrad : OpKernel {
         Vector(sum + tap, c) += ConstVector(dy + target, c) * ConstVector(x + source, c);
       });
     });
-    SumRows(context, windows.filled().num_elements() / c, c, dbias, [&](int64_t pixel, float* sum) { Vector(sum, c) += ConstVector(dy + pixel * c, c); });
+    SumRows(context, windows.filled().num_elements() / c, c, dbias,
+            [&](int64_t pixel, float* sum) { Vector(sum, c) += ConstVector(dy + pixel * c, c); });
   }
 };
 
@@ -208,10 +238,36 @@ absl::Status KernelGradShape(tensorflow::shape_inference::InferenceContext* c) {
 
 }  // namespace
 
-REGISTER_OP("LabDepthwiseConv").Input("x: float").Input("kernel: float").Input("bias: float").Output("y: float").SetShapeFn(SameShapeAs<0>);
-REGISTER_OP("LabDepthwiseConvGrad").Input("dy: float").Input("x: float").Input("kernel: float").Input("join: joins * float").Attr("joins: int >= 0").Output("dx: float").Output("dkernel: float").Output("dbias: float").SetShapeFn(KernelGradShape);
-REGISTER_OP("LabLocalProp").Input("x: float").Input("kernel: float").Input("bias: float").Output("y: float").SetShapeFn(LocalPropShape);
-REGISTER_OP("LabLocalPropGrad").Input("dy: float").Input("x: float").Input("kernel: float").Output("dx: float").Output("dkernel: float").Output("dbias: float").SetShapeFn(KernelGradShape);
+REGISTER_OP("LabDepthwiseConv")
+    .Input("x: float")
+    .Input("kernel: float")
+    .Input("bias: float")
+    .Output("y: float")
+    .SetShapeFn(SameShapeAs<0>);
+REGISTER_OP("LabDepthwiseConvGrad")
+    .Input("dy: float")
+    .Input("x: float")
+    .Input("kernel: float")
+    .Input("join: joins * float")
+    .Attr("joins: int >= 0")
+    .Output("dx: float")
+    .Output("dkernel: float")
+    .Output("dbias: float")
+    .SetShapeFn(KernelGradShape);
+REGISTER_OP("LabLocalProp")
+    .Input("x: float")
+    .Input("kernel: float")
+    .Input("bias: float")
+    .Output("y: float")
+    .SetShapeFn(LocalPropShape);
+REGISTER_OP("LabLocalPropGrad")
+    .Input("dy: float")
+    .Input("x: float")
+    .Input("kernel: float")
+    .Output("dx: float")
+    .Output("dkernel: float")
+    .Output("dbias: float")
+    .SetShapeFn(KernelGradShape);
 
 LAB_REGISTER_KERNEL("LabDepthwiseConv", DepthwiseConv);
 LAB_REGISTER_KERNEL("LabDepthwiseConvGrad", DepthwiseConvGrad);

@@ -48,7 +48,13 @@ struct BiasGeluGrad : OpKernel {
 }  // namespace
 
 REGISTER_OP("LabBiasGelu").Input("x: float").Input("bias: float").Output("y: float").SetShapeFn(SameShapeAs<0>);
-REGISTER_OP("LabBiasGeluGrad").Input("dy: float").Input("x: float").Input("bias: float").Output("dx: float").Output("dbias: float").SetShapeFn(SameShapeAs<1, 2>);
+REGISTER_OP("LabBiasGeluGrad")
+    .Input("dy: float")
+    .Input("x: float")
+    .Input("bias: float")
+    .Output("dx: float")
+    .Output("dbias: float")
+    .SetShapeFn(SameShapeAs<1, 2>);
 
 LAB_REGISTER_KERNEL("LabBiasGelu", BiasGelu);
 LAB_REGISTER_KERNEL("LabBiasGeluGrad", BiasGeluGrad);

@@ -1,22 +1,24 @@
-// What the fused kernels share. They are TensorFlow ops of their own ("Lab…"), found by eager tfjs-node and by graphs alike.
-// lib/engine/fused.ts is their face in TypeScript; there stands, for each, the composition of stock ops that it replaces.
+// What the fused kernels share. They are TensorFlow ops of their own ("Lab…"), found by eager tfjs-node and by graphs
+// alike. lib/engine/fused.ts is their face in TypeScript; there stands, for each, the composition of stock ops that it
+// replaces.
 #pragma once
 
 #include <algorithm>
 #include <vector>
 
+#include "pool.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/shape_inference.h"
-
-#include "pool.h"
 
 namespace lab {
 
 using Vector = Eigen::Map<Eigen::ArrayXf>;
 using ConstVector = Eigen::Map<const Eigen::ArrayXf>;
 
-inline const float* Data(tensorflow::OpKernelContext* context, int input) { return context->input(input).flat<float>().data(); }
+inline const float* Data(tensorflow::OpKernelContext* context, int input) {
+  return context->input(input).flat<float>().data();
+}
 
 inline float* Output(tensorflow::OpKernelContext* context, int output, const tensorflow::TensorShape& shape) {
   tensorflow::Tensor* tensor = nullptr;
@@ -50,7 +52,8 @@ template <typename F>
 void ForBlocks(tensorflow::OpKernelContext* context, int64_t rows, int64_t elements_per_row, F f) {
   const int64_t blocks = Blocks(rows);
   if (blocks == 0) return;
-  ForEach(context, blocks, rows * elements_per_row / blocks, [&](int64_t block) { f(block, block * rows / blocks, (block + 1) * rows / blocks); });
+  ForEach(context, blocks, rows * elements_per_row / blocks,
+          [&](int64_t block) { f(block, block * rows / blocks, (block + 1) * rows / blocks); });
 }
 
 // Sums over rows of `width` values: each block adds into a partial sum of its own. f(row, sum).

@@ -1,5 +1,5 @@
-// A vector of the widest registers that the compiler was told of, and functions on it: without libm, which would compute them
-// one by one, and not alike on every system.
+// A vector of the widest registers that the compiler was told of, and functions on it: without libm, which would
+// compute them one by one, and not alike on every system.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,8 @@ typedef int32_t IntLanes __attribute__((vector_size(kLanes * sizeof(float)), ali
 inline Lanes Load(const float* from) { return *reinterpret_cast<const Lanes*>(from); }
 inline void Store(float* to, Lanes values) { *reinterpret_cast<Lanes*>(to) = values; }
 
-// Past the caches, for what nobody reads soon: memory need not be read before it is written. StreamsEnd() before others may read it.
+// Past the caches, for what nobody reads soon: memory need not be read before it is written. StreamsEnd() before others
+// may read it.
 inline void Stream(float* to, Lanes values) {
 #if defined(__AVX512F__)
   if (reinterpret_cast<uintptr_t>(to) % sizeof(Lanes) == 0) return _mm512_stream_ps(to, values);
@@ -112,7 +113,8 @@ inline Lanes SquareRoot(Lanes values) {
 
 // eˣ for −87 ≤ x ≤ 0, to 2 ulp. x = n · ln 2 + r with |r| ≤ ln 2 / 2, and eʳ by its series.
 inline Lanes Exp(Lanes x) {
-  const Lanes magic = Broadcast(12582912.0f);  // 1.5 · 2²³: adding it rounds to an integer, which stands in the last bits
+  const Lanes magic =
+      Broadcast(12582912.0f);  // 1.5 · 2²³: adding it rounds to an integer, which stands in the last bits
   const Lanes shifted = x * 1.44269504f + magic;
   const Lanes n = shifted - magic;
   const Lanes r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -125,8 +127,8 @@ inline Lanes Exp(Lanes x) {
   return (Lanes)((IntLanes)power + (((IntLanes)shifted) << 23));
 }
 
-// GELU's parts: Φ(x), the normal distribution, and φ(x), its density, from one exponential. 1 − Φ(z) = e^(−z²/2) · P(s) with
-// s = (z − k) / (z + k), after Shepherd and Laframboise (1981); P fitted here, right to 3e-9.
+// GELU's parts: Φ(x), the normal distribution, and φ(x), its density, from one exponential. 1 − Φ(z) = e^(−z²/2) · P(s)
+// with s = (z − k) / (z + k), after Shepherd and Laframboise (1981); P fitted here, right to 3e-9.
 struct Normal {
   Lanes distribution, density;
   explicit Normal(Lanes x) {

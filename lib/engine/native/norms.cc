@@ -14,7 +14,9 @@ using tensorflow::TensorShape;
 
 struct NormKernel : OpKernel {
   float eps;
-  explicit NormKernel(OpKernelConstruction* construction) : OpKernel(construction) { OP_REQUIRES_OK(construction, construction->GetAttr("eps", &eps)); }
+  explicit NormKernel(OpKernelConstruction* construction) : OpKernel(construction) {
+    OP_REQUIRES_OK(construction, construction->GetAttr("eps", &eps));
+  }
 };
 
 struct Extent {
@@ -29,7 +31,8 @@ struct LayerNorm : NormKernel {
     const auto [rows, width] = Extent(input);
     const float* x = Data(context, 0);
     const float *weight = Data(context, 1), *bias = Data(context, 2);
-    float *y = Output(context, 0, input.shape()), *means = Output(context, 1, TensorShape({rows})), *rstds = Output(context, 2, TensorShape({rows}));
+    float *y = Output(context, 0, input.shape()), *means = Output(context, 1, TensorShape({rows})),
+          *rstds = Output(context, 2, TensorShape({rows}));
     ForBlocks(context, rows, width, [&, width = width](int64_t, int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
         const float* in = x + row * width;
@@ -41,7 +44,9 @@ struct LayerNorm : NormKernel {
           squares += centred * centred;
         });
         const float rstd = rstds[row] = 1.0f / std::sqrt(Sum(squares) / width + eps);
-        ForVectors(width, [&](auto part) { part.To(y + row * width, (part.From(in) - mean) * (rstd * part.From(weight)) + part.From(bias)); });
+        ForVectors(width, [&](auto part) {
+          part.To(y + row * width, (part.From(in) - mean) * (rstd * part.From(weight)) + part.From(bias));
+        });
       }
     });
   }
@@ -53,7 +58,8 @@ struct LayerNormGrad : OpKernel {
   void Compute(OpKernelContext* context) override {
     const Tensor& input = context->input(1);
     const auto [rows, width] = Extent(input);
-    const float *dy = Data(context, 0), *x = Data(context, 1), *weight = Data(context, 2), *mean = Data(context, 3), *rstd = Data(context, 4);
+    const float *dy = Data(context, 0), *x = Data(context, 1), *weight = Data(context, 2), *mean = Data(context, 3),
+                *rstd = Data(context, 4);
     const float* joined = context->num_inputs() > 5 ? Data(context, 5) : nullptr;
     float* dx = Output(context, 0, input.shape());
     float* dweight = Output(context, 1, TensorShape({width}));
@@ -82,14 +88,15 @@ struct LayerNormGrad : OpKernel {
   }
 };
 
-// Mean and biased variance per channel. Each block sums around its own first row, so that nothing cancels where the mean
-// is large against the spread; blocks are merged by the formula of Chan, Golub and LeVeque (1979).
+// Mean and biased variance per channel. Each block sums around its own first row, so that nothing cancels where the
+// mean is large against the spread; blocks are merged by the formula of Chan, Golub and LeVeque (1979).
 struct BatchMoments : OpKernel {
   using OpKernel::OpKernel;
   void Compute(OpKernelContext* context) override {
     const auto [rows, width] = Extent(context->input(0));
     const float* x = Data(context, 0);
-    Vector mean(Output(context, 0, TensorShape({width})), width), variance(Output(context, 1, TensorShape({width})), width);
+    Vector mean(Output(context, 0, TensorShape({width})), width),
+        variance(Output(context, 1, TensorShape({width})), width);
     const int64_t blocks = Blocks(rows);
     Eigen::ArrayXXf means(width, blocks), squares(width, blocks);
     ForBlocks(context, rows, width, [&, width = width](int64_t block, int64_t begin, int64_t end) {
@@ -123,7 +130,8 @@ struct BatchNorm : NormKernel {
   void Compute(OpKernelContext* context) override {
     const Tensor& input = context->input(0);
     const auto [rows, width] = Extent(input);
-    const ConstVector weight(Data(context, 1), width), bias(Data(context, 2), width), mean(Data(context, 3), width), variance(Data(context, 4), width);
+    const ConstVector weight(Data(context, 1), width), bias(Data(context, 2), width), mean(Data(context, 3), width),
+        variance(Data(context, 4), width);
     const Eigen::ArrayXf scale = weight / (variance + eps).sqrt();
     const float* x = Data(context, 0);
     float* y = Output(context, 0, input.shape());
@@ -135,7 +143,8 @@ struct BatchNorm : NormKernel {
   }
 };
 
-// The gradient through the batch's own statistics: dx = weight · rstd · (dy − mean(dy) − x̂ · mean(dy · x̂)), and what is joined to it.
+// The gradient through the batch's own statistics: dx = weight · rstd · (dy − mean(dy) − x̂ · mean(dy · x̂)), and what is
+// joined to it.
 struct BatchNormGrad : NormKernel {
   using NormKernel::NormKernel;
   void Compute(OpKernelContext* context) override {
@@ -145,7 +154,8 @@ struct BatchNormGrad : NormKernel {
     const ConstVector weight(Data(context, 2), width), mean(Data(context, 3), width), variance(Data(context, 4), width);
     const float* joined = context->num_inputs() > 5 ? Data(context, 5) : nullptr;
     float* dx = Output(context, 0, input.shape());
-    Vector dweight(Output(context, 1, TensorShape({width})), width), dbias(Output(context, 2, TensorShape({width})), width);
+    Vector dweight(Output(context, 1, TensorShape({width})), width),
+        dbias(Output(context, 2, TensorShape({width})), width);
     const Eigen::ArrayXf rstd = 1.0f / (variance + eps).sqrt();
     std::vector<float> sums(2 * width);
     SumRows(context, rows, 2 * width, sums.data(), [&, width = width](int64_t row, float* sum) {
@@ -155,13 +165,16 @@ struct BatchNormGrad : NormKernel {
     });
     dweight = ConstVector(sums.data(), width) * rstd;
     dbias = ConstVector(sums.data() + width, width);
-    const Eigen::ArrayXf scale = weight * rstd, slope = dweight * rstd / static_cast<float>(rows), shift = dbias / static_cast<float>(rows);
+    const Eigen::ArrayXf scale = weight * rstd, slope = dweight * rstd / static_cast<float>(rows),
+                         shift = dbias / static_cast<float>(rows);
     ForBlocks(context, rows, width, [&, width = width](int64_t, int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
         const ConstVector in(x + row * width, width), gradient(dy + row * width, width);
         Vector out(dx + row * width, width);
-        if (joined) out = scale * (gradient - shift - (in - mean) * slope) + ConstVector(joined + row * width, width);
-        else out = scale * (gradient - shift - (in - mean) * slope);
+        if (joined)
+          out = scale * (gradient - shift - (in - mean) * slope) + ConstVector(joined + row * width, width);
+        else
+          out = scale * (gradient - shift - (in - mean) * slope);
       }
     });
   }
@@ -186,11 +199,54 @@ absl::Status MomentsShape(tensorflow::shape_inference::InferenceContext* c) {
 
 }  // namespace
 
-REGISTER_OP("LabLayerNorm").Input("x: float").Input("weight: float").Input("bias: float").Attr("eps: float").Output("y: float").Output("mean: float").Output("rstd: float").SetShapeFn(LayerNormShape);
-REGISTER_OP("LabLayerNormGrad").Input("dy: float").Input("x: float").Input("weight: float").Input("mean: float").Input("rstd: float").Input("join: joins * float").Attr("joins: int >= 0").Output("dx: float").Output("dweight: float").Output("dbias: float").SetShapeFn(SameShapeAs<1, 2, 2>);
-REGISTER_OP("LabBatchMoments").Input("x: float").Output("mean: float").Output("variance: float").SetShapeFn(MomentsShape);
-REGISTER_OP("LabBatchNorm").Input("x: float").Input("weight: float").Input("bias: float").Input("mean: float").Input("variance: float").Attr("eps: float").Output("y: float").SetShapeFn(SameShapeAs<0>);
-REGISTER_OP("LabBatchNormGrad").Input("dy: float").Input("x: float").Input("weight: float").Input("mean: float").Input("variance: float").Input("join: joins * float").Attr("joins: int >= 0").Attr("eps: float").Output("dx: float").Output("dweight: float").Output("dbias: float").SetShapeFn(SameShapeAs<1, 2, 2>);
+REGISTER_OP("LabLayerNorm")
+    .Input("x: float")
+    .Input("weight: float")
+    .Input("bias: float")
+    .Attr("eps: float")
+    .Output("y: float")
+    .Output("mean: float")
+    .Output("rstd: float")
+    .SetShapeFn(LayerNormShape);
+REGISTER_OP("LabLayerNormGrad")
+    .Input("dy: float")
+    .Input("x: float")
+    .Input("weight: float")
+    .Input("mean: float")
+    .Input("rstd: float")
+    .Input("join: joins * float")
+    .Attr("joins: int >= 0")
+    .Output("dx: float")
+    .Output("dweight: float")
+    .Output("dbias: float")
+    .SetShapeFn(SameShapeAs<1, 2, 2>);
+REGISTER_OP("LabBatchMoments")
+    .Input("x: float")
+    .Output("mean: float")
+    .Output("variance: float")
+    .SetShapeFn(MomentsShape);
+REGISTER_OP("LabBatchNorm")
+    .Input("x: float")
+    .Input("weight: float")
+    .Input("bias: float")
+    .Input("mean: float")
+    .Input("variance: float")
+    .Attr("eps: float")
+    .Output("y: float")
+    .SetShapeFn(SameShapeAs<0>);
+REGISTER_OP("LabBatchNormGrad")
+    .Input("dy: float")
+    .Input("x: float")
+    .Input("weight: float")
+    .Input("mean: float")
+    .Input("variance: float")
+    .Input("join: joins * float")
+    .Attr("joins: int >= 0")
+    .Attr("eps: float")
+    .Output("dx: float")
+    .Output("dweight: float")
+    .Output("dbias: float")
+    .SetShapeFn(SameShapeAs<1, 2, 2>);
 
 LAB_REGISTER_KERNEL("LabLayerNorm", LayerNorm);
 LAB_REGISTER_KERNEL("LabLayerNormGrad", LayerNormGrad);

@@ -35,7 +35,8 @@ class RowScale {
   // `count` rows of x [·, n] from `first` on: themselves, or multiplied, in `scaled`.
   const float* Rows(const float* x, int64_t first, int64_t count, int64_t n, float* scaled) const {
     if (!scale_) return x + first * n;
-    for (int64_t row = 0; row < count; row++) Vector(scaled + row * n, n) = ConstVector(x + (first + row) * n, n) * Of(first + row);
+    for (int64_t row = 0; row < count; row++)
+      Vector(scaled + row * n, n) = ConstVector(x + (first + row) * n, n) * Of(first + row);
     return scaled;
   }
 
@@ -48,11 +49,13 @@ class RowScale {
 class Join {
  public:
   Join(tensorflow::OpKernelContext* context, int residual, int64_t rows)
-      : residual_(context->num_inputs() > residual ? Data(context, residual) : nullptr), scale_(context, residual + 1, rows) {}
+      : residual_(context->num_inputs() > residual ? Data(context, residual) : nullptr),
+        scale_(context, residual + 1, rows) {}
 
   // acc: columns from `first` on of `stride`, rows from `row` on.
   template <int R, int V>
-  [[gnu::always_inline]] void Finish(int64_t row, int64_t first, int64_t columns, int64_t stride, Lanes (&acc)[R][V]) const {
+  [[gnu::always_inline]] void Finish(int64_t row, int64_t first, int64_t columns, int64_t stride,
+                                     Lanes (&acc)[R][V]) const {
     if (scale_) {
       for (int r = 0; r < R; r++) {
         for (auto& values : acc[r]) values *= scale_.Of(row + r);
@@ -86,12 +89,14 @@ inline Temporary PackTransposed(tensorflow::OpKernelContext* context, const floa
   return panels;
 }
 
-// Rows are divided into blocks by their number alone, each block has a sum of its own, and these are added in order: the same
-// bytes on one thread and on many. A block is long enough that a sum of the weights' size costs little beside what it sums.
+// Rows are divided into blocks by their number alone, each block has a sum of its own, and these are added in order:
+// the same bytes on one thread and on many. A block is long enough that a sum of the weights' size costs little beside
+// what it sums.
 inline int64_t SumBlocks(int64_t rows) { return std::clamp<int64_t>(rows / 384, 1, kBlocks); }
 
 // The blocks' sums, [rows, columns] in panels each, added and written by rows, or by columns where `transposed`.
-inline void AddBlocks(tensorflow::OpKernelContext* context, const float* sums, int64_t blocks, int64_t rows, int64_t columns, bool transposed, float* total) {
+inline void AddBlocks(tensorflow::OpKernelContext* context, const float* sums, int64_t blocks, int64_t rows,
+                      int64_t columns, bool transposed, float* total) {
   const int64_t panels = Panels(columns), size = panels * rows * kPanel, parts = std::min<int64_t>(rows, 8);
   ForEach(context, panels * parts, blocks * rows * kPanel / parts, [&](int64_t task) {
     const int64_t first = task / parts * kPanel, count = std::min(kPanel, columns - first), part = task % parts;
@@ -105,7 +110,8 @@ inline void AddBlocks(tensorflow::OpKernelContext* context, const float* sums, i
         std::memcpy(total + row * columns + first, sum, count * sizeof(float));
         continue;
       }
-      for (int64_t column = 0; column < count; column++) total[(first + column) * rows + row] = sum[column / kLanes][column % kLanes];
+      for (int64_t column = 0; column < count; column++)
+        total[(first + column) * rows + row] = sum[column / kLanes][column % kLanes];
     }
   });
 }

@@ -65,8 +65,8 @@ class Pool {
 
   std::atomic<bool> busy_{false};
   const std::function<void(int64_t)>* job_ = nullptr;
-  // How many tasks there are (upper half) and the next of them (lower half), in one word: who takes a task knows by the same
-  // step whether there was one, and as long as it is not finished the job stays what it is.
+  // How many tasks there are (upper half) and the next of them (lower half), in one word: who takes a task knows by the
+  // same step whether there was one, and as long as it is not finished the job stays what it is.
   alignas(64) std::atomic<uint64_t> ticket_{0};
   alignas(64) std::atomic<int64_t> finished_{0};
   std::atomic<int> sleeping_{0};
@@ -79,7 +79,7 @@ class Pool {
     uint64_t ticket = ticket_;
     while (IsOpen(ticket)) {
       if (!ticket_.compare_exchange_weak(ticket, ticket + 1)) continue;
-      (*job_)(ticket & UINT32_MAX);
+      (*job_)(ticket& UINT32_MAX);
       finished_++;
       return true;
     }

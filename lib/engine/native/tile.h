@@ -1,4 +1,5 @@
-// Products of matrices by register tiles, for what has few columns or few rows, where oneDNN reaches half of the processor.
+// Products of matrices by register tiles, for what has few columns or few rows, where oneDNN reaches half of the
+// processor.
 //
 // A right-hand side, and what lies between two products, is kept in panels: the matrix [rows, n] as ⌈n / kPanel⌉ blocks
 // [rows, kPanel], the last one filled up with zeros, so that inner loops see whole vectors, one after another.
@@ -25,7 +26,8 @@ constexpr int64_t kPanel = kTileVectors * kLanes;
 
 inline int64_t Panels(int64_t columns) { return (columns + kPanel - 1) / kPanel; }
 
-// Memory of a thread's own, kept from task to task: pages that the system hands out anew cost more than what is done with them.
+// Memory of a thread's own, kept from task to task: pages that the system hands out anew cost more than what is done
+// with them.
 inline float* Scratch(int64_t size) {
   thread_local std::unique_ptr<float[]> floats;
   thread_local int64_t capacity = 0;
@@ -33,13 +35,14 @@ inline float* Scratch(int64_t size) {
   return floats.get();
 }
 
-// What a kernel reads next, brought into the second-level cache line by line while it computes: the processor itself does not
-// look beyond a page of memory. A sixth of the time of the first stage's feed-forwards.
+// What a kernel reads next, brought into the second-level cache line by line while it computes: the processor itself
+// does not look beyond a page of memory. A sixth of the time of the first stage's feed-forwards.
 class Ahead {
  public:
   // Row `row` on of a matrix of `width` columns, `count` rows, of which there are none from `end` on.
   void Add(const float* matrix, int64_t width, int64_t row, int64_t count, int64_t end) {
-    ranges_[ranges_used_++] = {reinterpret_cast<const char*>(matrix + row * width), reinterpret_cast<const char*>(matrix + std::min(end, row + count) * width)};
+    ranges_[ranges_used_++] = {reinterpret_cast<const char*>(matrix + row * width),
+                               reinterpret_cast<const char*>(matrix + std::min(end, row + count) * width)};
   }
 
   void Fetch(int64_t lines = 1) {
@@ -74,7 +77,8 @@ inline void PackPanelTransposed(const float* from, int64_t stride, int64_t rows,
   for (int64_t begin = 0; begin < rows; begin += kLanes) {  // a line of each at a time
     const int64_t end = std::min(rows, begin + kLanes);
     for (int64_t column = 0; column < kPanel; column++) {
-      for (int64_t row = begin; row < end; row++) panel[row * kPanel + column] = column < columns ? from[column * stride + row] : 0.0f;
+      for (int64_t row = begin; row < end; row++)
+        panel[row * kPanel + column] = column < columns ? from[column * stride + row] : 0.0f;
     }
   }
 }
@@ -93,7 +97,8 @@ enum class Left { kRows, kColumns };
 
 // acc [R, V vectors] += a [R, depth] · panel [depth, kPanel], fetching a line ahead for each step in depth.
 template <Left left, int R, int V>
-[[gnu::always_inline]] inline void MultiplyAdd(const float* a, int64_t stride, int64_t depth, const float* panel, Lanes (&acc)[R][V], Ahead* ahead = nullptr) {
+[[gnu::always_inline]] inline void MultiplyAdd(const float* a, int64_t stride, int64_t depth, const float* panel,
+                                               Lanes (&acc)[R][V], Ahead* ahead = nullptr) {
   for (int64_t p = 0; p < depth; p++, panel += kPanel) {
     Lanes right[V];
     for (int v = 0; v < V; v++) right[v] = Load(panel + v * kLanes);
@@ -114,7 +119,8 @@ template <int R, int V>
   }
 }
 
-// f(R, V, row) for tiles that cover `rows` rows, of as many vectors as `columns` need: R and V are compile-time constants.
+// f(R, V, row) for tiles that cover `rows` rows, of as many vectors as `columns` need: R and V are compile-time
+// constants.
 template <typename F>
 [[gnu::always_inline]] inline void ForTiles(int64_t rows, int64_t columns, F f) {
   const auto cover = [&](auto vectors) {
@@ -139,8 +145,10 @@ template <int R, int V>
   }
 }
 
-// panel [rows, kPanel] (+)= leftᵀ · right: left [depth, rows] by rows, `stride` apart; right [depth, kPanel], of which `columns` count.
-inline void AddOuter(const float* left, int64_t stride, int64_t rows, int64_t depth, const float* right, int64_t columns, bool add, float* panel) {
+// panel [rows, kPanel] (+)= leftᵀ · right: left [depth, rows] by rows, `stride` apart; right [depth, kPanel], of which
+// `columns` count.
+inline void AddOuter(const float* left, int64_t stride, int64_t rows, int64_t depth, const float* right,
+                     int64_t columns, bool add, float* panel) {
   ForTiles(rows, columns, [&](auto R, auto V, int64_t row) {
     Lanes acc[R][V];
     Start(static_cast<const float*>(nullptr), acc);
@@ -166,8 +174,10 @@ template <int R, int V>
   }
 }
 
-// panels [rows, columns] = bias + x [rows, depth] · weight: x by rows, `stride` apart; weight, bias and result in panels.
-inline void ToPanels(const float* x, int64_t stride, int64_t depth, int64_t rows, const float* weight, const float* bias, int64_t columns, float* panels) {
+// panels [rows, columns] = bias + x [rows, depth] · weight: x by rows, `stride` apart; weight, bias and result in
+// panels.
+inline void ToPanels(const float* x, int64_t stride, int64_t depth, int64_t rows, const float* weight,
+                     const float* bias, int64_t columns, float* panels) {
   for (int64_t first = 0; first < columns; first += kPanel) {
     ForTiles(rows, columns - first, [&](auto R, auto V, int64_t row) {
       Lanes acc[R][V];
@@ -178,16 +188,19 @@ inline void ToPanels(const float* x, int64_t stride, int64_t depth, int64_t rows
   }
 }
 
-// y [rows, columns] = bias + panels [rows, depth] · weight: y by rows, `stride` apart. finish(row, first column, columns, acc) before they are stored.
+// y [rows, columns] = bias + panels [rows, depth] · weight: y by rows, `stride` apart. finish(row, first column,
+// columns, acc) before they are stored.
 template <typename F>
-void FromPanels(const float* panels, int64_t depth, int64_t rows, const float* weight, const float* bias, int64_t columns, float* y, int64_t stride, F finish) {
+void FromPanels(const float* panels, int64_t depth, int64_t rows, const float* weight, const float* bias,
+                int64_t columns, float* y, int64_t stride, F finish) {
   for (int64_t first = 0; first < columns; first += kPanel) {
     const int64_t count = std::min(kPanel, columns - first);
     ForTiles(rows, count, [&](auto R, auto V, int64_t row) {
       Lanes acc[R][V];
       Start(bias ? bias + first : nullptr, acc);
       for (int64_t p = 0; p < depth; p += kPanel) {
-        MultiplyAdd<Left::kRows>(panels + p * rows + row * kPanel, kPanel, std::min(kPanel, depth - p), weight + first * depth + p * kPanel, acc);
+        MultiplyAdd<Left::kRows>(panels + p * rows + row * kPanel, kPanel, std::min(kPanel, depth - p),
+                                 weight + first * depth + p * kPanel, acc);
       }
       finish(row, first, count, acc);
       StoreTile(acc, y + row * stride + first, stride, count);

@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "tensorflow/c/tf_status.h"
 #include "absl/status/status.h"
+#include "tensorflow/c/tf_status.h"
 
 namespace lab {
 
@@ -122,7 +122,8 @@ napi_value Wrap(napi_env env, T* object) {
   napi_value external;
   auto* holder = new std::unique_ptr<T>(object);
   Check(env, napi_create_external(
-                 env, holder, [](napi_env, void* data, void*) { delete static_cast<std::unique_ptr<T>*>(data); }, nullptr, &external));
+                 env, holder, [](napi_env, void* data, void*) { delete static_cast<std::unique_ptr<T>*>(data); },
+                 nullptr, &external));
   return external;
 }
 

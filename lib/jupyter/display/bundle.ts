@@ -9,7 +9,11 @@ const VEGA_LITE_MIME = 'application/vnd.vegalite.v5+json';
 const VEGA_LITE_SCHEMA = 'https://vega.github.io/schema/vega-lite/v5.json';
 
 export async function chart(spec: object): Promise<Bundle> {
-  return { 'text/plain': summary(spec), [VEGA_LITE_MIME]: { ...spec, $schema: VEGA_LITE_SCHEMA }, 'image/svg+xml': await toSvg(spec) };
+  return {
+    'text/plain': summary(spec),
+    [VEGA_LITE_MIME]: { ...spec, $schema: VEGA_LITE_SCHEMA },
+    'image/svg+xml': await toSvg(spec),
+  };
 }
 
 /** A chart in words. */

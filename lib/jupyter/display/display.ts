@@ -1,15 +1,15 @@
 import type { Picture } from '../../data/dataset';
 import type { Tensor } from '../../tensor/tf';
-import { chart, escape, send, type Bundle } from './bundle';
-import { extent, heatMap, legible, mosaic, overlay, toPicture, toPng, type Image } from './pictures';
+import { type Bundle, chart, escape, send } from './bundle';
+import { extent, heatMap, type Image, legible, mosaic, overlay, toPicture, toPng } from './pictures';
 
 /**
  * What notebooks show. Each function sends one output with a text beside it and need not be awaited: a cell ends when
  * all it shows has been shown. Outside a notebook the text is printed.
  */
-export { liveChart, liveCurve, progressBar, type Bar, type CurveOptions, type Live } from './live';
+export { type Bar, type CurveOptions, type Live, liveChart, liveCurve, progressBar } from './live';
 export { interruption } from './output';
-export { heatMap, overlay, toPicture, type Image } from './pictures';
+export { heatMap, type Image, overlay, toPicture } from './pictures';
 
 const PICTURE_SIDE = 224;
 
@@ -28,14 +28,26 @@ export interface TableOptions {
 }
 
 /** Rows as a table; numbers to the right. */
-export function showTable(rows: readonly object[], { columns = Object.keys(rows[0] ?? {}), significantDigits = 4 }: TableOptions = {}): Promise<void> {
-  const text = (value: Cell): string => (typeof value === 'number' ? formatNumber(value, significantDigits) : String(value ?? ''));
+export function showTable(
+  rows: readonly object[],
+  { columns = Object.keys(rows[0] ?? {}), significantDigits = 4 }: TableOptions = {},
+): Promise<void> {
+  const text = (value: Cell): string =>
+    typeof value === 'number' ? formatNumber(value, significantDigits) : String(value ?? '');
   const values = rows.map(row => columns.map(column => (row as Record<string, Cell>)[column]));
   const body = values.map(row => row.map(text));
-  const right = columns.map((_, c) => values.length > 0 && values.every(row => row[c] === null || row[c] === undefined || typeof row[c] === 'number'));
+  const right = columns.map(
+    (_, c) =>
+      values.length > 0 && values.every(row => row[c] === null || row[c] === undefined || typeof row[c] === 'number'),
+  );
   const widths = columns.map((column, c) => Math.max(column.length, ...body.map(row => row[c].length)));
-  const line = (row: readonly string[]): string => row.map((value, c) => (right[c] ? value.padStart(widths[c]) : value.padEnd(widths[c]))).join('  ').trimEnd();
-  const tag = (name: string, row: readonly string[]): string => `<tr>${row.map((value, c) => `<${name} style="text-align: ${right[c] ? 'right' : 'left'}">${escape(value)}</${name}>`).join('')}</tr>`;
+  const line = (row: readonly string[]): string =>
+    row
+      .map((value, c) => (right[c] ? value.padStart(widths[c]) : value.padEnd(widths[c])))
+      .join('  ')
+      .trimEnd();
+  const tag = (name: string, row: readonly string[]): string =>
+    `<tr>${row.map((value, c) => `<${name} style="text-align: ${right[c] ? 'right' : 'left'}">${escape(value)}</${name}>`).join('')}</tr>`;
   return send({
     'text/plain': [columns, widths.map(width => '─'.repeat(width)), ...body].map(line).join('\n'),
     'text/html': `<table>\n<thead>${tag('th', columns)}</thead>\n<tbody>\n${body.map(row => tag('td', row)).join('\n')}\n</tbody>\n</table>`,
@@ -51,7 +63,12 @@ export interface ImageOptions {
 /** A picture, with what it shows below it. */
 export function showImage(image: Image, { caption, side = PICTURE_SIDE }: ImageOptions = {}): Promise<void> {
   const picture = toPicture(image);
-  return send(figures([{ picture: legible(picture, side), caption }], `${caption ?? 'picture'}: ${picture.width} × ${picture.height}`));
+  return send(
+    figures(
+      [{ picture: legible(picture, side), caption }],
+      `${caption ?? 'picture'}: ${picture.width} × ${picture.height}`,
+    ),
+  );
 }
 
 export interface GridOptions {
@@ -63,7 +80,10 @@ export interface GridOptions {
 }
 
 /** Pictures in rows, each with its caption. */
-export function showImages(images: readonly Image[], { captions, columns = 6, side = 96 }: GridOptions = {}): Promise<void> {
+export function showImages(
+  images: readonly Image[],
+  { captions, columns = 6, side = 96 }: GridOptions = {},
+): Promise<void> {
   const all = images.map((image, i) => ({ picture: legible(toPicture(image), side), caption: captions?.[i] }));
   return send(figures(all, `${images.length} pictures${captions ? `: ${captions.join(', ')}` : ''}`, columns));
 }
@@ -77,10 +97,17 @@ export function showTensor(tensor: Tensor, { caption }: { caption?: string } = {
 }
 
 /** Attention of one query over a picture: weights [rows, columns], or [heads, rows, columns] for a picture each. */
-export function showAttention(image: Image, weights: Tensor, { captions, columns = 6, side = PICTURE_SIDE }: GridOptions = {}): Promise<void> {
+export function showAttention(
+  image: Image,
+  weights: Tensor,
+  { captions, columns = 6, side = PICTURE_SIDE }: GridOptions = {},
+): Promise<void> {
   const picture = legible(toPicture(image), side);
   const [rows, cols] = weights.shape.slice(-2);
-  if (weights.rank !== 2 && weights.rank !== 3) throw new TypeError(`Attention weights are [rows, columns] or [heads, rows, columns], not [${weights.shape.join(', ')}].`);
+  if (weights.rank !== 2 && weights.rank !== 3)
+    throw new TypeError(
+      `Attention weights are [rows, columns] or [heads, rows, columns], not [${weights.shape.join(', ')}].`,
+    );
   const values = weights.dataSync();
   const heads = weights.rank === 3 ? weights.shape[0] : 1;
   const all = Array.from({ length: heads }, (_, head) => ({
@@ -91,13 +118,31 @@ export function showAttention(image: Image, weights: Tensor, { captions, columns
 }
 
 /** One picture without a caption as it is; all others in a page's figures, since a bare picture would hide the text. */
-async function figures(all: readonly { picture: Picture; caption?: string }[], text: string, columns = 1): Promise<Bundle> {
-  if (all.every(({ caption }) => caption === undefined)) return { 'text/plain': text, 'image/png': await toPng(mosaic(all.map(({ picture }) => picture), columns)) };
-  const cells = await Promise.all(all.map(async ({ picture, caption = '' }) => {
-    const image = `<img src="data:image/png;base64,${await toPng(picture)}" width="${picture.width}" height="${picture.height}" alt="${escape(caption)}">`;
-    return `<td style="text-align: center; vertical-align: top">${image}<br>${escape(caption)}</td>`;
-  }));
-  const rows = Array.from({ length: Math.ceil(cells.length / columns) }, (_, row) => `<tr>${cells.slice(row * columns, (row + 1) * columns).join('\n')}</tr>`);
+async function figures(
+  all: readonly { picture: Picture; caption?: string }[],
+  text: string,
+  columns = 1,
+): Promise<Bundle> {
+  if (all.every(({ caption }) => caption === undefined))
+    return {
+      'text/plain': text,
+      'image/png': await toPng(
+        mosaic(
+          all.map(({ picture }) => picture),
+          columns,
+        ),
+      ),
+    };
+  const cells = await Promise.all(
+    all.map(async ({ picture, caption = '' }) => {
+      const image = `<img src="data:image/png;base64,${await toPng(picture)}" width="${picture.width}" height="${picture.height}" alt="${escape(caption)}">`;
+      return `<td style="text-align: center; vertical-align: top">${image}<br>${escape(caption)}</td>`;
+    }),
+  );
+  const rows = Array.from(
+    { length: Math.ceil(cells.length / columns) },
+    (_, row) => `<tr>${cells.slice(row * columns, (row + 1) * columns).join('\n')}</tr>`,
+  );
   return { 'text/plain': text, 'text/html': `<table>\n${rows.join('\n')}\n</table>` };
 }
 
@@ -107,7 +152,12 @@ function describeTensor({ dtype, shape, size }: Tensor, values: ArrayLike<number
   const deviation = Math.sqrt(finite.reduce((sum, value) => sum + (value - mean) ** 2, 0) / finite.length);
   const [least, greatest] = extent(values);
   const broken = size - finite.length;
-  const statistics = finite.length === 0 ? [] : Object.entries({ min: least, mean, max: greatest, std: deviation }).map(([name, value]) => `${name} ${formatNumber(value, 4)}`);
+  const statistics =
+    finite.length === 0
+      ? []
+      : Object.entries({ min: least, mean, max: greatest, std: deviation }).map(
+          ([name, value]) => `${name} ${formatNumber(value, 4)}`,
+        );
   return [`${dtype} [${shape.join(', ')}]`, ...statistics, ...(broken > 0 ? [`${broken} not finite`] : [])].join(', ');
 }
 
@@ -119,7 +169,16 @@ function tensorPicture({ shape, rank }: Tensor, values: ArrayLike<number>): Pict
   }
   const [height, width, channels] = shape.slice(-3);
   const maps = Array.from({ length: Math.min(16, channels) }, (_, channel) =>
-    legible(heatMap(Array.from({ length: height * width }, (_, i) => values[i * channels + channel]), width, height, range), 96));
+    legible(
+      heatMap(
+        Array.from({ length: height * width }, (_, i) => values[i * channels + channel]),
+        width,
+        height,
+        range,
+      ),
+      96,
+    ),
+  );
   return mosaic(maps, 8);
 }
 

@@ -17,7 +17,15 @@ const CONFIG = {
   title: { color: INK, subtitleColor: FAINT },
   style: { 'guide-label': { fill: INK }, 'guide-title': { fill: INK } },
   view: { stroke: null },
-  axis: { domainColor: '#888', tickColor: '#888', gridColor: '#ddd', gridOpacity: 0.6, labelFontSize: 11, titleFontSize: 12, titleFontWeight: 'normal' },
+  axis: {
+    domainColor: '#888',
+    tickColor: '#888',
+    gridColor: '#ddd',
+    gridOpacity: 0.6,
+    labelFontSize: 11,
+    titleFontSize: 12,
+    titleFontWeight: 'normal',
+  },
   legend: { labelFontSize: 11, titleFontSize: 12, titleFontWeight: 'normal', labelLimit: 0 },
   mark: { color: PALETTE[0], aria: false }, // a label for every mark would double the picture
   header: { labelFontSize: 12, titleFontSize: 12, titleFontWeight: 'normal' },
@@ -26,7 +34,11 @@ const CONFIG = {
 
 /** A specification under a title that states the claim, and a line on what is seen. */
 export function figure(claim: string, spec: object, seen?: string): object {
-  return { title: { text: claim, ...(seen ? { subtitle: seen } : {}), anchor: 'start', offset: 12 }, config: CONFIG, ...spec };
+  return {
+    title: { text: claim, ...(seen ? { subtitle: seen } : {}), anchor: 'start', offset: 12 },
+    config: CONFIG,
+    ...spec,
+  };
 }
 
 /** A picture of a figure. */
@@ -53,19 +65,36 @@ const GAP = 14;
 const LETTER_WIDTH = 6.5; // of captions, on average
 
 /** Pictures side by side as a figure. */
-export async function panels(claim: string, all: readonly Panel[], { columns = all.length, side = 168, legend }: PanelOptions = {}, seen?: string): Promise<object> {
+export async function panels(
+  claim: string,
+  all: readonly Panel[],
+  { columns = all.length, side = 168, legend }: PanelOptions = {},
+  seen?: string,
+): Promise<object> {
   const fitting = Math.floor((WIDTH - (legend ? LEGEND_WIDTH : 0)) / columns) - GAP;
   const views = await Promise.all(all.map(panel => view(panel, Math.min(side, fitting), legend)));
   return figure(claim, { concat: views, columns, spacing: { column: GAP, row: 36 }, bounds: 'flush' }, seen);
 }
 
 /** Values row by row as a panel's picture: see `heatMap`. */
-export function heatPanel(caption: string, values: ArrayLike<number>, width: number, height: number, range?: readonly [number, number]): Panel {
+export function heatPanel(
+  caption: string,
+  values: ArrayLike<number>,
+  width: number,
+  height: number,
+  range?: readonly [number, number],
+): Panel {
   return { caption, picture: heatMap(values, width, height, range && [...range]) };
 }
 
 /** A picture lit where values [rows × columns], powers of ten from 0 down, are large, and dark where they are below −`decades`. */
-export function spotlight({ width, height, pixels }: Picture, powers: ArrayLike<number>, rows: number, columns: number, decades: number): Picture {
+export function spotlight(
+  { width, height, pixels }: Picture,
+  powers: ArrayLike<number>,
+  rows: number,
+  columns: number,
+  decades: number,
+): Picture {
   const dark = 0.12;
   const lit = pixels.map((value, i) => {
     const pixel = Math.floor(i / 3);
@@ -77,7 +106,11 @@ export function spotlight({ width, height, pixels }: Picture, powers: ArrayLike<
   return { width, height, pixels: lit };
 }
 
-async function view({ caption, picture, places = [] }: Panel, side: number, legend: PanelOptions['legend']): Promise<object> {
+async function view(
+  { caption, picture, places = [] }: Panel,
+  side: number,
+  legend: PanelOptions['legend'],
+): Promise<object> {
   const url = await toDataUrl(legible(picture, side));
   const longer = Math.max(picture.width, picture.height);
   const [width, height] = [picture.width, picture.height].map(length => Math.round((side * length) / longer));
@@ -85,10 +118,18 @@ async function view({ caption, picture, places = [] }: Panel, side: number, lege
   const x = { field: 'x', type: 'quantitative', scale, axis: null };
   const y = { field: 'y', type: 'quantitative', scale: { ...scale, reverse: true }, axis: null };
   const layer: object[] = [
-    { data: { values: [{ url }] }, mark: { type: 'image', width, height }, encoding: { url: { field: 'url' }, x: { value: width! / 2 }, y: { value: height! / 2 } } },
+    {
+      data: { values: [{ url }] },
+      mark: { type: 'image', width, height },
+      encoding: { url: { field: 'url' }, x: { value: width! / 2 }, y: { value: height! / 2 } },
+    },
   ];
   if (places.length > 0) {
-    layer.push({ data: { values: places }, mark: { type: 'circle', color: PALETTE[1], stroke: 'white', strokeWidth: 1, opacity: 1, size: 90, clip: true }, encoding: { x, y } });
+    layer.push({
+      data: { values: places },
+      mark: { type: 'circle', color: PALETTE[1], stroke: 'white', strokeWidth: 1, opacity: 1, size: 90, clip: true },
+      encoding: { x, y },
+    });
   }
   if (legend) {
     const { title, low, high } = legend;
@@ -96,10 +137,26 @@ async function view({ caption, picture, places = [] }: Panel, side: number, lege
     layer.push({
       data: { values: [{ share: 0 }, { share: 1 }] },
       mark: { type: 'point', opacity: 0 },
-      encoding: { color: { field: 'share', type: 'quantitative', scale: { scheme: 'viridis', domain: [0, 1] }, legend: { title, values: [0, 1], labelExpr: `datum.value === 0 ? ${lowest} : ${highest}`, gradientLength: side - 30 } } },
+      encoding: {
+        color: {
+          field: 'share',
+          type: 'quantitative',
+          scale: { scheme: 'viridis', domain: [0, 1] },
+          legend: {
+            title,
+            values: [0, 1],
+            labelExpr: `datum.value === 0 ? ${lowest} : ${highest}`,
+            gradientLength: side - 30,
+          },
+        },
+      },
     });
   }
-  layer.push({ data: { values: [{}] }, mark: { type: 'rect', filled: false, stroke: '#ccc', strokeWidth: 1 }, encoding: { x: { value: 0 }, x2: { value: width }, y: { value: 0 }, y2: { value: height } } });
+  layer.push({
+    data: { values: [{}] },
+    mark: { type: 'rect', filled: false, stroke: '#ccc', strokeWidth: 1 },
+    encoding: { x: { value: 0 }, x2: { value: width }, y: { value: 0 }, y2: { value: height } },
+  });
   const text = LETTER_WIDTH * caption.length > width ? caption.split(': ') : caption;
   return { title: { text, fontSize: 12, fontWeight: 'normal', offset: 4 }, width, height, layer };
 }
@@ -111,5 +168,7 @@ async function toDataUrl({ width, height, pixels }: Picture): Promise<string> {
     picture.clone().png({ palette: true, colours: 256, dither: 0, effort: 10, compressionLevel: 9 }).toBuffer(),
     picture.clone().jpeg({ quality: 85, chromaSubsampling: '4:4:4', mozjpeg: true }).toBuffer(),
   ]);
-  return jpeg.length < 0.8 * png.length ? `data:image/jpeg;base64,${jpeg.toString('base64')}` : `data:image/png;base64,${png.toString('base64')}`;
+  return jpeg.length < 0.8 * png.length
+    ? `data:image/jpeg;base64,${jpeg.toString('base64')}`
+    : `data:image/png;base64,${png.toString('base64')}`;
 }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { toSvg } from '../../charts/svg';
-import { chart, escape, send, summary, type Bundle } from './bundle';
+import { type Bundle, chart, escape, send, summary } from './bundle';
 import { kernelOutput } from './output';
 
 /** Live outputs change at most this often. */
@@ -34,17 +34,32 @@ export interface CurveOptions {
 }
 
 /** Learning curves while they grow: each row is `{ [x]: number, [name]: number, … }`, and each name a curve. */
-export function liveCurve({ x = 'step', y = 'loss', title, logarithmic = false }: CurveOptions = {}): Live<Record<string, number>> {
+export function liveCurve({
+  x = 'step',
+  y = 'loss',
+  title,
+  logarithmic = false,
+}: CurveOptions = {}): Live<Record<string, number>> {
   return liveChart(rows => ({
     ...(title ? { title } : {}),
     width: 480,
     height: 220,
-    data: { values: rows.flatMap(({ [x]: at, ...curves }) => Object.entries(curves).map(([curve, value]) => ({ [x]: at, curve, [y]: value }))) },
+    data: {
+      values: rows.flatMap(({ [x]: at, ...curves }) =>
+        Object.entries(curves).map(([curve, value]) => ({ [x]: at, curve, [y]: value })),
+      ),
+    },
     mark: { type: 'line', point: rows.length <= 20 },
     encoding: {
       x: { field: x, type: 'quantitative' },
       y: { field: y, type: 'quantitative', scale: { type: logarithmic ? 'log' : 'linear', zero: false } },
-      color: { field: 'curve', type: 'nominal', sort: null, title: null, legend: new Set(rows.flatMap(row => Object.keys(row))).size > 2 ? {} : null },
+      color: {
+        field: 'curve',
+        type: 'nominal',
+        sort: null,
+        title: null,
+        legend: new Set(rows.flatMap(row => Object.keys(row))).size > 2 ? {} : null,
+      },
     },
   }));
 }
@@ -72,7 +87,9 @@ export function progressBar(total: number, label = ''): Bar {
     to(done, note = '') {
       Object.assign(state, { done, note });
       if (done >= total) return void end();
-      output.soon(async () => bundle(done > 0 ? `${Math.ceil((((performance.now() - started) / 1000) * (total - done)) / done)} s left` : ''));
+      output.soon(async () =>
+        bundle(done > 0 ? `${Math.ceil((((performance.now() - started) / 1000) * (total - done)) / done)} s left` : ''),
+      );
     },
     end,
   };

@@ -6,16 +6,34 @@ import type { Tensor } from '../../tensor/tf';
 export type Image = Picture | Tensor;
 
 /** Seven colours of matplotlib's viridis, evenly spaced: even in brightness, and readable by the colour-blind. */
-const VIRIDIS = [[68, 1, 84], [68, 57, 131], [49, 104, 142], [33, 145, 140], [53, 183, 121], [144, 215, 67], [253, 231, 37]] as const;
+const VIRIDIS = [
+  [68, 1, 84],
+  [68, 57, 131],
+  [49, 104, 142],
+  [33, 145, 140],
+  [53, 183, 121],
+  [144, 215, 67],
+  [253, 231, 37],
+] as const;
 
 /** Throws a TypeError for a tensor of another shape. */
 export function toPicture(image: Image): Picture {
   if ('pixels' in image) return image;
   const [height, width, channels = 1] = image.shape;
-  if (image.rank < 2 || image.rank > 3 || (channels !== 1 && channels !== 3)) throw new TypeError(`A picture is [h, w], [h, w, 1] or [h, w, 3], not [${image.shape.join(', ')}].`);
+  if (image.rank < 2 || image.rank > 3 || (channels !== 1 && channels !== 3))
+    throw new TypeError(`A picture is [h, w], [h, w, 1] or [h, w, 3], not [${image.shape.join(', ')}].`);
   const values = image.dataSync();
   const scale = image.dtype === 'int32' ? 1 : 255;
-  return { width, height, pixels: new Uint8Array(Uint8ClampedArray.from({ length: width * height * 3 }, (_, i) => scale * values[channels === 3 ? i : Math.floor(i / 3)])) };
+  return {
+    width,
+    height,
+    pixels: new Uint8Array(
+      Uint8ClampedArray.from(
+        { length: width * height * 3 },
+        (_, i) => scale * values[channels === 3 ? i : Math.floor(i / 3)],
+      ),
+    ),
+  };
 }
 
 /** Values row by row as colours, from the smallest (or `range[0]`) to the largest. What is no number is white. */
@@ -74,24 +92,39 @@ export function mosaic(pictures: readonly Picture[], columns: number, gap = 2): 
   pictures.forEach((picture, i) => {
     const left = (i % columns) * cellWidth;
     const top = Math.floor(i / columns) * cellHeight;
-    for (let y = 0; y < picture.height; y++) pixels.set(picture.pixels.subarray(y * picture.width * 3, (y + 1) * picture.width * 3), ((top + y) * width + left) * 3);
+    for (let y = 0; y < picture.height; y++)
+      pixels.set(
+        picture.pixels.subarray(y * picture.width * 3, (y + 1) * picture.width * 3),
+        ((top + y) * width + left) * 3,
+      );
   });
   return { width, height, pixels };
 }
 
 /** Weights [rows × columns], whatever their sum, over a picture: blended in by colour, between their centres bilinearly. */
-export function overlay({ width, height, pixels }: Picture, weights: ArrayLike<number>, rows: number, columns: number, strength = 0.6): Picture {
+export function overlay(
+  { width, height, pixels }: Picture,
+  weights: ArrayLike<number>,
+  rows: number,
+  columns: number,
+  strength = 0.6,
+): Picture {
   const smooth = new Float32Array(width * height);
   for (let y = 0; y < height; y++) {
     const [top, down] = neighbour(y, height, rows);
     for (let x = 0; x < width; x++) {
       const [left, right] = neighbour(x, width, columns);
-      const row = (r: number): number => (1 - right) * weights[r * columns + left] + right * weights[r * columns + Math.min(left + 1, columns - 1)];
+      const row = (r: number): number =>
+        (1 - right) * weights[r * columns + left] + right * weights[r * columns + Math.min(left + 1, columns - 1)];
       smooth[y * width + x] = (1 - down) * row(top) + down * row(Math.min(top + 1, rows - 1));
     }
   }
   const colours = heatMap(smooth, width, height).pixels;
-  return { width, height, pixels: pixels.map((value, i) => Math.round((1 - strength) * value + strength * colours[i])) };
+  return {
+    width,
+    height,
+    pixels: pixels.map((value, i) => Math.round((1 - strength) * value + strength * colours[i])),
+  };
 }
 
 /** The cell before the pixel's centre, and how far (0..1) it lies towards the next. */
@@ -101,6 +134,8 @@ function neighbour(pixel: number, pixels: number, cells: number): [cell: number,
 }
 
 export async function toPng({ width, height, pixels }: Picture): Promise<string> {
-  const png = await sharp(pixels, { raw: { width, height, channels: 3 } }).png({ compressionLevel: 9, palette: false }).toBuffer();
+  const png = await sharp(pixels, { raw: { width, height, channels: 3 } })
+    .png({ compressionLevel: 9, palette: false })
+    .toBuffer();
   return png.toString('base64');
 }

@@ -11,10 +11,19 @@ export const DISPLAY_NAME = 'TypeScript (EdgeViT Lab)';
 export const PROJECT_JUPYTER = join(ROOT, '.jupyter');
 
 /** The command that starts the kernel. V8 can end a cell that does not give way; with that flag Node survives where it ended a callback. */
-export const KERNEL_ARGV = [process.execPath, '--no-force-async-hooks-checks', join(__dirname, '../session/launcher.cjs'), '{connection_file}'];
+export const KERNEL_ARGV = [
+  process.execPath,
+  '--no-force-async-hooks-checks',
+  join(__dirname, '../session/launcher.cjs'),
+  '{connection_file}',
+];
 
 /** The user's own Jupyter data folder: where VS Code and any JupyterLab look. */
-export function userJupyter(environment: NodeJS.ProcessEnv = process.env, platform: NodeJS.Platform = process.platform, home = homedir()): string {
+export function userJupyter(
+  environment: NodeJS.ProcessEnv = process.env,
+  platform: NodeJS.Platform = process.platform,
+  home = homedir(),
+): string {
   if (environment.JUPYTER_DATA_DIR) return environment.JUPYTER_DATA_DIR;
   if (platform === 'darwin') return join(home, 'Library', 'Jupyter');
   if (platform === 'win32') return join(environment.APPDATA ?? join(home, 'AppData', 'Roaming'), 'jupyter');

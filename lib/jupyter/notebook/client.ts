@@ -1,11 +1,20 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Dealer, Subscriber } from 'zeromq';
-import { address, decode, encode, newHeader, Outbox, type Connection, type Content, type Message } from '../protocol/message';
+import {
+  address,
+  type Connection,
+  type Content,
+  decode,
+  encode,
+  type Message,
+  newHeader,
+  Outbox,
+} from '../protocol/message';
 
 export interface RequestOptions {
   /** Where it goes: interrupts and the end go through `control`, the rest through `shell`. */
@@ -50,12 +59,18 @@ export class KernelClient {
   private closing = false;
   private log = '';
 
-  private constructor(argv: readonly string[], readonly connection: Connection, private readonly folder: string, environment: NodeJS.ProcessEnv) {
+  private constructor(
+    argv: readonly string[],
+    readonly connection: Connection,
+    private readonly folder: string,
+    environment: NodeJS.ProcessEnv,
+  ) {
     const file = join(folder, 'connection.json');
     writeFileSync(file, JSON.stringify({ ...connection, kernel_name: 'edgevit-lab' }), { mode: 0o600 });
     const [command, ...args] = argv.map(word => word.replace('{connection_file}', file));
     this.process = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env: environment });
-    for (const stream of [this.process.stdout!, this.process.stderr!]) stream.on('data', (text: Buffer) => (this.log = (this.log + text.toString()).slice(-LOG_LIMIT)));
+    for (const stream of [this.process.stdout!, this.process.stderr!])
+      stream.on('data', (text: Buffer) => (this.log = (this.log + text.toString()).slice(-LOG_LIMIT)));
     this.process.on('error', error => this.dead(`the kernel could not start: ${error.message}`));
     this.process.on('exit', (code, signal) => this.dead(`the kernel ended (${signal ?? `exit code ${code}`})`));
     this.shell.connect(address(connection, connection.shell_port));
@@ -71,7 +86,17 @@ export class KernelClient {
   static async start(argv: readonly string[], environment: NodeJS.ProcessEnv = process.env): Promise<KernelClient> {
     const [shell_port, iopub_port, stdin_port, control_port, hb_port] = await freePorts(5);
     const key = randomBytes(32).toString('hex');
-    const connection: Connection = { transport: 'tcp', ip: '127.0.0.1', key, signature_scheme: 'hmac-sha256', shell_port, iopub_port, stdin_port, control_port, hb_port };
+    const connection: Connection = {
+      transport: 'tcp',
+      ip: '127.0.0.1',
+      key,
+      signature_scheme: 'hmac-sha256',
+      shell_port,
+      iopub_port,
+      stdin_port,
+      control_port,
+      hb_port,
+    };
     const kernel = new KernelClient(argv, connection, mkdtempSync(join(tmpdir(), 'edgevit-kernel-')), environment);
     try {
       await kernel.ready();
@@ -83,7 +108,11 @@ export class KernelClient {
   }
 
   /** Resolves with the reply when the kernel has also said that it is idle again, so that all outputs have come. */
-  request(type: string, content: Content = {}, { channel = 'shell', onOutput = () => {}, timeoutMs }: RequestOptions = {}): Promise<Content> {
+  request(
+    type: string,
+    content: Content = {},
+    { channel = 'shell', onOutput = () => {}, timeoutMs }: RequestOptions = {},
+  ): Promise<Content> {
     const header = newHeader(type, this.session, 'edgevit-lab');
     return new Promise<Content>((resolve, reject) => {
       let reply: Content | undefined;
@@ -93,7 +122,13 @@ export class KernelClient {
         this.waiting.delete(header.msg_id);
         act();
       };
-      const timer = timeoutMs === undefined ? undefined : setTimeout(() => end(() => reject(new TimeoutError(`no reply to ${type} within ${timeoutMs / 1000} s`))), timeoutMs);
+      const timer =
+        timeoutMs === undefined
+          ? undefined
+          : setTimeout(
+              () => end(() => reject(new TimeoutError(`no reply to ${type} within ${timeoutMs / 1000} s`))),
+              timeoutMs,
+            );
       this.waiting.set(header.msg_id, {
         message: (message, from) => {
           if (from === 'reply') reply = message.content;
@@ -104,7 +139,9 @@ export class KernelClient {
         fail: error => end(() => reject(error)),
       });
       if (this.died) return this.waiting.get(header.msg_id)!.fail(this.died);
-      this.outboxes[channel].push(encode(this.connection.key, { identities: [], header, parent: {}, metadata: {}, content }));
+      this.outboxes[channel].push(
+        encode(this.connection.key, { identities: [], header, parent: {}, metadata: {}, content }),
+      );
     });
   }
 
@@ -135,7 +172,8 @@ export class KernelClient {
         return;
       } catch (error) {
         if (!(error instanceof TimeoutError)) throw error;
-        if (Date.now() > deadline) throw new TimeoutError(`the kernel did not answer within ${READY_TIMEOUT_MS / 1000} s\n${this.log}`);
+        if (Date.now() > deadline)
+          throw new TimeoutError(`the kernel did not answer within ${READY_TIMEOUT_MS / 1000} s\n${this.log}`);
       }
     }
   }
@@ -164,10 +202,14 @@ export class KernelClient {
 /** Ports that nobody listens on now; all are held until the last is found, so that they differ. */
 export async function freePorts(count: number): Promise<number[]> {
   const servers = await Promise.all(
-    Array.from({ length: count }, () => new Promise<ReturnType<typeof createServer>>((resolve, reject) => {
-      const server = createServer().once('error', reject);
-      server.listen(0, '127.0.0.1', () => resolve(server));
-    })),
+    Array.from(
+      { length: count },
+      () =>
+        new Promise<ReturnType<typeof createServer>>((resolve, reject) => {
+          const server = createServer().once('error', reject);
+          server.listen(0, '127.0.0.1', () => resolve(server));
+        }),
+    ),
   );
   const ports = servers.map(server => (server.address() as AddressInfo).port);
   await Promise.all(servers.map(server => new Promise(resolve => server.close(resolve))));

@@ -23,13 +23,18 @@ const VEGA_LITE = /^application\/vnd\.vegalite/;
 export async function compareNotebooks(before: Notebook, after: Notebook, tolerance: number): Promise<Difference[]> {
   const code = ({ cells }: Notebook): CodeCell[] => cells.filter((cell): cell is CodeCell => cell.cell_type === 'code');
   const [old, now] = [code(before), code(after)];
-  if (old.length !== now.length) return [{ where: 'the notebook', before: `${old.length} code cells`, after: `${now.length} code cells` }];
+  if (old.length !== now.length)
+    return [{ where: 'the notebook', before: `${old.length} code cells`, after: `${now.length} code cells` }];
   const differences: Difference[] = [];
   for (const [i, cell] of now.entries()) {
     if (cell.metadata.tags?.includes(IGNORE)) continue;
-    const where = cell.execution_count === null ? `the cell that begins '${cell.source.split('\n')[0]}'` : `cell [${cell.execution_count}]`;
+    const where =
+      cell.execution_count === null
+        ? `the cell that begins '${cell.source.split('\n')[0]}'`
+        : `cell [${cell.execution_count}]`;
     const [was, is] = [old[i].outputs.map(forms), cell.outputs.map(forms)];
-    const kinds = (outputs: Forms[]): string => outputs.map(output => Object.keys(output).join(' + ')).join(', ') || 'no outputs';
+    const kinds = (outputs: Forms[]): string =>
+      outputs.map(output => Object.keys(output).join(' + ')).join(', ') || 'no outputs';
     if (kinds(was) !== kinds(is)) {
       differences.push({ where, before: kinds(was), after: kinds(is) });
       continue;
@@ -61,24 +66,33 @@ async function agree(before: unknown, after: unknown, form: string, tolerance: n
   if (typeof before !== 'string' || typeof after !== 'string') return sameJson(before, after, tolerance);
   const pictures = [before, after].map(text => [...text.matchAll(INLINE_PICTURE)].map(([, base64]) => base64));
   if (pictures[0].length !== pictures[1].length) return false;
-  for (const [i, picture] of pictures[0].entries()) if (!(await samePicture(picture, pictures[1][i], tolerance))) return false;
+  for (const [i, picture] of pictures[0].entries())
+    if (!(await samePicture(picture, pictures[1][i], tolerance))) return false;
   return sameText(before, after, tolerance);
 }
 
 function sameText(before: string, after: string, tolerance: number): boolean {
-  const [was, is] = [before, after].map(text => text.replace(INLINE_PICTURE, 'picture').replace(/chart-[0-9a-f]{8}-/g, 'chart-'));
+  const [was, is] = [before, after].map(text =>
+    text.replace(INLINE_PICTURE, 'picture').replace(/chart-[0-9a-f]{8}-/g, 'chart-'),
+  );
   const words = (text: string): string => text.replace(NUMBER, '#').replace(/[\s─#]+/g, ' ');
   if (words(was) !== words(is)) return false;
   const numbers = [was, is].map(text => (text.match(NUMBER) ?? []).map(number => Number(number.replaceAll(',', ''))));
-  return numbers[0].length === numbers[1].length && numbers[0].every((number, i) => close(number, numbers[1][i], tolerance));
+  return (
+    numbers[0].length === numbers[1].length && numbers[0].every((number, i) => close(number, numbers[1][i], tolerance))
+  );
 }
 
 function sameJson(before: unknown, after: unknown, tolerance: number): boolean {
   if (typeof before === 'number' && typeof after === 'number') return close(before, after, tolerance);
   if (typeof before === 'string' && typeof after === 'string') return sameText(before, after, tolerance);
-  if (typeof before !== 'object' || typeof after !== 'object' || before === null || after === null) return before === after;
+  if (typeof before !== 'object' || typeof after !== 'object' || before === null || after === null)
+    return before === after;
   const keys = Object.keys(before);
-  return isDeepStrictEqual(keys.sort(), Object.keys(after).sort()) && keys.every(key => sameJson((before as Forms)[key], (after as Forms)[key], tolerance));
+  return (
+    isDeepStrictEqual(keys.sort(), Object.keys(after).sort()) &&
+    keys.every(key => sameJson((before as Forms)[key], (after as Forms)[key], tolerance))
+  );
 }
 
 /** What is small beside 1 is compared as if it were a thousandth: a loss that has come to nothing has no digits left to agree. */
@@ -88,8 +102,13 @@ function close(a: number, b: number, tolerance: number): boolean {
 
 async function samePicture(before: string, after: string, tolerance: number): Promise<boolean> {
   if (before.trim() === after.trim()) return true;
-  const [was, is] = await Promise.all([before, after].map(base64 => sharp(Buffer.from(base64, 'base64')).removeAlpha().raw().toBuffer({ resolveWithObject: true })));
-  if (was.info.width !== is.info.width || was.info.height !== is.info.height || was.data.length !== is.data.length) return false;
+  const [was, is] = await Promise.all(
+    [before, after].map(base64 =>
+      sharp(Buffer.from(base64, 'base64')).removeAlpha().raw().toBuffer({ resolveWithObject: true }),
+    ),
+  );
+  if (was.info.width !== is.info.width || was.info.height !== is.info.height || was.data.length !== is.data.length)
+    return false;
   let difference = 0;
   for (let i = 0; i < was.data.length; i++) difference += Math.abs(was.data[i] - is.data[i]);
   return difference <= tolerance * 255 * was.data.length;
@@ -97,8 +116,13 @@ async function samePicture(before: string, after: string, tolerance: number): Pr
 
 /** The first lines that differ. */
 function excerpt(before: unknown, after: unknown, tolerance: number): { before: string; after: string } {
-  const [was, is] = [before, after].map(value => (typeof value === 'string' ? value : JSON.stringify(value, null, 1)).split('\n'));
-  const at = Math.max(0, was.findIndex((line, i) => is[i] === undefined || !sameText(line, is[i], tolerance)));
+  const [was, is] = [before, after].map(value =>
+    (typeof value === 'string' ? value : JSON.stringify(value, null, 1)).split('\n'),
+  );
+  const at = Math.max(
+    0,
+    was.findIndex((line, i) => is[i] === undefined || !sameText(line, is[i], tolerance)),
+  );
   const show = (lines: string[]): string => {
     const line = lines[at] ?? '(nothing)';
     return line.length > 160 ? `${line.slice(0, 160)}…` : line;

@@ -1,7 +1,7 @@
-import { KernelClient, KernelDied } from './client';
-import type { Message } from '../protocol/message';
-import type { CodeCell, Notebook, Output } from './notebook';
 import { DISPLAY_NAME, KERNEL_ARGV, KERNEL_NAME } from '../install/register';
+import type { Message } from '../protocol/message';
+import { KernelClient, KernelDied } from './client';
+import type { CodeCell, Notebook, Output } from './notebook';
 
 export interface ExecuteOptions {
   /** Per cell; a cell that takes longer is interrupted, and has failed. */
@@ -33,7 +33,10 @@ const SETTLE = `await (async () => {
  * Runs all code cells in a kernel of their own and puts the outputs into the notebook, in place; nothing of it depends on time. Stops at
  * the first cell that fails, unless it is tagged `raises-exception`, and returns what failed. Cells tagged `skip-execution` don't run.
  */
-export async function executeNotebook(notebook: Notebook, { timeoutMs, signal, onCell }: ExecuteOptions): Promise<CellFailure | undefined> {
+export async function executeNotebook(
+  notebook: Notebook,
+  { timeoutMs, signal, onCell }: ExecuteOptions,
+): Promise<CellFailure | undefined> {
   const all = notebook.cells.filter((cell): cell is CodeCell => cell.cell_type === 'code');
   for (const cell of all) Object.assign(cell, { outputs: [], execution_count: null });
   const cells = all.filter(cell => cell.source.trim() !== '' && !cell.metadata.tags?.includes('skip-execution'));
@@ -47,17 +50,31 @@ export async function executeNotebook(notebook: Notebook, { timeoutMs, signal, o
   kernel.onLateOutput = message => addLate(message);
   try {
     const { language_info } = await kernel.request('kernel_info_request');
-    Object.assign(notebook.metadata, { kernelspec: { name: KERNEL_NAME, display_name: DISPLAY_NAME, language: 'typescript' }, language_info });
+    Object.assign(notebook.metadata, {
+      kernelspec: { name: KERNEL_NAME, display_name: DISPLAY_NAME, language: 'typescript' },
+      language_info,
+    });
     await kernel.request('is_complete_request', { code: '' }); // the compiler's start is not the first cell's time
     for (const [index, cell] of cells.entries()) {
-      if (signal?.aborted) return { where: 'the run', ename: 'Interrupted', evalue: 'it was interrupted between two cells', traceback: [] };
+      if (signal?.aborted)
+        return {
+          where: 'the run',
+          ename: 'Interrupted',
+          evalue: 'it was interrupted between two cells',
+          traceback: [],
+        };
       const failed = await runCell(kernel, cell, outputs, timeoutMs, signal);
       onCell?.(index + 1, cells.length);
       if (failed && !cell.metadata.tags?.includes('raises-exception')) return failed;
       if (late) return late;
     }
     const last = cells.at(-1);
-    if (last) await kernel.request('execute_request', { code: SETTLE, silent: true }, { onOutput: message => addLate(message, last) });
+    if (last)
+      await kernel.request(
+        'execute_request',
+        { code: SETTLE, silent: true },
+        { onOutput: message => addLate(message, last) },
+      );
     return late;
   } catch (error) {
     if (!(error instanceof KernelDied)) throw error;
@@ -67,7 +84,13 @@ export async function executeNotebook(notebook: Notebook, { timeoutMs, signal, o
   }
 }
 
-async function runCell(kernel: KernelClient, cell: CodeCell, outputs: Outputs, timeoutMs: number, signal?: AbortSignal): Promise<CellFailure | undefined> {
+async function runCell(
+  kernel: KernelClient,
+  cell: CodeCell,
+  outputs: Outputs,
+  timeoutMs: number,
+  signal?: AbortSignal,
+): Promise<CellFailure | undefined> {
   let stopped: string | undefined;
   let force: NodeJS.Timeout | undefined;
   const stop = (why: string): void => {
@@ -79,7 +102,11 @@ async function runCell(kernel: KernelClient, cell: CodeCell, outputs: Outputs, t
   const timer = setTimeout(() => stop(`it did not end within ${timeoutMs / 1000} s`), timeoutMs);
   signal?.addEventListener('abort', onAbort);
   try {
-    const reply = await kernel.request('execute_request', { code: cell.source, stop_on_error: false }, { onOutput: message => outputs.add(message, cell) });
+    const reply = await kernel.request(
+      'execute_request',
+      { code: cell.source, stop_on_error: false },
+      { onOutput: message => outputs.add(message, cell) },
+    );
     cell.execution_count = reply.execution_count as number;
     if (reply.status === 'ok') return undefined;
   } catch (error) {
@@ -92,14 +119,18 @@ async function runCell(kernel: KernelClient, cell: CodeCell, outputs: Outputs, t
     signal?.removeEventListener('abort', onAbort);
   }
   const error = cell.outputs.find(output => output.output_type === 'error');
-  if (stopped && error?.output_type === 'error' && error.ename === 'Interrupted') Object.assign(error, { evalue: stopped, traceback: [`Interrupted: ${stopped}`] });
+  if (stopped && error?.output_type === 'error' && error.ename === 'Interrupted')
+    Object.assign(error, { evalue: stopped, traceback: [`Interrupted: ${stopped}`] });
   return failureOf(cell);
 }
 
 function failureOf(cell: CodeCell): CellFailure {
   const error = cell.outputs.filter(output => output.output_type === 'error').at(-1);
   if (error?.output_type !== 'error') throw new Error('A cell failed without an error: the kernel broke the protocol.');
-  const where = cell.execution_count === null ? `the cell that begins '${cell.source.trim().split('\n')[0]}'` : `cell [${cell.execution_count}]`;
+  const where =
+    cell.execution_count === null
+      ? `the cell that begins '${cell.source.trim().split('\n')[0]}'`
+      : `cell [${cell.execution_count}]`;
   return { where, ename: error.ename, evalue: error.evalue, traceback: error.traceback };
 }
 
@@ -137,7 +168,10 @@ class Outputs {
       cell.outputs.push({ output_type: 'error', ename, evalue, traceback });
     } else if (type === 'display_data' || type === 'execute_result') {
       const { data, metadata = {}, execution_count, transient } = content as unknown as Shown;
-      const output: Output = type === 'display_data' ? { output_type: type, data, metadata } : { output_type: type, data, metadata, execution_count };
+      const output: Output =
+        type === 'display_data'
+          ? { output_type: type, data, metadata }
+          : { output_type: type, data, metadata, execution_count };
       cell.outputs.push(output);
       if (transient?.display_id) this.shown(transient.display_id).push(output as Shown);
     } else if (type === 'update_display_data') {

@@ -8,16 +8,42 @@ const textSchema = z.union([z.string(), z.array(z.string()).transform(lines => l
 const metadataSchema = z.looseObject({ tags: z.array(z.string()).optional() });
 const outputSchema = z.discriminatedUnion('output_type', [
   z.looseObject({ output_type: z.literal('stream'), name: z.string(), text: textSchema }),
-  z.looseObject({ output_type: z.literal('display_data'), data: z.record(z.string(), z.unknown()), metadata: z.record(z.string(), z.unknown()) }),
-  z.looseObject({ output_type: z.literal('execute_result'), data: z.record(z.string(), z.unknown()), metadata: z.record(z.string(), z.unknown()), execution_count: z.number().nullable() }),
-  z.looseObject({ output_type: z.literal('error'), ename: z.string(), evalue: z.string(), traceback: z.array(z.string()) }),
+  z.looseObject({
+    output_type: z.literal('display_data'),
+    data: z.record(z.string(), z.unknown()),
+    metadata: z.record(z.string(), z.unknown()),
+  }),
+  z.looseObject({
+    output_type: z.literal('execute_result'),
+    data: z.record(z.string(), z.unknown()),
+    metadata: z.record(z.string(), z.unknown()),
+    execution_count: z.number().nullable(),
+  }),
+  z.looseObject({
+    output_type: z.literal('error'),
+    ename: z.string(),
+    evalue: z.string(),
+    traceback: z.array(z.string()),
+  }),
 ]);
-const codeCellSchema = z.looseObject({ cell_type: z.literal('code'), source: textSchema, metadata: metadataSchema, outputs: z.array(outputSchema), execution_count: z.number().nullable() });
-const proseCellSchema = z.looseObject({ cell_type: z.enum(['markdown', 'raw']), source: textSchema, metadata: metadataSchema });
+const codeCellSchema = z.looseObject({
+  cell_type: z.literal('code'),
+  source: textSchema,
+  metadata: metadataSchema,
+  outputs: z.array(outputSchema),
+  execution_count: z.number().nullable(),
+});
+const proseCellSchema = z.looseObject({
+  cell_type: z.enum(['markdown', 'raw']),
+  source: textSchema,
+  metadata: metadataSchema,
+});
 const notebookSchema = z.looseObject({
   nbformat: z.literal(4),
   nbformat_minor: z.number().int(),
-  metadata: z.looseObject({ kernelspec: z.looseObject({ name: z.string(), language: z.string().optional() }).optional() }),
+  metadata: z.looseObject({
+    kernelspec: z.looseObject({ name: z.string(), language: z.string().optional() }).optional(),
+  }),
   cells: z.array(z.discriminatedUnion('cell_type', [codeCellSchema, proseCellSchema])),
 });
 
@@ -35,16 +61,25 @@ export function readNotebook(path: string): Notebook {
     throw new UserError(`${path} is no notebook: ${(error as Error).message}.`);
   }
   const { success, data, error } = notebookSchema.safeParse(json);
-  if (!success) throw new UserError(`${path} is no notebook of format 4: ${error.issues[0].path.join('.') || 'it'}: ${error.issues[0].message}.`);
+  if (!success)
+    throw new UserError(
+      `${path} is no notebook of format 4: ${error.issues[0].path.join('.') || 'it'}: ${error.issues[0].message}.`,
+    );
   const { kernelspec } = data.metadata;
-  if (kernelspec && !/typescript|tslab|edgevit/i.test(`${kernelspec.language} ${kernelspec.name}`)) throw new UserError(`${path} is written for the kernel '${kernelspec.name}', not for TypeScript.`);
-  for (const output of data.cells.flatMap(cell => (cell.cell_type === 'code' ? cell.outputs : []))) if ('data' in output) output.data = joined(output.data as Record<string, unknown>);
+  if (kernelspec && !/typescript|tslab|edgevit/i.test(`${kernelspec.language} ${kernelspec.name}`))
+    throw new UserError(`${path} is written for the kernel '${kernelspec.name}', not for TypeScript.`);
+  for (const output of data.cells.flatMap(cell => (cell.cell_type === 'code' ? cell.outputs : [])))
+    if ('data' in output) output.data = joined(output.data as Record<string, unknown>);
   return data;
 }
 
 /** Writes it as Jupyter does, so that it has the same bytes whoever saved it: sorted keys, texts as lists of lines. */
 export function writeNotebook(path: string, notebook: Notebook): void {
-  const cells = notebook.cells.map(cell => ({ ...cell, source: lines(cell.source), ...(cell.cell_type === 'code' ? { outputs: cell.outputs.map(storedOutput) } : {}) }));
+  const cells = notebook.cells.map(cell => ({
+    ...cell,
+    source: lines(cell.source),
+    ...(cell.cell_type === 'code' ? { outputs: cell.outputs.map(storedOutput) } : {}),
+  }));
   writeFileAtomic(path, `${JSON.stringify(sorted({ ...notebook, cells }), null, 1)}\n`);
 }
 
@@ -52,18 +87,27 @@ const isJson = (mime: string): boolean => /^application\/(.*\+)?json$/.test(mime
 const lines = (text: string): string[] => text.match(/[^\n]*\n|[^\n]+$/g) ?? [];
 
 function joined(data: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(data).map(([mime, value]) => [mime, Array.isArray(value) && !isJson(mime) ? value.join('') : value]));
+  return Object.fromEntries(
+    Object.entries(data).map(([mime, value]) => [mime, Array.isArray(value) && !isJson(mime) ? value.join('') : value]),
+  );
 }
 
 function storedOutput(output: Output): object {
   if (output.output_type === 'stream') return { ...output, text: lines(output.text) };
   if (output.output_type === 'error') return output;
-  const data = Object.entries(output.data).map(([mime, value]) => [mime, typeof value === 'string' && /^text\/|^image\/svg\+xml$/.test(mime) ? lines(value) : value]);
+  const data = Object.entries(output.data).map(([mime, value]) => [
+    mime,
+    typeof value === 'string' && /^text\/|^image\/svg\+xml$/.test(mime) ? lines(value) : value,
+  ]);
   return { ...output, data: Object.fromEntries(data) };
 }
 
 function sorted(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(sorted);
   if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, entry]) => [key, sorted(entry)]));
+  return Object.fromEntries(
+    Object.entries(value)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([key, entry]) => [key, sorted(entry)]),
+  );
 }

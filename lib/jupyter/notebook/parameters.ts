@@ -30,12 +30,24 @@ export function withParameters(notebook: Notebook, values: ReadonlyMap<string, s
   const at = cells.findIndex(cell => cell.cell_type === 'code' && cell.metadata.tags?.includes(TAG));
   if (at < 0) throw new UserError(`${name} takes no parameters: it has no cell tagged '${TAG}'.`);
   const declared = declarations(cells[at].source);
-  const source = [...values].map(([key, text]) => {
-    const parameter = declared.get(key);
-    if (!parameter) throw new UserError(`${name} has no parameter '${key}'; it has ${declared.size > 0 ? oneOf([...declared.keys()]) : 'none'}.`);
-    return `${parameter.keyword} ${key}${parameter.annotation} = ${literal(key, parameter, text)};`;
-  }).join('\n');
-  const injected: CodeCell = { cell_type: 'code', metadata: { tags: [INJECTED] }, source, outputs: [], execution_count: null, ...(notebook.nbformat_minor >= 5 ? { id: INJECTED } : {}) };
+  const source = [...values]
+    .map(([key, text]) => {
+      const parameter = declared.get(key);
+      if (!parameter)
+        throw new UserError(
+          `${name} has no parameter '${key}'; it has ${declared.size > 0 ? oneOf([...declared.keys()]) : 'none'}.`,
+        );
+      return `${parameter.keyword} ${key}${parameter.annotation} = ${literal(key, parameter, text)};`;
+    })
+    .join('\n');
+  const injected: CodeCell = {
+    cell_type: 'code',
+    metadata: { tags: [INJECTED] },
+    source,
+    outputs: [],
+    execution_count: null,
+    ...(notebook.nbformat_minor >= 5 ? { id: INJECTED } : {}),
+  };
   return { ...notebook, cells: [...cells.slice(0, at + 1), injected, ...cells.slice(at + 1)] };
 }
 
@@ -49,7 +61,12 @@ function declarations(source: string): Map<string, Parameter> {
     const { flags, declarations } = statement.declarationList;
     const keyword = flags & ts.NodeFlags.Const ? 'const' : flags & ts.NodeFlags.Let ? 'let' : 'var';
     for (const { name, type, initializer } of declarations) {
-      parameters.set(name.getText(file), { keyword, annotation: type ? `: ${type.getText(file)}` : '', kind: kindOf(ts, initializer), allowed: type && literals(ts, type) });
+      parameters.set(name.getText(file), {
+        keyword,
+        annotation: type ? `: ${type.getText(file)}` : '',
+        kind: kindOf(ts, initializer),
+        allowed: type && literals(ts, type),
+      });
     }
   }
   return parameters;
@@ -57,8 +74,10 @@ function declarations(source: string): Map<string, Parameter> {
 
 function kindOf(ts: typeof TypeScript, value: TypeScript.Expression | undefined): Parameter['kind'] {
   if (!value) return 'expression';
-  if (ts.isAsExpression(value) || ts.isSatisfiesExpression(value) || ts.isParenthesizedExpression(value)) return kindOf(ts, value.expression);
-  if (ts.isNumericLiteral(value) || (ts.isPrefixUnaryExpression(value) && ts.isNumericLiteral(value.operand))) return 'number';
+  if (ts.isAsExpression(value) || ts.isSatisfiesExpression(value) || ts.isParenthesizedExpression(value))
+    return kindOf(ts, value.expression);
+  if (ts.isNumericLiteral(value) || (ts.isPrefixUnaryExpression(value) && ts.isNumericLiteral(value.operand)))
+    return 'number';
   if (ts.isStringLiteralLike(value)) return 'string';
   if (value.kind === ts.SyntaxKind.TrueKeyword || value.kind === ts.SyntaxKind.FalseKeyword) return 'boolean';
   if (ts.isArrayLiteralExpression(value)) return 'list';
@@ -68,7 +87,12 @@ function kindOf(ts: typeof TypeScript, value: TypeScript.Expression | undefined)
 function literals(ts: typeof TypeScript, type: TypeScript.TypeNode): unknown[] | undefined {
   if (!ts.isUnionTypeNode(type)) return undefined;
   const values = type.types.map(({ literal }: TypeScript.TypeNode & { literal?: TypeScript.Node }) =>
-    literal && ts.isStringLiteral(literal) ? literal.text : literal && ts.isNumericLiteral(literal) ? Number(literal.text) : undefined);
+    literal && ts.isStringLiteral(literal)
+      ? literal.text
+      : literal && ts.isNumericLiteral(literal)
+        ? Number(literal.text)
+        : undefined,
+  );
   return values.includes(undefined) ? undefined : values;
 }
 
@@ -79,7 +103,12 @@ function literal(key: string, { kind, allowed }: Parameter, text: string): strin
   };
   const value = parse(kind, text);
   if (kind === 'expression') wrong('left as it is, since its value is computed in the notebook');
-  if (value === undefined) wrong({ number: 'a number', string: 'a text', boolean: 'true or false', list: 'a JSON list', record: 'a JSON object' }[kind as 'number']);
+  if (value === undefined)
+    wrong(
+      { number: 'a number', string: 'a text', boolean: 'true or false', list: 'a JSON list', record: 'a JSON object' }[
+        kind as 'number'
+      ],
+    );
   if (allowed && !allowed.includes(value)) wrong(oneOf(allowed.map(String)));
   return JSON.stringify(value);
 }
@@ -90,7 +119,8 @@ function parse(kind: Parameter['kind'], text: string): unknown {
   if (kind === 'boolean') return { true: true, false: false }[text];
   try {
     const value: unknown = JSON.parse(text);
-    const fits = kind === 'list' ? Array.isArray(value) : typeof value === 'object' && value !== null && !Array.isArray(value);
+    const fits =
+      kind === 'list' ? Array.isArray(value) : typeof value === 'object' && value !== null && !Array.isArray(value);
     return fits ? value : undefined;
   } catch {
     return undefined;

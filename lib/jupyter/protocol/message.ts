@@ -48,7 +48,14 @@ export function address(connection: Connection, port: number): string {
 }
 
 export function newHeader(msg_type: string, session: string, username: string): Header {
-  return { msg_id: randomUUID(), msg_type, session, username, date: new Date().toISOString(), version: PROTOCOL_VERSION };
+  return {
+    msg_id: randomUUID(),
+    msg_type,
+    session,
+    username,
+    date: new Date().toISOString(),
+    version: PROTOCOL_VERSION,
+  };
 }
 
 function sign(key: string, parts: readonly (Buffer | string)[]): string {
@@ -68,7 +75,8 @@ export function decode(key: string, frames: readonly Buffer[]): Message {
   if (at < 0 || frames.length < at + 6) throw new Error('a message of the wrong form');
   const parts = frames.slice(at + 2, at + 6); // buffers may follow; they are not signed
   const expected = Buffer.from(sign(key, parts));
-  if (expected.length !== frames[at + 1].length || !timingSafeEqual(expected, frames[at + 1])) throw new Error('a message with a wrong signature');
+  if (expected.length !== frames[at + 1].length || !timingSafeEqual(expected, frames[at + 1]))
+    throw new Error('a message with a wrong signature');
   const [header, parent, metadata, content] = parts.map(part => JSON.parse(part.toString()));
   return { identities: frames.slice(0, at), header, parent, metadata, content };
 }

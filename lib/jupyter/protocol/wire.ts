@@ -8,7 +8,18 @@ import { z } from 'zod';
 import { version } from '../../../package.json';
 import { UserError } from '../../util/errors';
 import { parseOptions } from '../../util/options';
-import { address, connectionSchema, decode, encode, newHeader, Outbox, PROTOCOL_VERSION, type Connection, type Content, type Message } from './message';
+import {
+  address,
+  type Connection,
+  type Content,
+  connectionSchema,
+  decode,
+  encode,
+  type Message,
+  newHeader,
+  Outbox,
+  PROTOCOL_VERSION,
+} from './message';
 import { Flag, type FromSession, type ToSession, type WireData } from './threads';
 
 interface Request {
@@ -75,7 +86,13 @@ class Wire {
 
   async start(): Promise<void> {
     const { shell_port, iopub_port, stdin_port, control_port, hb_port } = this.connection;
-    const sockets = [[this.shell, shell_port], [this.iopubSocket, iopub_port], [this.stdin, stdin_port], [this.control, control_port], [this.heartbeat, hb_port]] as const;
+    const sockets = [
+      [this.shell, shell_port],
+      [this.iopubSocket, iopub_port],
+      [this.stdin, stdin_port],
+      [this.control, control_port],
+      [this.heartbeat, hb_port],
+    ] as const;
     await Promise.all(sockets.map(([socket, number]) => socket.bind(address(this.connection, number))));
     void this.listen(this.shell, request => {
       this.queue.push(request);
@@ -177,7 +194,15 @@ class Wire {
   private publish(type: string, content: Content, parent = this.executing): void {
     const { session, username } = parent?.header ?? { session: '', username: '' };
     const header = newHeader(type, session, username);
-    this.iopub.push(encode(this.connection.key, { identities: [Buffer.from(type)], header, parent: parent?.header ?? {}, metadata: {}, content }));
+    this.iopub.push(
+      encode(this.connection.key, {
+        identities: [Buffer.from(type)],
+        header,
+        parent: parent?.header ?? {},
+        metadata: {},
+        content,
+      }),
+    );
   }
 
   private async answerQueue(): Promise<void> {
@@ -214,8 +239,20 @@ class Wire {
   }
 
   private reply({ message, replies }: Request, content: Content): void {
-    const header = newHeader(message.header.msg_type.replace(/_request$/, '_reply'), message.header.session, message.header.username);
-    replies.push(encode(this.connection.key, { identities: message.identities, header, parent: message.header, metadata: {}, content }));
+    const header = newHeader(
+      message.header.msg_type.replace(/_request$/, '_reply'),
+      message.header.session,
+      message.header.username,
+    );
+    replies.push(
+      encode(this.connection.key, {
+        identities: message.identities,
+        header,
+        parent: message.header,
+        metadata: {},
+        content,
+      }),
+    );
   }
 
   /** The reply's content; nothing for a message that wants none, or that this kernel does not know. */
@@ -244,14 +281,22 @@ class Wire {
 
   private async execute(message: Message): Promise<Content> {
     const parsed = executeSchema.safeParse(message.content);
-    if (!parsed.success) return { status: 'error', ename: 'ProtocolError', evalue: z.prettifyError(parsed.error), traceback: [], execution_count: this.executionCount };
+    if (!parsed.success)
+      return {
+        status: 'error',
+        ename: 'ProtocolError',
+        evalue: z.prettifyError(parsed.error),
+        traceback: [],
+        execution_count: this.executionCount,
+      };
     const { code, silent, store_history } = parsed.data;
     const counts = !silent && store_history;
     if (counts) this.executionCount++;
     this.executing = message;
     if (!silent) this.publish('execute_input', { code, execution_count: this.executionCount });
     const { result, ...outcome } = await this.ask('execute_request', { code }, counts ? this.executionCount : 0);
-    if (result && !silent) this.publish('execute_result', { ...(result as Content), execution_count: this.executionCount });
+    if (result && !silent)
+      this.publish('execute_result', { ...(result as Content), execution_count: this.executionCount });
     if (outcome.status === 'error') {
       const { ename, evalue, traceback } = outcome;
       this.publish('error', { ename, evalue, traceback });
@@ -301,7 +346,11 @@ async function terminateMainThread(): Promise<void> {
 }
 
 async function main(): Promise<void> {
-  const connection = parseOptions(connectionSchema, JSON.parse(readFileSync(connectionFile, 'utf8')), `The connection file ${connectionFile}`);
+  const connection = parseOptions(
+    connectionSchema,
+    JSON.parse(readFileSync(connectionFile, 'utf8')),
+    `The connection file ${connectionFile}`,
+  );
   await new Wire(connection).start();
 }
 

@@ -57,7 +57,9 @@ export class Compiler {
     const path = load.resolve('@tslab/typescript-for-tslab');
     this.ts = load(path);
     require.cache[path]!.exports = this.hardened(); // its properties are read-only, so tslab gets an altered copy
-    const { createConverter, isCompleteCode } = load('tslab/dist/converter.js') as typeof import('tslab/dist/converter');
+    const { createConverter, isCompleteCode } = load(
+      'tslab/dist/converter.js',
+    ) as typeof import('tslab/dist/converter');
     this.describe = (load('tslab/dist/inspect.js') as typeof import('tslab/dist/inspect')).printQuickInfo;
     this.isComplete = isCompleteCode;
     this.converter = createConverter({ isJS: false, isBrowser: false });
@@ -66,10 +68,20 @@ export class Compiler {
   /** `declarations` are those of the cells before. */
   compile(code: string, declarations: string): CompiledCell | Problem[] {
     this.refresh();
-    const { diagnostics, output = '', declOutput = '', lastExpressionVar } = this.converter.convert(declarations, withoutExports(this.ts, code));
+    const {
+      diagnostics,
+      output = '',
+      declOutput = '',
+      lastExpressionVar,
+    } = this.converter.convert(declarations, withoutExports(this.ts, code));
     this.moduleMissing = diagnostics.some(problem => MODULE_NOT_FOUND.includes(problem.code));
     if (diagnostics.length > 0) {
-      return diagnostics.map(({ fileName, start, code: number, messageText }) => ({ file: fileName, line: start.line + 1, column: start.character + 1, message: `TS${number}: ${messageText}` }));
+      return diagnostics.map(({ fileName, start, code: number, messageText }) => ({
+        file: fileName,
+        line: start.line + 1,
+        column: start.character + 1,
+        message: `TS${number}: ${messageText}`,
+      }));
     }
     const [toModule, toCell] = this.maps!;
     return {
@@ -128,7 +140,8 @@ export class Compiler {
 
   private hardened(): typeof TypeScript {
     const { ts, files, folders } = this;
-    const isCell = (file: TypeScript.SourceFile | undefined): boolean => file !== undefined && /\/__tslab__\.ts$/.test(file.fileName);
+    const isCell = (file: TypeScript.SourceFile | undefined): boolean =>
+      file !== undefined && /\/__tslab__\.ts$/.test(file.fileName);
     return {
       ...ts,
       sys: {
@@ -142,7 +155,11 @@ export class Compiler {
           return { close: () => void folders.delete(path) };
         },
       },
-      createWatchCompilerHost: ((rootFiles: string[], options: TypeScript.CompilerOptions, ...rest: [TypeScript.System]) => {
+      createWatchCompilerHost: ((
+        rootFiles: string[],
+        options: TypeScript.CompilerOptions,
+        ...rest: [TypeScript.System]
+      ) => {
         const host = ts.createWatchCompilerHost(rootFiles, { ...options, ...this.projectOptions() }, ...rest);
         const { setTimeout } = host; // tslab's, which holds one timer: that of the next compilation, before which folders are looked at anyway
         host.setTimeout = (...timer) => (this.lookingAgain ? undefined : setTimeout!(...timer));
@@ -151,21 +168,22 @@ export class Compiler {
           get: () => created,
           set(use: NonNullable<typeof created>) {
             const nothing: TypeScript.EmitResult = { emitSkipped: true, diagnostics: [] };
-            created = builder => use({
-              ...builder,
-              emit(file, write, token, declarationsOnly, transformers) {
-                if (!isCell(file)) return nothing;
-                const checker = builder.getProgram().getTypeChecker();
-                const { getSymbolAtLocation } = checker;
-                const before = [shareVariables(ts, { ...checker })];
-                checker.getSymbolAtLocation = () => undefined; // so tslab finds no variable to rename
-                try {
-                  return builder.emit(file, write, token, declarationsOnly, { ...transformers, before });
-                } finally {
-                  checker.getSymbolAtLocation = getSymbolAtLocation;
-                }
-              },
-            });
+            created = builder =>
+              use({
+                ...builder,
+                emit(file, write, token, declarationsOnly, transformers) {
+                  if (!isCell(file)) return nothing;
+                  const checker = builder.getProgram().getTypeChecker();
+                  const { getSymbolAtLocation } = checker;
+                  const before = [shareVariables(ts, { ...checker })];
+                  checker.getSymbolAtLocation = () => undefined; // so tslab finds no variable to rename
+                  try {
+                    return builder.emit(file, write, token, declarationsOnly, { ...transformers, before });
+                  } finally {
+                    checker.getSymbolAtLocation = getSymbolAtLocation;
+                  }
+                },
+              });
           },
         });
       }) as typeof ts.createWatchCompilerHost,
@@ -174,7 +192,10 @@ export class Compiler {
         const problems = ts.getPreEmitDiagnosticsOfFiles(program, unchecked).filter(({ file }) => file); // others are about tslab's options
         if (problems.length === 0) for (const file of unchecked) if (!isCell(file)) this.correct.add(file);
         // As one text, since tslab forgets which file a chain of messages is about.
-        return problems.map(problem => ({ ...problem, messageText: ts.flattenDiagnosticMessageText(problem.messageText, '\n') }));
+        return problems.map(problem => ({
+          ...problem,
+          messageText: ts.flattenDiagnosticMessageText(problem.messageText, '\n'),
+        }));
       },
       transpileModule: (js, { compilerOptions }) => {
         const [, toCell] = INLINE_MAP.exec(js)!;
@@ -182,7 +203,10 @@ export class Compiler {
           compilerOptions: { ...compilerOptions, sourceMap: true },
           transformers: { before: [interruptible(ts)] },
         });
-        this.maps = [new SourceMap(JSON.parse(sourceMapText!)), new SourceMap(JSON.parse(Buffer.from(toCell, 'base64').toString()))];
+        this.maps = [
+          new SourceMap(JSON.parse(sourceMapText!)),
+          new SourceMap(JSON.parse(Buffer.from(toCell, 'base64').toString())),
+        ];
         return { outputText: outputText.replace(/\/\/# sourceMappingURL=.*\s*$/, '') };
       },
     };
@@ -194,12 +218,23 @@ function interruptible(ts: typeof TypeScript): TypeScript.TransformerFactory<Typ
   return context => {
     const { factory } = context;
     const through = (method: string, value: TypeScript.Expression): TypeScript.Expression =>
-      factory.createCallExpression(factory.createPropertyAccessExpression(factory.createIdentifier('__cell__'), method), undefined, [value]);
+      factory.createCallExpression(
+        factory.createPropertyAccessExpression(factory.createIdentifier('__cell__'), method),
+        undefined,
+        [value],
+      );
     const visit = (node: TypeScript.Node): TypeScript.Node => {
       const visited = ts.visitEachChild(node, visit, context);
-      if (ts.isAwaitExpression(visited)) return factory.updateAwaitExpression(visited, through('wait', visited.expression));
+      if (ts.isAwaitExpression(visited))
+        return factory.updateAwaitExpression(visited, through('wait', visited.expression));
       if (ts.isForOfStatement(visited) && visited.awaitModifier) {
-        return factory.updateForOfStatement(visited, visited.awaitModifier, visited.initializer, through('each', visited.expression), visited.statement);
+        return factory.updateForOfStatement(
+          visited,
+          visited.awaitModifier,
+          visited.initializer,
+          through('each', visited.expression),
+          visited.statement,
+        );
       }
       return visited;
     };

@@ -2,11 +2,11 @@ import { writeSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { StringDecoder } from 'node:string_decoder';
 import { Worker } from 'node:worker_threads';
-import type { Content } from '../protocol/message';
-import { provideKernelOutput } from '../display/output';
-import { Session } from './session';
 import { ROOT } from '../../util/root';
+import { provideKernelOutput } from '../display/output';
+import type { Content } from '../protocol/message';
 import { Flag, type FromSession, type ToSession, type WireData } from '../protocol/threads';
+import { Session } from './session';
 
 /**
  * The kernel's main thread: runs the cells, one request at a time, and sends all they write to the thread of the wire protocol.
@@ -25,7 +25,11 @@ const wire = new Worker(join(__dirname, 'launcher.cjs'), { workerData, stdout: t
 const send = (message: FromSession): void => wire.postMessage(message);
 const publish = (type: string, content: object): void => send({ kind: 'publish', type, content: content as Content });
 
-const session = new Session(ROOT, runs => Atomics.store(flags, Flag.userCodeRuns, Number(runs)), failure => publish('error', failure));
+const session = new Session(
+  ROOT,
+  runs => Atomics.store(flags, Flag.userCodeRuns, Number(runs)),
+  failure => publish('error', failure),
+);
 
 async function answer(type: string, content: Content, cell: number): Promise<Content> {
   const code = String(content.code ?? '');
@@ -37,7 +41,12 @@ async function answer(type: string, content: Content, cell: number): Promise<Con
       return { status: 'ok', ...session.complete(code, position), metadata: {} };
     case 'inspect_request': {
       const text = session.inspect(code, position);
-      return { status: 'ok', found: text !== undefined, data: text === undefined ? {} : { 'text/plain': text }, metadata: {} };
+      return {
+        status: 'ok',
+        found: text !== undefined,
+        data: text === undefined ? {} : { 'text/plain': text },
+        metadata: {},
+      };
     }
     default: {
       const { completed, indent = '' } = session.isComplete(code);
@@ -50,7 +59,14 @@ wire.on('message', (message: ToSession) => {
   switch (message.kind) {
     case 'request':
       answer(message.type, message.content, message.cell)
-        .catch((error: Error): Content => ({ status: 'error', ename: error.name, evalue: error.message, traceback: [String(error.stack)] }))
+        .catch(
+          (error: Error): Content => ({
+            status: 'error',
+            ename: error.name,
+            evalue: error.message,
+            traceback: [String(error.stack)],
+          }),
+        )
         .then(content => send({ kind: 'reply', content }));
       break;
     case 'interrupt':
@@ -97,7 +113,8 @@ for (const name of ['stdout', 'stderr'] as const) {
 const displayData = (content: { data: object; metadata?: object; transient?: object }, update = false): void =>
   publish(update ? 'update_display_data' : 'display_data', { metadata: {}, transient: {}, ...content });
 provideKernelOutput({
-  display: (data, { id, update } = {}) => displayData({ data, transient: id === undefined ? {} : { display_id: id } }, update),
+  display: (data, { id, update } = {}) =>
+    displayData({ data, transient: id === undefined ? {} : { display_id: id } }, update),
   settle: work => session.settle(work),
   signal: () => session.signal,
 });

@@ -23,7 +23,9 @@ export class Modules {
   /** Forgets the modules of the project that changed since they were loaded, and those that use them. */
   refresh(): void {
     const modules = this.projectModules();
-    const stale = new Set(modules.filter(({ id }) => this.loaded.has(id) && this.loaded.get(id) !== modificationTime(id)));
+    const stale = new Set(
+      modules.filter(({ id }) => this.loaded.has(id) && this.loaded.get(id) !== modificationTime(id)),
+    );
     for (let before = -1; before < stale.size; ) {
       before = stale.size;
       for (const module of modules) if (module.children.some(child => stale.has(child))) stale.add(module);
@@ -50,7 +52,10 @@ export class Modules {
 
   private projectModules(): NodeJS.Module[] {
     const dependencies = `${sep}node_modules${sep}`;
-    return Object.values(require.cache).filter((module): module is NodeJS.Module => module !== undefined && module.id.startsWith(this.root + sep) && !module.id.includes(dependencies));
+    return Object.values(require.cache).filter(
+      (module): module is NodeJS.Module =>
+        module !== undefined && module.id.startsWith(this.root + sep) && !module.id.includes(dependencies),
+    );
   }
 
   private isEsModule(id: string): boolean {

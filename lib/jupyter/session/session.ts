@@ -5,7 +5,7 @@ import { inspect } from 'node:util';
 import { constants, Script } from 'node:vm';
 import { Compiler } from './compiler';
 import { Modules } from './modules';
-import { cellName, compileFailure, failure, Interrupted, type Failure, type Source } from './traceback';
+import { cellName, compileFailure, type Failure, failure, Interrupted, type Source } from './traceback';
 
 export type Outcome =
   | { status: 'ok'; result?: { data: Record<string, unknown>; metadata: Record<string, unknown> } }
@@ -37,7 +37,11 @@ export class Session {
    * `root` must be the working directory. `userCodeRuns` is told whether code of a cell may run now.
    * `reportLate` gets the errors that code of a cell leaves behind when no cell runs.
    */
-  constructor(private readonly root: string, private readonly userCodeRuns: (runs: boolean) => void, private readonly reportLate: (failure: Failure) => void) {
+  constructor(
+    private readonly root: string,
+    private readonly userCodeRuns: (runs: boolean) => void,
+    private readonly reportLate: (failure: Failure) => void,
+  ) {
     this.compiler = new Compiler(root);
     this.modules = new Modules(root);
   }
@@ -73,12 +77,22 @@ export class Session {
 
   /** What the cell was doing has been ended by V8, and will never settle. */
   terminated(): void {
-    this.finish?.({ status: 'error', ...this.describe(new Interrupted('the cell was interrupted; it did not give way, so what it was changing may be half done')) });
+    this.finish?.({
+      status: 'error',
+      ...this.describe(
+        new Interrupted('the cell was interrupted; it did not give way, so what it was changing may be half done'),
+      ),
+    });
   }
 
   /** The cell ends after this work, and fails if it fails. */
   settle(work: Promise<unknown>): void {
-    const settled = work.then(() => {}, (error: unknown) => void this.background.push(error)).finally(() => this.unfinished.delete(settled));
+    const settled = work
+      .then(
+        () => {},
+        (error: unknown) => void this.background.push(error),
+      )
+      .finally(() => this.unfinished.delete(settled));
     this.unfinished.add(settled);
   }
 
@@ -106,7 +120,11 @@ export class Session {
 
   private async run(code: string, cell: number): Promise<Outcome> {
     const compiled = this.compiler.compile(code, this.declarations);
-    if (Array.isArray(compiled)) return { status: 'error', ...compileFailure(compiled, cell, code, file => readFileSync(join(this.root, file), 'utf8')) };
+    if (Array.isArray(compiled))
+      return {
+        status: 'error',
+        ...compileFailure(compiled, cell, code, file => readFileSync(join(this.root, file), 'utf8')),
+      };
     this.declarations = compiled.declarations; // also of a cell that will fail: what it has set by then is there
     this.cells.set(cell, { code, original: compiled.original });
     this.modules.refresh();
@@ -115,9 +133,21 @@ export class Session {
     this.signal.throwIfAborted();
 
     this.userCodeRuns(true);
-    const script = new Script(`${HEAD}${compiled.js}\n})`, { filename: cellName(cell), columnOffset: -HEAD.length, importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER });
+    const script = new Script(`${HEAD}${compiled.js}\n})`, {
+      filename: cellName(cell),
+      columnOffset: -HEAD.length,
+      importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
+    });
     const body = script.runInThisContext() as CellBody;
-    Object.assign(globalThis, { [ENTER]: () => body(this.exports, this.modules.require, { variables: this.variables, share: this.share, wait: this.wait, each: this.each }) });
+    Object.assign(globalThis, {
+      [ENTER]: () =>
+        body(this.exports, this.modules.require, {
+          variables: this.variables,
+          share: this.share,
+          wait: this.wait,
+          each: this.each,
+        }),
+    });
     await enter.runInThisContext({ breakOnSigint: true });
     const value = compiled.lastExpression && (await this.wait(this.take(compiled.lastExpression)));
     while (this.unfinished.size > 0) await this.wait(Promise.all(this.unfinished));
@@ -153,10 +183,15 @@ export class Session {
     });
   };
 
-  private readonly each = async function* <T>(this: Session, values: AsyncIterable<T> | Iterable<T | PromiseLike<T>>): AsyncGenerator<T> {
-    const iterator = (values as AsyncIterable<T>)[Symbol.asyncIterator]?.() ?? (values as Iterable<T>)[Symbol.iterator]();
+  private readonly each = async function* <T>(
+    this: Session,
+    values: AsyncIterable<T> | Iterable<T | PromiseLike<T>>,
+  ): AsyncGenerator<T> {
+    const iterator =
+      (values as AsyncIterable<T>)[Symbol.asyncIterator]?.() ?? (values as Iterable<T>)[Symbol.iterator]();
     try {
-      for (let step = await this.wait(iterator.next()); !step.done; step = await this.wait(iterator.next())) yield await this.wait(step.value);
+      for (let step = await this.wait(iterator.next()); !step.done; step = await this.wait(iterator.next()))
+        yield await this.wait(step.value);
     } finally {
       await iterator.return?.();
     }
@@ -168,7 +203,8 @@ export class Session {
  * cell imports as read-only getters; here a later cell may set it again.
  */
 function declaring(variables: Record<string, unknown>): object {
-  const declare = (name: string | symbol, value: unknown): boolean => Reflect.defineProperty(variables, name, { value, writable: true, enumerable: true, configurable: true });
+  const declare = (name: string | symbol, value: unknown): boolean =>
+    Reflect.defineProperty(variables, name, { value, writable: true, enumerable: true, configurable: true });
   return new Proxy(variables, {
     set: (_target, name, value) => declare(name, value),
     defineProperty: (_target, name, { get, value }) => name === '__esModule' || declare(name, get ? get() : value),

@@ -23,7 +23,8 @@ export class Interrupted extends Error {
 export const cellName = (cell: number): string => `cell[${cell}]`;
 
 const CELL_FRAME = /cell\[(\d+)\]:(\d+):(\d+)/;
-const KERNEL_FRAME = /\bnode:|\blib[\\/]kernel[\\/](session|kernel|modules|traceback)\.ts|[\\/]tsx[\\/]dist[\\/]|[\\/]tslab[\\/]dist[\\/]|\(<anonymous>\)$/;
+const KERNEL_FRAME =
+  /\bnode:|\blib[\\/]kernel[\\/](session|kernel|modules|traceback)\.ts|[\\/]tsx[\\/]dist[\\/]|[\\/]tslab[\\/]dist[\\/]|\(<anonymous>\)$/;
 
 /** A thrown value as a failure: positions are those of the cell's TypeScript, paths are relative to the project, and the kernel's own frames are gone. */
 export function failure(thrown: unknown, root: string, cells: ReadonlyMap<number, Source>): Failure {
@@ -53,11 +54,20 @@ export function failure(thrown: unknown, root: string, cells: ReadonlyMap<number
     return [...`${error.name}: ${error.message}`.split('\n'), ...lines, ...cause];
   };
   const traceback = clean(thrown);
-  return { ename: thrown.name, evalue: thrown.message, traceback: frame.length > 0 ? [...traceback, '', ...frame] : traceback };
+  return {
+    ename: thrown.name,
+    evalue: thrown.message,
+    traceback: frame.length > 0 ? [...traceback, '', ...frame] : traceback,
+  };
 }
 
 /** What the compiler refused. `readModule` gives the text of a file of the project. */
-export function compileFailure(problems: readonly Problem[], cell: number, code: string, readModule: (file: string) => string): Failure {
+export function compileFailure(
+  problems: readonly Problem[],
+  cell: number,
+  code: string,
+  readModule: (file: string) => string,
+): Failure {
   const traceback = problems.flatMap(({ file, line, column, message }) => [
     `${file ?? cellName(cell)}:${line}:${column} ${message}`,
     ...codeFrame(file === undefined ? code : readModule(file), { line, column }),

@@ -1,6 +1,16 @@
 import { tf } from '../../tensor/tf';
 import { UserError } from '../../util/errors';
-import { attention, batchNorm, conv2d, depthwiseConv, depthwiseTransposedConv, expandAndShrink, linear, sampleTopLeft, standardise } from '../layers';
+import {
+  attention,
+  batchNorm,
+  conv2d,
+  depthwiseConv,
+  depthwiseTransposedConv,
+  expandAndShrink,
+  linear,
+  sampleTopLeft,
+  standardise,
+} from '../layers';
 import type { Layer, Scope } from '../module';
 
 /**
@@ -21,7 +31,12 @@ import type { Layer, Scope } from '../module';
  *
  * Correct in it: softmax over the keys, its product with v, and the split of qkv for one head.
  */
-export function article(scope: Scope, numClasses: number, [height, width]: readonly [number, number], asPrinted: boolean): Layer {
+export function article(
+  scope: Scope,
+  numClasses: number,
+  [height, width]: readonly [number, number],
+  asPrinted: boolean,
+): Layer {
   const dim = 48;
   const rate = 4;
   const downSample1 = downSample(scope.at('downsample1'), 3, dim);
@@ -33,8 +48,12 @@ export function article(scope: Scope, numClasses: number, [height, width]: reado
   const features = dim * (height / PATCH) * (width / PATCH);
   const fc = linear(scope.at('fc'), features, numClasses, linearInit(features, numClasses));
   return (x, ctx) => {
-    if (asPrinted && x.shape[0] !== 1) throw new UserError(`The article's model as printed takes one picture at a time, not ${x.shape[0]}: its code reshapes to batch 1. Use 'article', which repairs this alone.`);
-    for (const layer of [downSample1, patchEmbedding1, residualAdd1, residualAdd11, patchEmbedding2, residualAdd2]) x = layer(x, ctx);
+    if (asPrinted && x.shape[0] !== 1)
+      throw new UserError(
+        `The article's model as printed takes one picture at a time, not ${x.shape[0]}: its code reshapes to batch 1. Use 'article', which repairs this alone.`,
+      );
+    for (const layer of [downSample1, patchEmbedding1, residualAdd1, residualAdd11, patchEmbedding2, residualAdd2])
+      x = layer(x, ctx);
     // Flattened as Paddle lays it out, channels first: the classifier's rows are in that order.
     return fc(tf.reshape(tf.transpose(x, [0, 3, 1, 2]), [x.shape[0], features]), ctx);
   };
@@ -45,12 +64,18 @@ const PATCH = 4;
 
 /** Throws UserError if the sides do not split into patches and sample windows, or, as printed, are not 224. */
 export function checkArticle(name: string, [height, width]: readonly [number, number], asPrinted: boolean): void {
-  if (asPrinted && (height !== 224 || width !== 224)) throw new UserError(`${name} takes 224×224 pictures only, not ${height}×${width}: its shapes are written in.`);
-  if (height % 16 || width % 16) throw new UserError(`${name} cannot take ${height}×${width} pictures: each side must be a multiple of 16.`);
+  if (asPrinted && (height !== 224 || width !== 224))
+    throw new UserError(`${name} takes 224×224 pictures only, not ${height}×${width}: its shapes are written in.`);
+  if (height % 16 || width % 16)
+    throw new UserError(`${name} cannot take ${height}×${width} pictures: each side must be a multiple of 16.`);
 }
 
 function downSample(scope: Scope, inDim: number, dim: number): Layer {
-  const conv = conv2d(scope.at('downsample'), inDim, dim, PATCH, { stride: PATCH, padding: 0, ...convInit(inDim, PATCH) });
+  const conv = conv2d(scope.at('downsample'), inDim, dim, PATCH, {
+    stride: PATCH,
+    padding: 0,
+    ...convInit(inDim, PATCH),
+  });
   return scope.layer('DownSampleLayer', (x, ctx) => standardise(conv(x, ctx), [1, 2, 3], 1e-5));
 }
 
@@ -99,7 +124,13 @@ function globalSparseAttn(scope: Scope, dim: number, rate: number): Layer {
 const ZEROS = { constant: 0 };
 
 /** Paddle's default for convolutions: normal of variance 2 / (in · k²), where a depthwise one counts all channels as in. */
-const convInit = (inDim: number, kernel: number) => ({ weightInit: { normal: Math.sqrt(2 / (inDim * kernel * kernel)) }, biasInit: ZEROS });
+const convInit = (inDim: number, kernel: number) => ({
+  weightInit: { normal: Math.sqrt(2 / (inDim * kernel * kernel)) },
+  biasInit: ZEROS,
+});
 
 /** Paddle's default for linear layers: Xavier, uniform. */
-const linearInit = (inDim: number, outDim: number) => ({ weightInit: { uniform: Math.sqrt(6 / (inDim + outDim)) }, biasInit: ZEROS });
+const linearInit = (inDim: number, outDim: number) => ({
+  weightInit: { uniform: Math.sqrt(6 / (inDim + outDim)) },
+  biasInit: ZEROS,
+});

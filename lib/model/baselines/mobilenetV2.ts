@@ -1,5 +1,5 @@
-import { type Fields, positive } from '../config';
 import { tf } from '../../tensor/tf';
+import { type Fields, positive } from '../config';
 import { batchNorm, conv2d, depthwiseConv, globalAveragePool, linear } from '../layers';
 import type { Layer, Scope } from '../module';
 
@@ -13,7 +13,15 @@ export const MOBILENET_V2: MobileNetV2Config = { width: 1 };
 export const MOBILENET_V2_FIELDS: Fields<MobileNetV2Config> = { width: positive };
 
 /** Expansion, channels, repeats, stride of the first: Sandler et al., "MobileNetV2", CVPR 2018, table 2. */
-export const MOBILENET_V2_STAGES = [[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 3, 2], [6, 64, 4, 2], [6, 96, 3, 1], [6, 160, 3, 2], [6, 320, 1, 1]] as const;
+export const MOBILENET_V2_STAGES = [
+  [1, 16, 1, 1],
+  [6, 24, 2, 2],
+  [6, 32, 3, 2],
+  [6, 64, 4, 2],
+  [6, 96, 3, 1],
+  [6, 160, 3, 2],
+  [6, 320, 1, 1],
+] as const;
 
 /**
  * MobileNetV2: [b, h, w, 3] → logits [b, classes]. Named and started as torchvision's, but without its dropout before
@@ -25,7 +33,9 @@ export function mobileNetV2(scope: Scope, { width }: MobileNetV2Config, numClass
   for (const [expansion, channels, repeats, firstStride] of MOBILENET_V2_STAGES) {
     for (let i = 0; i < repeats; i++) {
       const outDim = round8(channels * width);
-      layers.push(invertedResidual(scope.at(`features.${layers.length}`), dim, outDim, expansion, i === 0 ? firstStride : 1));
+      layers.push(
+        invertedResidual(scope.at(`features.${layers.length}`), dim, outDim, expansion, i === 0 ? firstStride : 1),
+      );
       dim = outDim;
     }
   }
@@ -36,12 +46,20 @@ export function mobileNetV2(scope: Scope, { width }: MobileNetV2Config, numClass
 }
 
 /** Expand (1×1), filter (depthwise 3×3), project (1×1, linear); the input is added where shapes allow. */
-export function invertedResidual(scope: Scope, inDim: number, outDim: number, expansion: number, stride: number): Layer {
+export function invertedResidual(
+  scope: Scope,
+  inDim: number,
+  outDim: number,
+  expansion: number,
+  stride: number,
+): Layer {
   const hidden = inDim * expansion;
   const steps: Layer[] = [];
   if (expansion !== 1) steps.push(convNorm(scope.at('conv.0'), inDim, hidden, 1, 1));
   steps.push(convNorm(scope.at(`conv.${steps.length}`), hidden, hidden, 3, stride, 'depthwise'));
-  steps.push(conv2d(scope.at(`conv.${steps.length}`), hidden, outDim, 1, { bias: false, weightInit: heNormal(outDim, 1) }));
+  steps.push(
+    conv2d(scope.at(`conv.${steps.length}`), hidden, outDim, 1, { bias: false, weightInit: heNormal(outDim, 1) }),
+  );
   steps.push(batchNorm(scope.at(`conv.${steps.length}`), outDim));
   return scope.layer('InvertedResidual', (x, ctx) => {
     const y = steps.reduce((input, step) => step(input, ctx), x);
@@ -50,9 +68,19 @@ export function invertedResidual(scope: Scope, inDim: number, outDim: number, ex
 }
 
 /** Convolution, batch norm, ReLU6. */
-function convNorm(scope: Scope, inDim: number, outDim: number, kernel: number, stride: number, kind: 'full' | 'depthwise' = 'full'): Layer {
+function convNorm(
+  scope: Scope,
+  inDim: number,
+  outDim: number,
+  kernel: number,
+  stride: number,
+  kind: 'full' | 'depthwise' = 'full',
+): Layer {
   const options = { stride, bias: false, weightInit: heNormal(outDim, kernel) };
-  const conv = kind === 'depthwise' ? depthwiseConv(scope.at('0'), outDim, kernel, options) : conv2d(scope.at('0'), inDim, outDim, kernel, options);
+  const conv =
+    kind === 'depthwise'
+      ? depthwiseConv(scope.at('0'), outDim, kernel, options)
+      : conv2d(scope.at('0'), inDim, outDim, kernel, options);
   const norm = batchNorm(scope.at('1'), outDim);
   return scope.layer('ConvBNReLU', (x, ctx) => tf.relu6(norm(conv(x, ctx), ctx)));
 }

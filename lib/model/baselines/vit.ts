@@ -1,8 +1,8 @@
-import { feedForward, residual } from '../blocks';
-import { type Fields, dropRate, positive, positiveInteger } from '../config';
 import { tf } from '../../tensor/tf';
 import { UserError } from '../../util/errors';
-import { TRUNC_NORMAL, attention, conv2d, dropPath, dropPathRates, layerNorm, linear } from '../layers';
+import { feedForward, residual } from '../blocks';
+import { dropRate, type Fields, positive, positiveInteger } from '../config';
+import { attention, conv2d, dropPath, dropPathRates, layerNorm, linear, TRUNC_NORMAL } from '../layers';
 import type { Layer, Scope } from '../module';
 
 export interface ViTConfig {
@@ -32,13 +32,20 @@ export const VIT_FIELDS: Fields<ViTConfig> = {
  * A plain vision transformer: [b, h, w, 3] → logits [b, classes]. Named and started as timm's. With `VIT_TINY` at
  * 224×224 and 1000 classes 5,717,416 parameters.
  */
-export function viT(scope: Scope, config: ViTConfig, numClasses: number, [height, width]: readonly [number, number]): Layer {
+export function viT(
+  scope: Scope,
+  config: ViTConfig,
+  numClasses: number,
+  [height, width]: readonly [number, number],
+): Layer {
   const { patch, dim, depth, dropPath: rate } = config;
   const tokens = (height / patch) * (width / patch);
   const classToken = scope.param('cls_token', [1, 1, dim], 'plain', TRUNC_NORMAL);
   const posEmbed = scope.param('pos_embed', [1, tokens + 1, dim], 'plain', TRUNC_NORMAL);
   const proj = conv2d(scope.at('patch_embed.proj'), 3, dim, patch, { stride: patch, padding: 0 });
-  const blocks = dropPathRates(depth, rate).map((blockRate, i) => encoderBlock(scope.at(`blocks.${i}`), { ...config, dropPath: blockRate }));
+  const blocks = dropPathRates(depth, rate).map((blockRate, i) =>
+    encoderBlock(scope.at(`blocks.${i}`), { ...config, dropPath: blockRate }),
+  );
   const norm = layerNorm(scope.at('norm'), dim, 1e-6);
   const head = linear(scope.at('head'), dim, numClasses);
   const embed = scope.layer('TokenEmbed', (patches, ctx) => {
@@ -47,22 +54,38 @@ export function viT(scope: Scope, config: ViTConfig, numClasses: number, [height
     return tf.add(tf.concat([tf.tile(classToken(ctx), [b, 1, 1]), sequence], 1), posEmbed(ctx));
   });
   return (x, ctx) => {
-    const encoded = norm(blocks.reduce((y, block) => block(y, ctx), embed(proj(x, ctx), ctx)), ctx);
+    const encoded = norm(
+      blocks.reduce((y, block) => block(y, ctx), embed(proj(x, ctx), ctx)),
+      ctx,
+    );
     const b = x.shape[0];
     return head(tf.reshape(tf.slice(encoded, [0, 0, 0], [b, 1, dim]), [b, dim]), ctx);
   };
 }
 
 /** Throws UserError if the sides do not split into patches or the channels into heads. */
-export function checkViT(name: string, { patch, dim, heads }: ViTConfig, [height, width]: readonly [number, number]): void {
-  if (height % patch || width % patch) throw new UserError(`${name} cannot take ${height}×${width} pictures: each side must be a multiple of ${patch}.`);
+export function checkViT(
+  name: string,
+  { patch, dim, heads }: ViTConfig,
+  [height, width]: readonly [number, number],
+): void {
+  if (height % patch || width % patch)
+    throw new UserError(`${name} cannot take ${height}×${width} pictures: each side must be a multiple of ${patch}.`);
   if (dim % heads) throw new UserError(`${name}: ${dim} channels do not split into ${heads} heads.`);
 }
 
 /** Attention and feed-forward, each behind a norm. [b, n, c] → the same. */
 function encoderBlock(scope: Scope, { dim, heads, mlpRatio, dropPath: rate }: ViTConfig): Layer {
-  const attend = residual(layerNorm(scope.at('norm1'), dim, 1e-6), selfAttention(scope.at('attn'), dim, heads), dropPath(scope, rate));
-  const feed = residual(layerNorm(scope.at('norm2'), dim, 1e-6), feedForward(scope.at('mlp'), dim, { mlpRatio, bias: true }, 'Mlp'), dropPath(scope, rate));
+  const attend = residual(
+    layerNorm(scope.at('norm1'), dim, 1e-6),
+    selfAttention(scope.at('attn'), dim, heads),
+    dropPath(scope, rate),
+  );
+  const feed = residual(
+    layerNorm(scope.at('norm2'), dim, 1e-6),
+    feedForward(scope.at('mlp'), dim, { mlpRatio, bias: true }, 'Mlp'),
+    dropPath(scope, rate),
+  );
   return scope.layer('Block', (x, ctx) => feed(attend(x, ctx), ctx));
 }
 

@@ -1,6 +1,6 @@
 import type { Attr, Binding } from '../../binding';
 import { TALL } from '../../fused';
-import { dtypeOf, reachable, shapeOf, type Graph, type Node, type Output } from '../ir';
+import { dtypeOf, type Graph, type Node, type Output, reachable, shapeOf } from '../ir';
 
 /**
  * Local rewrites of a traced graph, each by one rule, for what TensorFlow's own optimizer leaves. A rule looks at one node,
@@ -12,8 +12,12 @@ class Rewriting {
   private readonly uses = new Map<Node, number>();
   private readonly constants = new Map<Node, boolean>();
 
-  constructor(readonly binding: Binding, graph: Graph) {
-    for (const node of reachable(graph.outputs)) for (const input of node.inputs) this.uses.set(input.node, (this.uses.get(input.node) ?? 0) + 1);
+  constructor(
+    readonly binding: Binding,
+    graph: Graph,
+  ) {
+    for (const node of reachable(graph.outputs))
+      for (const input of node.inputs) this.uses.set(input.node, (this.uses.get(input.node) ?? 0) + 1);
     for (const { node } of graph.outputs) this.uses.set(node, Infinity);
   }
 
@@ -57,7 +61,13 @@ class Rewriting {
 
   reshape(x: Output, shape: readonly number[]): Output {
     const { TF_INT32 } = this.binding;
-    const dims: Node = { op: 'Const', attrs: [], inputs: [], outputs: [{ dtype: TF_INT32, shape: [shape.length] }], values: Int32Array.from(shape) };
+    const dims: Node = {
+      op: 'Const',
+      attrs: [],
+      inputs: [],
+      outputs: [{ dtype: TF_INT32, shape: [shape.length] }],
+      values: Int32Array.from(shape),
+    };
     return this.node('Reshape', [x, { node: dims, index: 0 }], shape);
   }
 }
@@ -95,7 +105,8 @@ const isTransposed = (product: Node) => product.attrs.some(({ name, value }) => 
 
 /** How many inputs a kernel's list has; `attr` counts them. */
 const listed = ({ attrs }: Node, attr: string) => attrs.find(({ name }) => name === attr)?.value;
-const withListed = (attrs: readonly Attr[], attr: string, count: number): Attr[] => attrs.map(other => (other.name === attr ? { ...other, value: count } : other));
+const withListed = (attrs: readonly Attr[], attr: string, count: number): Attr[] =>
+  attrs.map(other => (other.name === attr ? { ...other, value: count } : other));
 
 /** Drop path of a gradient, dy · scale for each picture, in the kernel of the gradient of what was scaled. */
 const fuseScale: Rule = (node, graph) => {
@@ -106,8 +117,18 @@ const fuseScale: Rule = (node, graph) => {
   if (scaled?.op !== 'Mul') return undefined;
   const [gradient, scale] = scaled.inputs as [Output, Output];
   const [pictures, ...rest] = shapeOf(scale);
-  if (shapeOf(gradient).join() !== scaled.outputs[0]!.shape.join() || pictures !== shapeOf(gradient)[0] || rest.length !== shapeOf(gradient).length - 1 || rest.some(size => size !== 1)) return undefined;
-  return graph.copy(node, [graph.reshape(gradient, shapeOf(dy)), ...others, graph.reshape(scale, [pictures!])], withListed(node.attrs, 'scales', 1));
+  if (
+    shapeOf(gradient).join() !== scaled.outputs[0]!.shape.join() ||
+    pictures !== shapeOf(gradient)[0] ||
+    rest.length !== shapeOf(gradient).length - 1 ||
+    rest.some(size => size !== 1)
+  )
+    return undefined;
+  return graph.copy(
+    node,
+    [graph.reshape(gradient, shapeOf(dy)), ...others, graph.reshape(scale, [pictures!])],
+    withListed(node.attrs, 'scales', 1),
+  );
 };
 
 /**
@@ -126,14 +147,23 @@ const foldBatchNorm: Rule = (node, graph) => {
   if (!sum || scaled?.op !== 'Mul') return undefined;
   const [shift, scale] = [sum.inputs[1]!, scaled.inputs[1]!];
   const [from, to] = shapeOf(weight) as [number, number];
-  if (![shift, scale, weight].every(value => graph.isConstant(value)) || ![shift, scale].every(value => shapeOf(value).join() === String(from))) return undefined;
+  if (
+    ![shift, scale, weight].every(value => graph.isConstant(value)) ||
+    ![shift, scale].every(value => shapeOf(value).join() === String(from))
+  )
+    return undefined;
   const folded = graph.node('Mul', [weight, graph.reshape(scale, [from, 1])], [from, to]);
   const shifted = graph.reshape(graph.node('MatMul', [graph.reshape(shift, [1, from]), weight], [1, to]), [to]);
   const { shape } = node.outputs[0]!;
-  return graph.node(node.op, [
-    graph.node('MatMul', [graph.reshape(scaled.inputs[0]!, shapeOf(rows)), folded], shape),
-    graph.node('AddV2', [shifted, bias], [to]),
-  ], shape, node.attrs);
+  return graph.node(
+    node.op,
+    [
+      graph.node('MatMul', [graph.reshape(scaled.inputs[0]!, shapeOf(rows)), folded], shape),
+      graph.node('AddV2', [shifted, bias], [to]),
+    ],
+    shape,
+    node.attrs,
+  );
 };
 
 /** x + depthwiseConv(x): one more in the middle of the kernel. */
@@ -146,9 +176,23 @@ const foldSkip: Rule = (node, graph) => {
   if (from.node !== x.node || from.index !== x.index) return undefined;
   const shape = shapeOf(kernel);
   const channels = shape[2]!;
-  const middle = new Float32Array(shape[0]! * shape[1]! * channels).fill(1, channels * (shape[0]! * shape[1]! - 1) / 2, channels * (shape[0]! * shape[1]! + 1) / 2);
-  const identity: Node = { op: 'Const', attrs: [], inputs: [], outputs: [{ dtype: dtypeOf(kernel), shape }], values: middle };
-  return graph.node('LabDepthwiseConv', [x, graph.node('AddV2', [kernel, { node: identity, index: 0 }], shape), bias], shapeOf(x));
+  const middle = new Float32Array(shape[0]! * shape[1]! * channels).fill(
+    1,
+    (channels * (shape[0]! * shape[1]! - 1)) / 2,
+    (channels * (shape[0]! * shape[1]! + 1)) / 2,
+  );
+  const identity: Node = {
+    op: 'Const',
+    attrs: [],
+    inputs: [],
+    outputs: [{ dtype: dtypeOf(kernel), shape }],
+    values: middle,
+  };
+  return graph.node(
+    'LabDepthwiseConv',
+    [x, graph.node('AddV2', [kernel, { node: identity, index: 0 }], shape), bias],
+    shapeOf(x),
+  );
 };
 
 /** A reshape of a reshape is one reshape; one that changes nothing is none. */
@@ -166,7 +210,13 @@ const RULES: readonly Rule[] = [mergeReshapes, foldBatchNorm, fuseProduct, fuseS
  * Kernels that can add to their first output before they store it, and how many inputs that takes at most: what is added
  * and, where a branch has drop path, its factor for each picture.
  */
-const JOINS: Record<string, number> = { LabProduct: 2, LabFeedForward: 2, LabLayerNormGrad: 1, LabBatchNormGrad: 1, LabDepthwiseConvGrad: 1 };
+const JOINS: Record<string, number> = {
+  LabProduct: 2,
+  LabFeedForward: 2,
+  LabLayerNormGrad: 1,
+  LabBatchNormGrad: 1,
+  LabDepthwiseConvGrad: 1,
+};
 
 type Draft = { -readonly [key in keyof Node]: Node[key] };
 
@@ -193,16 +243,34 @@ function joinSums(binding: Binding, graph: Graph): Graph {
     if (!isReadOnce(branch) || !isReadOnce(source) || source.index !== 0) return undefined;
     return listed(source.node, 'joins') === 0 && JOINS[source.node.op]! >= inputs ? source.node : undefined;
   };
-  const dims = (shape: readonly number[]): Output =>
-    ({ node: { op: 'Const', attrs: [], inputs: [], outputs: [{ dtype: binding.TF_INT32, shape: [shape.length] }], values: Int32Array.from(shape) }, index: 0 });
+  const dims = (shape: readonly number[]): Output => ({
+    node: {
+      op: 'Const',
+      attrs: [],
+      inputs: [],
+      outputs: [{ dtype: binding.TF_INT32, shape: [shape.length] }],
+      values: Int32Array.from(shape),
+    },
+    index: 0,
+  });
 
   for (const sum of drafts.values()) {
     if (sum.op !== 'AddV2' && sum.op !== 'LabAddScaled') continue;
     const { dtype, shape } = sum.outputs[0]!;
     const [first, second, ...scale] = sum.inputs as [Output, Output, ...Output[]];
-    for (const [x, branch] of sum.op === 'AddV2' ? [[first, second], [second, first]] as const : [[first, second]] as const) {
+    for (const [x, branch] of sum.op === 'AddV2'
+      ? ([
+          [first, second],
+          [second, first],
+        ] as const)
+      : ([[first, second]] as const)) {
       const kernel = joinable(branch, 1 + scale.length);
-      if (!kernel || [x, branch].some(value => shapeOf(value).join() !== shape.join()) || reachable([x]).includes(kernel)) continue;
+      if (
+        !kernel ||
+        [x, branch].some(value => shapeOf(value).join() !== shape.join()) ||
+        reachable([x]).includes(kernel)
+      )
+        continue;
       const rows = kernel.outputs[0]!.shape;
       const joined: Node = { op: 'Reshape', attrs: [], inputs: [x, dims(rows)], outputs: [{ dtype, shape: rows }] };
       kernel.inputs = [...kernel.inputs, { node: joined, index: 0 }, ...scale];
