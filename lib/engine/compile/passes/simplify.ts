@@ -72,12 +72,13 @@ class Rewriting {
   }
 }
 
-/** GELU within a product is oneDNN's, which TensorFlow uses on x64 unless told not to. */
-const HAS_ONEDNN = process.arch === 'x64' && process.env.TF_ENABLE_ONEDNN_OPTS !== '0';
-
 const addsBias = (node: Node) => node.op === 'BiasAdd' || node.op === 'LabBiasGelu';
 
-/** A product of matrices, its bias and its activation in one kernel: with constant weights or many rows the lab's, else oneDNN's, of which TensorFlow finds only the bias. */
+/**
+ * A matmul, its bias and its activation in one kernel: the lab's where weights are constant or rows are many, else TensorFlow's,
+ * with the bias alone. A GELU stays a kernel of its own behind that: only oneDNN has one for `_FusedMatMul`, and TensorFlow
+ * leaves oneDNN out on processors without VNNI, BF16 or AMX.
+ */
 const fuseProduct: Rule = (node, graph) => {
   if (!addsBias(node)) return undefined;
   const [x, bias] = node.inputs as [Output, Output];
@@ -93,11 +94,11 @@ const fuseProduct: Rule = (node, graph) => {
       { name: 'constant_weight', type: TF_ATTR_BOOL, value: constant },
     ]);
   }
-  if (gelu && !HAS_ONEDNN) return undefined;
+  if (gelu) return undefined;
   return graph.node('_FusedMatMul', [...product.inputs, bias], shapeOf(x), [
     ...product.attrs,
     { name: 'num_args', type: TF_ATTR_INT, value: 1 },
-    { name: 'fused_ops', type: TF_ATTR_STRING, value: gelu ? ['BiasAdd', 'GeluExact'] : ['BiasAdd'] },
+    { name: 'fused_ops', type: TF_ATTR_STRING, value: ['BiasAdd'] },
   ]);
 };
 
