@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { globalSparseAttn } from '../lib/model/blocks';
-import { ablate, applyOverrides, VARIANTS } from '../lib/model/config';
+import { ablate } from '../lib/model/config';
 import { stageBlocks } from '../lib/model/edgevit';
 import { batchNorm, dropPath } from '../lib/model/layers';
 import { definePart } from '../lib/model/module';
@@ -18,11 +18,11 @@ describe('refused with a UserError', () => {
     ['an ablation of a baseline', () => createModel('mobilenet-v2', { ...xxs, ablation: 'noLocalAgg' })],
     ['an unknown setting', () => createModel('edgevit-xxs', { ...xxs, set: ['sampelRates=4,2,2,1'] })],
     ['an unknown setting of an object', () => createModel('edgevit-xxs', { ...xxs, sampelRates: [4, 2, 2, 1] })],
-    ['a setting without a value', () => applyOverrides(VARIANTS['edgevit-xxs'], ['delegate'])],
-    ['an unknown choice', () => applyOverrides(VARIANTS['edgevit-xxs'], ['delegate=median'])],
-    ['too few stages', () => applyOverrides(VARIANTS['edgevit-xxs'], ['depths=1,2'])],
-    ['no number', () => applyOverrides(VARIANTS['edgevit-xxs'], ['mlpRatio=four'])],
-    ['a drop rate of 1', () => applyOverrides(VARIANTS['edgevit-xxs'], ['dropPath=1'])],
+    ['a setting without a value', () => createModel('edgevit-xxs', { ...xxs, set: ['delegate'] })],
+    ['an unknown choice', () => createModel('edgevit-xxs', { ...xxs, set: ['delegate=median'] })],
+    ['too few stages', () => createModel('edgevit-xxs', { ...xxs, set: ['depths=1,2'] })],
+    ['no number', () => createModel('edgevit-xxs', { ...xxs, set: ['mlpRatio=four'] })],
+    ['a drop rate of 1', () => createModel('edgevit-xxs', { ...xxs, set: ['dropPath=1'] })],
     ['heads that do not divide', () => createModel('edgevit-xxs', { ...xxs, set: ['heads=5,2,4,8'] })],
     ['a side that does not fit the strides', () => createModel('edgevit-xxs', { ...xxs, size: [64, 100] })],
     [

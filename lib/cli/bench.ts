@@ -1,6 +1,5 @@
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { count } from '../../experiments/bench/arguments';
 import { THREADS } from '../../experiments/bench/contender';
 import { candidates, isPeer, withSavedModel } from '../../experiments/bench/contenders';
 import { measure, type WorkloadResult } from '../../experiments/bench/measure';
@@ -19,6 +18,7 @@ import type { Plan } from '../measure/latency';
 import { oneOf, UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
 import { ROOT } from '../util/root';
+import { wholeNumber } from './dataOptions';
 
 interface Options {
   peers?: boolean;
@@ -43,7 +43,7 @@ export function register(program: Command): void {
     )
     .option('--only <workloads>', `some of ${WORKLOADS.map(({ id }) => id).join(', ')}; separated by commas`)
     .option('--quick', 'two short rounds: to see that it works, not to measure')
-    .option('--rounds <n>', 'rounds in which all contenders take turns (default: 9)', count)
+    .option('--rounds <n>', 'rounds in which all contenders take turns (default: 9)', wholeNumber)
     .option('--json <file>', 'write every timing, the machine and the versions')
     .action(bench);
 }

@@ -1,4 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander';
+import type { z } from 'zod';
+import { positiveInteger } from '../util/options';
 
 /** The options of every command that opens a dataset; commander names their values as `DataOptions` does. */
 export function withDataOptions(command: Command): Command {
@@ -12,8 +14,13 @@ export function withDataOptions(command: Command): Command {
     .option('--strict', 'stop at a picture that cannot be decoded');
 }
 
-/** For commander: a whole number from 1 on. */
-export function wholeNumber(text: string): number {
-  if (!/^[1-9]\d*$/.test(text)) throw new InvalidArgumentError('A whole number from 1 on is expected.');
-  return Number(text);
+/** For commander: an argument that a schema reads. */
+export function checked<T>(schema: z.ZodType<T>): (text: string) => T {
+  return text => {
+    const { data, error } = schema.safeParse(text);
+    if (error) throw new InvalidArgumentError(`${error.issues[0]!.message.replace(/^e/, 'E')}.`);
+    return data as T;
+  };
 }
+
+export const wholeNumber = checked(positiveInteger);

@@ -6,7 +6,9 @@ import { type CellFailure, executeNotebook } from '../jupyter/notebook/execute';
 import { type Notebook, readNotebook, writeNotebook } from '../jupyter/notebook/notebook';
 import { withoutParameters, withParameters } from '../jupyter/notebook/parameters';
 import { UserError } from '../util/errors';
+import { positive } from '../util/options';
 import { ROOT } from '../util/root';
+import { checked } from './dataOptions';
 
 const FOLDER = join(ROOT, 'notebooks');
 /** Where the command was typed: npm runs it in the project's folder. */
@@ -37,10 +39,10 @@ export function register(program: Command): void {
     .option(
       '--tolerance <share>',
       'by how much numbers may differ under --check, relative to the larger',
-      positive('--tolerance'),
+      checked(positive),
       1e-3,
     )
-    .option('--timeout <seconds>', 'time for a single cell', positive('--timeout'), 600)
+    .option('--timeout <seconds>', 'time for a single cell', checked(positive), 600)
     .action(run);
 }
 
@@ -131,15 +133,6 @@ function addParameter(text: string, parameters = new Map<string, string>()): Map
   const at = text.indexOf('=');
   if (at < 1) throw new UserError(`-p ${text}: a parameter is given as key=value.`);
   return parameters.set(text.slice(0, at), text.slice(at + 1));
-}
-
-function positive(option: string): (text: string) => number {
-  return text => {
-    const value = Number(text);
-    if (text.trim() === '' || !(value > 0) || !Number.isFinite(value))
-      throw new UserError(`${option} is '${text}': it must be a number above 0.`);
-    return value;
-  };
 }
 
 /** A live bar on a terminal. In a pipe the line that follows each notebook is enough. */

@@ -1,11 +1,11 @@
 import { type Command, Option } from 'commander';
-import { count } from '../../experiments/bench/arguments';
 import { createWork } from '../../experiments/bench/work';
 import type { Task } from '../../experiments/bench/workloads';
 import { hasGraphs, type KernelTiming } from '../engine/binding';
 import { chromeTrace, totalsByOp, wallTime } from '../measure/timeline';
 import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
+import { wholeNumber } from './dataOptions';
 
 interface Options {
   model: string;
@@ -28,10 +28,10 @@ export function register(program: Command): void {
         .choices(['train', 'infer'])
         .default('train'),
     )
-    .option('--size <pixels>', 'side of the pictures', count, 224)
-    .option('--batch <n>', 'pictures at once (default: 16 in training, 1 in inference)', count)
-    .option('--runs <n>', 'runs to average', count, 5)
-    .option('--top <n>', 'op types to list', count, 25)
+    .option('--size <pixels>', 'side of the pictures', wholeNumber, 224)
+    .option('--batch <n>', 'pictures at once (default: 16 in training, 1 in inference)', wholeNumber)
+    .option('--runs <n>', 'runs to average', wholeNumber, 5)
+    .option('--top <n>', 'op types to list', wholeNumber, 25)
     .option('--trace <file>', "write the last run in Chrome's trace format (ui.perfetto.dev opens it)")
     .action(profile);
 }

@@ -1,14 +1,13 @@
 import type { Command } from 'commander';
 import { publishedClasses } from '../measure/prediction';
 import { formatSummary, summarise } from '../measure/summary';
-import { positiveInteger } from '../model/config';
 import { createModel, parseSize } from '../model/registry';
-import { UserError } from '../util/errors';
+import { wholeNumber } from './dataOptions';
 
 interface Options {
   size: string;
-  batch: string;
-  classes?: string;
+  batch: number;
+  classes?: number;
   ablation?: string;
   set?: string[];
   json?: boolean;
@@ -21,8 +20,8 @@ export function register(program: Command): void {
     .description('layers, shapes, parameters, sizes and MACs of a model')
     .argument('<model>', 'edgevit-xxs, article, mobilenet-v2, …')
     .option('--size <pixels>', 'side of the pictures, or height x width: 192x256', '224')
-    .option('--batch <n>', 'pictures at once', '1')
-    .option('--classes <n>', "outputs (default: 1000; the article's 103)")
+    .option('--batch <n>', 'pictures at once', wholeNumber, 1)
+    .option('--classes <n>', "outputs (default: 1000; the article's 103)", wholeNumber)
     .option('--ablation <name>', 'an ablation of EdgeViT')
     .option('--set <settings...>', "settings of the model's configuration: key=value")
     .option('--json', 'the same as JSON')
@@ -30,8 +29,7 @@ export function register(program: Command): void {
 }
 
 function run(name: string, options: Options): void {
-  const numClasses = options.classes === undefined ? publishedClasses(name) : count('--classes', options.classes);
-  const batch = count('--batch', options.batch);
+  const { classes: numClasses = publishedClasses(name), batch } = options;
   const model = createModel(name, {
     numClasses,
     size: parseSize(options.size),
@@ -45,10 +43,4 @@ function run(name: string, options: Options): void {
       ? JSON.stringify({ model: name, numClasses, inputSize, batch, config, ...summary })
       : formatSummary(summary),
   );
-}
-
-function count(option: string, text: string): number {
-  const value = positiveInteger.parse(text);
-  if (value === undefined) throw new UserError(`${option} is '${text}' but must be ${positiveInteger.allowed}.`);
-  return value;
 }

@@ -1,87 +1,83 @@
+import { z } from 'zod';
 import { oneOf, UserError } from '../util/errors';
+import { dropRate, flag, oddInteger, parseOptions, positive, positiveInteger } from '../util/options';
 
 /** One value per stage. */
 export type PerStage<T> = readonly [T, T, T, T];
 
-/** EdgeViT as data. Variants are rows of it, ablations are differences in it, and one code path builds them all. */
-export interface EdgeViTConfig {
-  /** LGL blocks. */
-  depths: PerStage<number>;
-  /** Channels. */
-  dims: PerStage<number>;
-  /** Attention heads. */
-  heads: PerStage<number>;
+const perStage = <V, I>(value: z.ZodType<V, I>) =>
+  z.preprocess<unknown, z.ZodType<PerStage<V>>, PerStage<I> | string>(
+    values => (typeof values === 'string' ? values.split(',') : values),
+    z
+      .array(value)
+      .length(4, 'expected four values by stage, separated by commas on the command line')
+      .transform(([first, second, third, fourth]): PerStage<V> => [first!, second!, third!, fourth!]),
+  );
+
+/**
+ * EdgeViT as data: every setting with the official value where all variants have the same one. Variants are rows of it, ablations are
+ * differences in it, and one code path builds them all. The defaults are the official code's; drop path is the default of its main.py.
+ */
+export const EDGEVIT_SETTINGS = z.strictObject({
   /** Side of the window that one delegate token stands for; 1 is full attention. */
-  sampleRates: PerStage<number>;
+  sampleRates: perStage(positiveInteger).default([4, 2, 2, 1]),
   /** Hidden channels of the feed-forward networks, relative to dims. */
-  mlpRatio: number;
+  mlpRatio: positive.default(4),
   /** Drop path rate of the last block; the first has 0, those between grow linearly. */
-  dropPath: number;
+  dropPath: dropRate.default(0.1),
   /** Whether blocks open with LocalAgg. */
-  localAgg: PerStage<boolean>;
+  localAgg: perStage(flag).default([true, true, true, false]),
   /** Whether blocks attend; without, the residual GSA(LN(x)) is gone, position encoding and feed-forward stay. */
-  attention: boolean;
+  attention: flag.default(true),
   /** Whether delegates attend to each other; without, each hands on what it saw, and there is no qkv. */
-  delegatesAttend: boolean;
+  delegatesAttend: flag.default(true),
   /** What stands for a window in attention: its top-left pixel, mean or maximum. */
-  delegate: 'topleft' | 'mean' | 'max';
+  delegate: z.enum(['topleft', 'mean', 'max']).default('topleft'),
   /**
    * How a delegate's result returns to its window: the learned transposed convolution, upsampling without parameters, or not at
    * all: to its top-left pixel alone, and the others get zero.
    */
-  localProp: 'transposed' | 'nearest' | 'bilinear' | 'none';
+  localProp: z.enum(['transposed', 'nearest', 'bilinear', 'none']).default('transposed'),
   /** Kernel of LocalAgg's depthwise convolution. */
-  localAggKernel: number;
+  localAggKernel: oddInteger.default(5),
   /** A second batch norm in LocalAgg, before its last 1×1 convolution. */
-  localAggNorm: boolean;
-  /** Norm of patch embedding and LocalProp: per token over channels, or over the whole picture. */
-  norm: 'layer' | 'group';
+  localAggNorm: flag.default(false),
+  /** Norm of patch embedding and LocalProp: per token over channels, or over the whole image. */
+  norm: z.enum(['layer', 'group']).default('layer'),
   /** Norms before attention and the feed-forward networks. */
-  preNorm: boolean;
+  preNorm: flag.default(true),
   /** Whether attention logits are divided by √headDim. */
-  attentionScale: boolean;
+  attentionScale: flag.default(true),
   /** How the channels of qkv split. */
-  qkvOrder: 'qkv-head' | 'head-qkv';
+  qkvOrder: z.enum(['qkv-head', 'head-qkv']).default('qkv-head'),
   /** Biases of the query, key and value projection. */
-  qkvBias: boolean;
+  qkvBias: flag.default(true),
   /** Biases of all other convolutions and linear layers, except LocalProp's and the head's, which stay. */
-  bias: boolean;
+  bias: flag.default(true),
   /** Epsilon of the norms before attention and feed-forward. */
-  blockNormEps: number;
+  blockNormEps: positive.default(1e-6),
   /** Epsilon of the norms of patch embedding and LocalProp. */
-  normEps: number;
-  batchNormEps: number;
-}
+  normEps: positive.default(1e-5),
+  batchNormEps: positive.default(1e-5),
+  /** LGL blocks. */
+  depths: perStage(positiveInteger),
+  /** Channels. */
+  dims: perStage(positiveInteger),
+  /** Attention heads. */
+  heads: perStage(positiveInteger),
+});
 
-/** What the official code fixes for all variants; drop path is the default of its main.py. */
-const OFFICIAL = {
-  sampleRates: [4, 2, 2, 1],
-  mlpRatio: 4,
-  dropPath: 0.1,
-  localAgg: [true, true, true, false],
-  attention: true,
-  delegatesAttend: true,
-  delegate: 'topleft',
-  localProp: 'transposed',
-  localAggKernel: 5,
-  localAggNorm: false,
-  norm: 'layer',
-  preNorm: true,
-  attentionScale: true,
-  qkvOrder: 'qkv-head',
-  qkvBias: true,
-  bias: true,
-  blockNormEps: 1e-6,
-  normEps: 1e-5,
-  batchNormEps: 1e-5,
-} as const;
+export type EdgeViTConfig = z.output<typeof EDGEVIT_SETTINGS>;
+
+const variant = (own: Pick<z.input<typeof EDGEVIT_SETTINGS>, 'depths' | 'dims' | 'heads'>): EdgeViTConfig =>
+  EDGEVIT_SETTINGS.parse(own);
 
 /** The official constructors: github.com/saic-fi/edgevit at df3d070, `edgevit.py`; heads = dims / head_dim of 36, 48, 48. */
 export const VARIANTS = {
-  'edgevit-xxs': { ...OFFICIAL, depths: [1, 1, 3, 2], dims: [36, 72, 144, 288], heads: [1, 2, 4, 8] },
-  'edgevit-xs': { ...OFFICIAL, depths: [1, 1, 3, 1], dims: [48, 96, 240, 384], heads: [1, 2, 5, 8] },
-  'edgevit-s': { ...OFFICIAL, depths: [1, 2, 5, 3], dims: [48, 96, 240, 384], heads: [1, 2, 5, 8] },
-} as const satisfies Record<string, EdgeViTConfig>;
+  'edgevit-xxs': variant({ depths: [1, 1, 3, 2], dims: [36, 72, 144, 288], heads: [1, 2, 4, 8] }),
+  'edgevit-xs': variant({ depths: [1, 1, 3, 1], dims: [48, 96, 240, 384], heads: [1, 2, 5, 8] }),
+  'edgevit-s': variant({ depths: [1, 2, 5, 3], dims: [48, 96, 240, 384], heads: [1, 2, 5, 8] }),
+};
 
 export type Variant = keyof typeof VARIANTS;
 
@@ -129,96 +125,18 @@ export function ablate(variant: Variant, ablation?: string): EdgeViTConfig {
   return ablation === 'pseudocode' ? { ...config, depths: PSEUDOCODE_DEPTHS[variant] ?? config.depths } : config;
 }
 
-/** Reads one value of a configuration from text; `allowed` completes "… must be". */
-export interface Field<T> {
-  allowed: string;
-  parse(text: string): T | undefined;
-}
-
-/** How each key of a configuration is read. */
-export type Fields<C> = { readonly [K in keyof C]-?: Field<C[K]> };
-
-const number = (allowed: string, accepts: (value: number) => boolean): Field<number> => ({
-  allowed,
-  parse: text => (text.trim() !== '' && accepts(Number(text)) ? Number(text) : undefined),
-});
-export const positiveInteger = number('a positive integer', value => Number.isSafeInteger(value) && value > 0);
-export const positive = number('a positive number', value => Number.isFinite(value) && value > 0);
-/** A probability below 1. */
-export const dropRate = number('at least 0 and below 1', value => value >= 0 && value < 1);
-const oddInteger = number(
-  'a positive odd integer',
-  value => Number.isSafeInteger(value) && value > 0 && value % 2 === 1,
-);
-export const choice = <T extends string>(...names: T[]): Field<T> => ({
-  allowed: oneOf(names),
-  parse: text => names.find(name => name === text),
-});
-const boolean: Field<boolean> = {
-  allowed: oneOf(['true', 'false']),
-  parse: text => (text === 'true' ? true : text === 'false' ? false : undefined),
-};
-const perStage = <T>(field: Field<T>): Field<PerStage<T>> => ({
-  allowed: `four values by stage, separated by commas, each ${field.allowed}`,
-  parse(text) {
-    const values = text.split(',').map(part => field.parse(part));
-    return values.length === 4 && values.every(value => value !== undefined)
-      ? (values as unknown as PerStage<T>)
-      : undefined;
-  },
-});
-
-export const EDGEVIT_FIELDS: Fields<EdgeViTConfig> = {
-  depths: perStage(positiveInteger),
-  dims: perStage(positiveInteger),
-  heads: perStage(positiveInteger),
-  sampleRates: perStage(positiveInteger),
-  mlpRatio: positive,
-  dropPath: dropRate,
-  localAgg: perStage(boolean),
-  attention: boolean,
-  delegatesAttend: boolean,
-  delegate: choice('topleft', 'mean', 'max'),
-  localProp: choice('transposed', 'nearest', 'bilinear', 'none'),
-  localAggKernel: oddInteger,
-  localAggNorm: boolean,
-  norm: choice('layer', 'group'),
-  preNorm: boolean,
-  attentionScale: boolean,
-  qkvOrder: choice('qkv-head', 'head-qkv'),
-  qkvBias: boolean,
-  bias: boolean,
-  blockNormEps: positive,
-  normEps: positive,
-  batchNormEps: positive,
-};
-
 /**
- * A configuration with some values replaced. Values may be text (from the command line) or already typed (from a file);
- * undefined leaves a key as it is. Throws UserError for keys that do not exist and values that do not parse.
+ * A configuration with some settings replaced. Values may be text (from the command line) or already typed (from a file);
+ * undefined leaves a key as it is. Throws UserError for keys that do not exist and values that are not allowed.
  */
-export function override<C extends object>(
+export function withSettings<S extends z.ZodObject>(
   name: string,
-  fields: Fields<C>,
-  config: C,
-  values: Record<string, unknown>,
-): C {
-  const result = { ...config };
-  for (const [key, value] of Object.entries(values)) {
-    if (value === undefined) continue;
-    if (!Object.hasOwn(fields, key)) {
-      const keys = Object.keys(fields);
-      throw new UserError(
-        `${name} has no setting '${key}'${keys.length ? `: allowed are ${oneOf(keys)}` : ', nor any other'}.`,
-      );
-    }
-    const field = fields[key as keyof C];
-    const parsed = field.parse(String(value));
-    if (parsed === undefined)
-      throw new UserError(`${name}'s ${key} is '${String(value)}' but must be ${field.allowed}.`);
-    result[key as keyof C] = parsed;
-  }
-  return result;
+  schema: S,
+  config: z.output<S>,
+  settings: Record<string, unknown>,
+): z.output<S> {
+  const given = Object.entries(settings).filter(([, value]) => value !== undefined);
+  return parseOptions(schema, { ...config, ...Object.fromEntries(given) }, name);
 }
 
 /** `['sampleRates=4,2,2,1', 'delegate=mean']` → `{ sampleRates: '4,2,2,1', delegate: 'mean' }`, as `--set` gives them. */
@@ -230,9 +148,4 @@ export function parseSettings(settings: readonly string[]): Record<string, strin
       return [setting.slice(0, at), setting.slice(at + 1)];
     }),
   );
-}
-
-/** EdgeViT's configuration with settings applied: `applyOverrides(VARIANTS['edgevit-xxs'], ['sampleRates=2,2,2,1'])`. */
-export function applyOverrides(config: EdgeViTConfig, settings: readonly string[]): EdgeViTConfig {
-  return override('EdgeViT', EDGEVIT_FIELDS, config, parseSettings(settings));
 }

@@ -1,8 +1,9 @@
+import { z } from 'zod';
 import { oneOf, UserError } from '../util/errors';
 import { article, checkArticle } from './baselines/article';
-import { MOBILENET_V2, MOBILENET_V2_FIELDS, mobileNetV2 } from './baselines/mobilenetV2';
-import { checkViT, VIT_FIELDS, VIT_TINY, viT } from './baselines/vit';
-import { ablate, EDGEVIT_FIELDS, override, parseSettings, VARIANTS, type Variant } from './config';
+import { MOBILENET_V2, MOBILENET_V2_SETTINGS, mobileNetV2 } from './baselines/mobilenetV2';
+import { checkViT, VIT_SETTINGS, VIT_TINY, viT } from './baselines/vit';
+import { ablate, EDGEVIT_SETTINGS, parseSettings, VARIANTS, type Variant, withSettings } from './config';
 import { checkEdgeViT, edgeViT } from './edgevit';
 import { defineModel, type Layer, type Model, type Scope } from './module';
 
@@ -40,6 +41,8 @@ const PLANS: Record<string, (request: Request) => Plan> = {
   'vit-tiny': planViT,
 };
 
+const NO_SETTINGS = z.strictObject({});
+
 /** Names that `createModel` takes. */
 export const MODELS: readonly string[] = Object.keys(PLANS);
 
@@ -71,23 +74,26 @@ export function createModel(name: string, options: ModelOptions): Model {
 }
 
 function planEdgeViT({ name, numClasses, size, settings, ablation }: Request): Plan {
-  const config = override(name, EDGEVIT_FIELDS, ablate(name as Variant, ablation), settings);
+  const config = withSettings(name, EDGEVIT_SETTINGS, ablate(name as Variant, ablation), settings);
   checkEdgeViT(name, config, size);
   return { config, build: scope => edgeViT(scope, config, numClasses) };
 }
 
 function planArticle({ name, numClasses, size, settings }: Request, asPrinted: boolean): Plan {
   checkArticle(name, size, asPrinted);
-  return { config: override(name, {}, {}, settings), build: scope => article(scope, numClasses, size, asPrinted) };
+  return {
+    config: withSettings(name, NO_SETTINGS, {}, settings),
+    build: scope => article(scope, numClasses, size, asPrinted),
+  };
 }
 
 function planMobileNetV2({ name, numClasses, settings }: Request): Plan {
-  const config = override(name, MOBILENET_V2_FIELDS, MOBILENET_V2, settings);
+  const config = withSettings(name, MOBILENET_V2_SETTINGS, MOBILENET_V2, settings);
   return { config, build: scope => mobileNetV2(scope, config, numClasses) };
 }
 
 function planViT({ name, numClasses, size, settings }: Request): Plan {
-  const config = override(name, VIT_FIELDS, VIT_TINY, settings);
+  const config = withSettings(name, VIT_SETTINGS, VIT_TINY, settings);
   checkViT(name, config, size);
   return { config, build: scope => viT(scope, config, numClasses, size) };
 }

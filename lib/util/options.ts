@@ -1,20 +1,45 @@
 import { z } from 'zod';
 import { UserError } from './errors';
 
+const asNumber = (value: unknown): unknown =>
+  typeof value === 'string' && value.trim() !== '' ? Number(value) : value;
+const number = (allowed: string, accepts: (value: number) => boolean) =>
+  z.preprocess<unknown, z.ZodType<number>, number | string>(
+    asNumber,
+    z.custom<number>(value => typeof value === 'number' && accepts(value), allowed),
+  );
+
+// Settings, each typed or as the text that a command line gives.
+export const positiveInteger = number('expected a positive integer', value => Number.isSafeInteger(value) && value > 0);
+export const oddInteger = number(
+  'expected a positive odd integer',
+  value => Number.isSafeInteger(value) && value > 0 && value % 2 === 1,
+);
+export const positive = number('expected a positive number', value => Number.isFinite(value) && value > 0);
+/** A probability below 1. */
+export const dropRate = number('expected at least 0 and below 1', value => value >= 0 && value < 1);
+export const flag = z.preprocess<unknown, z.ZodType<boolean>, boolean | 'true' | 'false'>(
+  value => (value === 'true' ? true : value === 'false' ? false : value),
+  z.boolean("expected 'true' or 'false'"),
+);
+
 /** Checks what came from outside against a schema. Throws a UserError of one sentence that names the key, its value and what is allowed. */
 export function parseOptions<T extends z.ZodType>(schema: T, value: unknown, what: string): z.output<T> {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const [issue] = result.error.issues;
   if (issue!.code === 'unrecognized_keys') {
-    const known = schema instanceof z.ZodObject ? `; allowed are ${Object.keys(schema.shape).join(', ')}` : '';
-    throw new UserError(`${what} has no option '${issue!.keys.join("', '")}'${known}.`);
+    const keys = schema instanceof z.ZodObject ? Object.keys(schema.shape) : [];
+    const known = keys.length > 0 ? `: allowed are ${keys.join(', ')}` : '';
+    throw new UserError(`${what} has no setting '${issue!.keys.join("', '")}'${known}.`);
   }
-  const given = issue!.path.reduce<unknown>(
-    (at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key],
-    value,
-  );
+  let given = value;
+  const path = issue!.path.filter(key => {
+    if (typeof given === 'string') return false; // a list as text, like 1,2,x,4, is shown whole
+    given = (given as Record<PropertyKey, unknown> | undefined)?.[key];
+    return true;
+  });
   throw new UserError(
-    `${[what, ...issue!.path].join('.')} is ${JSON.stringify(given) ?? 'missing'}: ${issue!.message.replace(/^Invalid (input|option): |^Too/, start => (start === 'Too' ? 'too' : ''))}.`,
+    `${[what, ...path].join('.')} is ${JSON.stringify(given) ?? 'missing'}: ${issue!.message.replace(/^Invalid (input|option): |^Too/, start => (start === 'Too' ? 'too' : ''))}.`,
   );
 }

@@ -1,16 +1,17 @@
+import { z } from 'zod';
 import { tf } from '../../tensor/tf';
-import { type Fields, positive } from '../config';
+import { positive } from '../../util/options';
 import { batchNorm, conv2d, depthwiseConv, globalAveragePool, linear } from '../layers';
 import type { Layer, Scope } from '../module';
 
-export interface MobileNetV2Config {
+export const MOBILENET_V2_SETTINGS = z.strictObject({
   /** Multiplies all channel numbers, rounded to multiples of 8. */
-  width: number;
-}
+  width: positive.default(1),
+});
 
-export const MOBILENET_V2: MobileNetV2Config = { width: 1 };
+export type MobileNetV2Config = z.output<typeof MOBILENET_V2_SETTINGS>;
 
-export const MOBILENET_V2_FIELDS: Fields<MobileNetV2Config> = { width: positive };
+export const MOBILENET_V2 = MOBILENET_V2_SETTINGS.parse({});
 
 /** Expansion, channels, repeats, stride of the first: Sandler et al., "MobileNetV2", CVPR 2018, table 2. */
 export const MOBILENET_V2_STAGES = [

@@ -1,32 +1,26 @@
+import { z } from 'zod';
 import { tf } from '../../tensor/tf';
 import { UserError } from '../../util/errors';
+import { dropRate, positive, positiveInteger } from '../../util/options';
 import { feedForward, residual } from '../blocks';
-import { dropRate, type Fields, positive, positiveInteger } from '../config';
 import { attention, conv2d, dropPath, dropPathRates, layerNorm, linear, TRUNC_NORMAL } from '../layers';
 import type { Layer, Scope } from '../module';
 
-export interface ViTConfig {
-  /** Side of the square patches, in pixels. */
-  patch: number;
-  dim: number;
-  depth: number;
-  heads: number;
-  mlpRatio: number;
-  /** Drop path rate of the last block; the first has 0. */
-  dropPath: number;
-}
-
 /** DeiT-Ti: Touvron et al., "Training data-efficient image transformers", ICML 2021, table 1. */
-export const VIT_TINY: ViTConfig = { patch: 16, dim: 192, depth: 12, heads: 3, mlpRatio: 4, dropPath: 0.1 };
+export const VIT_SETTINGS = z.strictObject({
+  /** Side of the square patches, in pixels. */
+  patch: positiveInteger.default(16),
+  dim: positiveInteger.default(192),
+  depth: positiveInteger.default(12),
+  heads: positiveInteger.default(3),
+  mlpRatio: positive.default(4),
+  /** Drop path rate of the last block; the first has 0. */
+  dropPath: dropRate.default(0.1),
+});
 
-export const VIT_FIELDS: Fields<ViTConfig> = {
-  patch: positiveInteger,
-  dim: positiveInteger,
-  depth: positiveInteger,
-  heads: positiveInteger,
-  mlpRatio: positive,
-  dropPath: dropRate,
-};
+export type ViTConfig = z.output<typeof VIT_SETTINGS>;
+
+export const VIT_TINY = VIT_SETTINGS.parse({});
 
 /**
  * A plain vision transformer: [b, h, w, 3] → logits [b, classes]. Named and started as timm's. With `VIT_TINY` at
