@@ -1,9 +1,9 @@
 import type { Experiment } from '../lib/cli/experiment';
 import { finish, interruption } from '../lib/cli/train';
+import { openEngine } from '../lib/engine/open';
 import { consoleReporter } from '../lib/runs/console';
 import { RUNS } from '../lib/runs/store';
 import { startTrial } from '../lib/runs/trial';
-import { native } from '../lib/tensor/tf';
 import { applySettings, namedRecipe, resolveRecipe } from '../lib/train/recipe';
 
 /** What pure JavaScript manages in about a minute. It shows that all of it works, and no more. */
@@ -24,6 +24,7 @@ export const quick: Experiment = {
   async run() {
     const reporter = consoleReporter();
     const { about, options } = namedRecipe('petals');
+    const native = (await openEngine({ announce: true })).kind !== 'js';
     if (!native)
       reporter.say(
         'Without TensorFlow the demonstration shrinks to a few steps, which are too few to learn from: see above for what is missing.',

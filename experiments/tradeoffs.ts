@@ -1,5 +1,6 @@
 import { basename, relative } from 'node:path';
 import type { Experiment } from '../lib/cli/experiment';
+import { openEngine } from '../lib/engine/open';
 import { REPORTED } from '../lib/measure/reported';
 import { parseSize } from '../lib/model/registry';
 import { textTable, thousands } from '../lib/report/tables';
@@ -27,6 +28,7 @@ export const tradeoffs: Experiment = {
     if (unknown !== undefined)
       throw new UserError(`tradeoffs has no model '${unknown}': allowed are ${oneOf(COMPARED)}.`);
     const models = COMPARED.filter(model => only === undefined || only.includes(model));
+    await openEngine({ announce: true });
     const measured = await measureTradeoffs(models, parseSize(size));
     writeTradeoffs(measured);
     const { cpu, cores, engine, node } = measured.machine;

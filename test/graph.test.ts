@@ -346,7 +346,8 @@ describe.skipIf(!hasGraphs())('memory', () => {
 
 /** The output of a piece of JavaScript in a process of its own. */
 async function runElsewhere(code: string, env: NodeJS.ProcessEnv = {}): Promise<string> {
-  const { code: status, output } = await execute(process.execPath, ['--import', 'tsx', '-e', code], {
+  const opened = `require('./lib/engine/open').openEngine().then(() => {${code}})`;
+  const { code: status, output } = await execute(process.execPath, ['--import', 'tsx', '-e', opened], {
     cwd: join(__dirname, '..'),
     env: { ...process.env, ...env },
   });

@@ -265,7 +265,11 @@ describe('imports', () => {
     expect((await run(missing)).result).toBe("'late'");
   });
 
-  test('share one instance with lib', async () => {
+  test('share one instance with lib, which computes once it has an engine', async () => {
+    const { errors } = await run('import { tf as early } from "./lib/tensor/tf";\nearly.scalar(1);');
+    expect(errors[0].evalue).toContain('await openEngine()');
+    await run('import { openEngine } from "./lib/engine/open";\nawait openEngine();');
+    expect((await run('early.scalar(2).dataSync()[0]')).result).toBe('2');
     expect(
       (
         await run(

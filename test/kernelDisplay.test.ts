@@ -24,7 +24,7 @@ describe('in a notebook', () => {
   beforeAll(async () => {
     ({ kernel, run } = await startKernel());
     await run(
-      'import * as lab from "./lib/jupyter/display/display"; import { tf } from "./lib/tensor/tf"; const random = tf.randomUniform([14, 14, 3], 0, 1, "float32", 1);',
+      'import * as lab from "./lib/jupyter/display/display"; import { openEngine } from "./lib/engine/open"; import { tf } from "./lib/tensor/tf"; await openEngine(); const random = tf.randomUniform([14, 14, 3], 0, 1, "float32", 1);',
     );
   });
   afterAll(() => kernel.stop());

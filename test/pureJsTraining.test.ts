@@ -1,22 +1,17 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, expect, test, vi } from 'vitest';
-import { native } from '../lib/tensor/tf';
+import { afterAll, expect, test } from 'vitest';
+import { isNative } from '../lib/tensor/tf';
 import { buildModel } from '../lib/train/recipe';
 import { createTrainer } from '../lib/train/trainer';
 import { dataset, tinyRecipe } from './training';
-
-// Before the imports run: this file's process gets the engine of those who have no other.
-vi.hoisted(() => {
-  process.env.EDGEVIT_ENGINE = 'js';
-});
 
 const folder = mkdtempSync(join(tmpdir(), 'pureJs-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 test('the pure-JS engine trains, and resumes to the byte', async () => {
-  expect(native).toBe(false);
+  expect(isNative()).toBe(false);
   const checkpoint = join(folder, 'checkpoint.safetensors');
   const recipe = tinyRecipe({ epochs: 1, batch: 8 });
   const train = async ({ resume, stopAt }: { resume?: string; stopAt?: number } = {}): Promise<string> => {

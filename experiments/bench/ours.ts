@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
+import { openEngine } from '../../lib/engine/open';
 import { stopwatch } from '../../lib/measure/latency';
 import { tf } from '../../lib/tensor/tf';
 import { createWork, type Engine, type Work } from './work';
@@ -47,6 +48,7 @@ function reply(request: Request): object {
   }
 }
 
-createInterface({ input: process.stdin }).on('line', line => {
+createInterface({ input: process.stdin }).on('line', async line => {
+  await openEngine();
   process.stdout.write(`${JSON.stringify(reply(JSON.parse(line)))}\n`);
 });

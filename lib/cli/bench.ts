@@ -13,7 +13,7 @@ import {
   machine,
 } from '../../experiments/bench/report';
 import { WORKLOADS, type Workload } from '../../experiments/bench/workloads';
-import { currentEngine } from '../engine/build/install';
+import { ensureEngine } from '../engine/build/install';
 import type { Plan } from '../measure/latency';
 import { oneOf, UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
@@ -50,7 +50,7 @@ export function register(program: Command): void {
 
 async function bench({ peers = false, only, quick = false, rounds, json }: Options): Promise<void> {
   const workloads = select(only);
-  if (currentEngine()?.kind !== 'tensorflow')
+  if ((await ensureEngine()).kind !== 'tensorflow')
     throw new UserError("The benchmark needs TensorFlow with the lab's addon: npm run setup says what is missing.");
   const report = (line: string): void => console.error(line);
   const here = machine(); // before our own work loads it

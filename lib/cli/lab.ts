@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { delimiter, join } from 'node:path';
 import type { Command } from 'commander';
+import { ensureEngine } from '../engine/build/install';
 import { pythonEnvironment } from '../jupyter/install/python';
 import { KERNEL_NAME, PROJECT_JUPYTER, register as registerKernel } from '../jupyter/install/register';
 import { writeFileAtomic } from '../util/files';
@@ -19,6 +20,7 @@ export function register(program: Command): void {
 }
 
 async function start(args: readonly string[]): Promise<void> {
+  await ensureEngine(); // here, where its progress is seen, rather than in some cell
   const python = await pythonEnvironment(join(ROOT, '.venv'), undefined, line => console.log(line));
   registerKernel(PROJECT_JUPYTER);
   configure();

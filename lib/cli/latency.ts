@@ -1,6 +1,7 @@
 import { existsSync, statSync } from 'node:fs';
 import { relative, resolve } from 'node:path';
 import { type Command, InvalidArgumentError } from 'commander';
+import { openEngine } from '../engine/open';
 import type { Estimate } from '../measure/latency';
 import { ENGINES, type Engine, JS_PLAN, type Latencies, measureLatency, PLAN } from '../measure/latencyTable';
 import { MODELS, parseSize } from '../model/registry';
@@ -50,6 +51,7 @@ async function run(models: string[], { size, batch, engines, rounds, json }: Fla
   if (path !== undefined && existsSync(path) && statSync(path).isDirectory())
     throw new UserError(`--json is '${json}', which is a folder: a file is expected.`);
   const plans = { plan: { ...PLAN, rounds }, jsPlan: { ...JS_PLAN, rounds: Math.min(rounds, JS_PLAN.rounds) } };
+  await openEngine({ announce: true });
   const measured = await measureLatency({
     models: [...new Set(models)],
     engines,

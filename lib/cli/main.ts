@@ -1,5 +1,4 @@
 import { Command, CommanderError } from 'commander';
-import { ensureEngine } from '../engine/build/install';
 import { Failure, UserError } from '../util/errors';
 import { noRoom } from '../util/files';
 
@@ -30,9 +29,6 @@ const COMMANDS: Record<string, () => Promise<{ register(program: Command): void 
   doctor: () => import('./doctor'),
 };
 
-/** Commands that work before there is an engine; the others load one as soon as they are imported. */
-const WITHOUT_ENGINE = ['data', 'setup', 'doctor', 'kernel', 'trial', 'runs'];
-
 async function main(argv: string[]): Promise<void> {
   const program = new Command('edgevit')
     .exitOverride()
@@ -41,7 +37,6 @@ async function main(argv: string[]): Promise<void> {
   const load = COMMANDS[argv[0] ?? ''];
   if (!load)
     throw new UserError(`Unknown command '${argv[0] ?? ''}': allowed are ${Object.keys(COMMANDS).join(', ')}.`);
-  if (!WITHOUT_ENGINE.includes(argv[0]) && !argv.some(arg => arg === '--help' || arg === '-h')) await ensureEngine();
   (await load()).register(program);
   await program.parseAsync(argv, { from: 'user' });
 }

@@ -1,6 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { basename, join, relative, resolve } from 'node:path';
 import type { Command } from 'commander';
+import { ensureEngine } from '../engine/build/install';
 import { compareNotebooks } from '../jupyter/notebook/compare';
 import { type CellFailure, executeNotebook } from '../jupyter/notebook/execute';
 import { type Notebook, readNotebook, writeNotebook } from '../jupyter/notebook/notebook';
@@ -60,6 +61,7 @@ async function run(names: string[], options: Options): Promise<void> {
     return { path, name, saved, notebook: withParameters(structuredClone(saved), options.param ?? new Map(), name) };
   });
 
+  await ensureEngine(); // here, where its progress is seen, rather than in some cell
   const interruption = new AbortController();
   process.once('SIGINT', () => interruption.abort());
   for (const { path, name, saved, notebook } of notebooks) {

@@ -1,8 +1,9 @@
 import { basename } from 'node:path';
 import type { Command } from 'commander';
+import { openEngine } from '../engine/open';
 import { readFixture } from '../measure/fixture';
 import { checkParity } from '../measure/parity';
-import { native } from '../tensor/tf';
+import { isNative } from '../tensor/tf';
 
 /** `npm run parity -- FILE…`: our results against a float64 reference. A few seconds a file on the native engine. */
 export function register(program: Command): void {
@@ -18,10 +19,11 @@ export function register(program: Command): void {
     .action(run);
 }
 
-function run(files: string[]): void {
+async function run(files: string[]): Promise<void> {
   const fixtures = files.map(file => ({ file, fixture: readFixture(file) }));
+  await openEngine({ announce: true });
   console.log(
-    `engine ${native ? 'tensorflow' : 'pure JS'} | error = largest |ours − reference| / largest |reference| of a tensor`,
+    `engine ${isNative() ? 'tensorflow' : 'pure JS'} | error = largest |ours − reference| / largest |reference| of a tensor`,
   );
   let failures = 0;
   for (const { file, fixture } of fixtures) {

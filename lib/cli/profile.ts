@@ -2,6 +2,7 @@ import { type Command, Option } from 'commander';
 import { createWork } from '../../experiments/bench/work';
 import type { Task } from '../../experiments/bench/workloads';
 import { hasGraphs, type KernelTiming } from '../engine/binding';
+import { openEngine } from '../engine/open';
 import { chromeTrace, totalsByOp, wallTime } from '../measure/timeline';
 import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
@@ -36,7 +37,16 @@ export function register(program: Command): void {
     .action(profile);
 }
 
-function profile({ model, mode, size, batch = mode === 'train' ? 16 : 1, runs, top, trace }: Options): void {
+async function profile({
+  model,
+  mode,
+  size,
+  batch = mode === 'train' ? 16 : 1,
+  runs,
+  top,
+  trace,
+}: Options): Promise<void> {
+  await openEngine({ announce: true });
   if (!hasGraphs())
     throw new UserError("Profiling needs TensorFlow with the lab's addon: npm run setup says what is missing.");
   const work = createWork({ model, mode, size, batch, classes: 102 }, 'compiled');

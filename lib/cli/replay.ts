@@ -1,9 +1,14 @@
 import { relative } from 'node:path';
 import type { Command } from 'commander';
+import { openEngine } from '../engine/open';
 import { readBundle } from '../runs/bundleFile';
+import { consoleReporter } from '../runs/console';
 import type { Difference } from '../runs/differences';
+import { setThreads } from '../runs/environment';
+import { replay } from '../runs/replay';
 import { type KeptDataOptions, RUNS } from '../runs/store';
 import { withDataOptions } from './dataOptions';
+import { finish, interruption } from './train';
 
 interface Flags extends KeptDataOptions {
   data?: string;
@@ -20,12 +25,9 @@ export function register(program: Command): void {
     .option('--runs <folder>', 'where runs are kept', RUNS);
   withDataOptions(command).action(async (file: string, { data: dataset, runs, ...data }: Flags) => {
     const bundle = await readBundle(file);
-    // Sums of another number of threads round otherwise. TensorFlow makes its threads when it is loaded, which the imports below do.
-    for (const name of ['TF_NUM_INTRAOP_THREADS', 'TF_NUM_INTEROP_THREADS', 'OMP_NUM_THREADS'])
-      process.env[name] ??= String(bundle.run.environment.threads);
-    const { replay } = await import('../runs/replay');
-    const { consoleReporter } = await import('../runs/console');
-    const { finish, interruption } = await import('./train');
+    // Sums of another number of threads round otherwise, and TensorFlow makes its threads when it is loaded.
+    if (process.env.TF_NUM_INTRAOP_THREADS === undefined) setThreads(bundle.run.environment.threads);
+    await openEngine({ announce: true });
     const { run, outcome, environment } = await replay(bundle, {
       reporter: consoleReporter(),
       interruption,

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { openEngine } from '../engine/open';
 import { publishedClasses } from '../measure/prediction';
 import { formatSummary, summarise } from '../measure/summary';
 import { createModel, parseSize } from '../model/registry';
@@ -28,7 +29,7 @@ export function register(program: Command): void {
     .action(run);
 }
 
-function run(name: string, options: Options): void {
+async function run(name: string, options: Options): Promise<void> {
   const { classes: numClasses = publishedClasses(name), batch } = options;
   const model = createModel(name, {
     numClasses,
@@ -36,6 +37,7 @@ function run(name: string, options: Options): void {
     ablation: options.ablation,
     set: options.set,
   });
+  await openEngine({ announce: true });
   const summary = summarise(model, batch);
   const { inputSize, config } = model;
   console.log(

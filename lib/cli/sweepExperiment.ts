@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import { openEngine } from '../engine/open';
 import { parseSettings } from '../model/config';
 import { INTERVALS, variantTable } from '../report/sections';
 import { textTable, thousands } from '../report/tables';
@@ -60,6 +61,7 @@ export function sweepExperiment({
       };
       const plan = await planSweep(sweep, { runs, threads, data: dataOptions });
       const { dataset, trials } = plan;
+      await openEngine({ announce: true }); // for the preface, and before several trials set it up at once
       if (preface) console.log(`${preface()}\n`);
       console.log(`${dataset.name}: ${dataset.description}`);
       console.log(

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { openEngine } from '../engine/open';
 import { parseSettings } from '../model/config';
 import { reportFiles } from '../report/runReport';
 import { RESULT_COLUMNS, resultRow, textTable } from '../report/tables';
@@ -66,10 +67,12 @@ async function train(flags: TrainFlags): Promise<Run> {
   if (flags.resume !== undefined) {
     const run = openRun(runs, flags.resume);
     checkUnchanged(run, settings, flags);
+    await openEngine({ announce: true });
     return resumeTrial(run, options);
   }
   const { about, options: base } = namedRecipe(recipeName);
   const recipe = resolveRecipe(applySettings(base, settings));
+  await openEngine({ announce: true });
   return startTrial({ ...options, recipe, recipeName, about, runs, name, init });
 }
 

@@ -1,9 +1,13 @@
 import { type ChildProcess, fork } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { ensureEngine } from '../engine/build/install';
+import { openEngine } from '../engine/open';
+import { consoleReporter } from '../runs/console';
+import { setThreads } from '../runs/environment';
+import { RUNS } from '../runs/store';
+import { readTrialFile, runTrial } from '../runs/trialFile';
+import { finish, interruption } from './train';
 
 /**
  * `npm run trial -- TRIAL.json`: trains one trial of a sweep into its run folder, in a process of its own, here or wherever a scheduler
@@ -18,37 +22,11 @@ export function register(program: Command): void {
     .action(train);
 }
 
-async function train(path: string, flags: { runs?: string }): Promise<void> {
-  takeThreads(path);
-  await ensureEngine();
-  const [{ consoleReporter }, { RUNS }, { readTrialFile, runTrial }, { finish, interruption }] = await Promise.all([
-    import('../runs/console'),
-    import('../runs/store'),
-    import('../runs/trialFile'),
-    import('./train'),
-  ]);
-  const { runs = RUNS } = flags;
-  finish(
-    await runTrial(readTrialFile(path), runs, { reporter: consoleReporter(), interruption }),
-    runs,
-    `npm run trial -- ${path}`,
-  );
-}
-
-/** TensorFlow makes its threads as it is loaded, which is before the rest of the file can be understood. */
-function takeThreads(path: string): void {
-  const [, threads] = /"threads":\s*([1-9]\d*)\b/.exec(readIfThere(path)) ?? [];
-  if (threads === undefined) return;
-  for (const name of ['TF_NUM_INTRAOP_THREADS', 'TF_NUM_INTEROP_THREADS', 'OMP_NUM_THREADS'])
-    process.env[name] = threads;
-}
-
-function readIfThere(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return ''; // which is told, in full, by what reads it again
-  }
+async function train(path: string, { runs = RUNS }: { runs?: string }): Promise<void> {
+  const trial = readTrialFile(path);
+  if (trial.threads !== undefined) setThreads(trial.threads);
+  await openEngine({ announce: true });
+  finish(await runTrial(trial, runs, { reporter: consoleReporter(), interruption }), runs, `npm run trial -- ${path}`);
 }
 
 /** The command in a process of its own, that ends with this one: what it writes to stderr can be read, its stdout is left. */

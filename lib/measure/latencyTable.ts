@@ -3,7 +3,7 @@ import { hasGraphs } from '../engine/binding';
 import type { Model } from '../model/module';
 import { createModel } from '../model/registry';
 import { environment } from '../runs/environment';
-import { native } from '../tensor/tf';
+import { isNative } from '../tensor/tf';
 import { UserError } from '../util/errors';
 import { countConfig, totalCount } from './count';
 import { predictionInJs } from './jsPrediction';
@@ -111,7 +111,7 @@ export async function measureLatency({
 }
 
 function checkEngines(engines: readonly Engine[]): void {
-  const missing = engines.find(engine => engine !== 'js' && !(engine === 'compiled' ? native && hasGraphs() : native));
+  const missing = engines.find(engine => engine !== 'js' && !(engine === 'compiled' ? hasGraphs() : isNative()));
   if (missing)
     throw new UserError(
       `The engine '${missing}' is not there (npm run doctor says why): --engines=js measures what is.`,

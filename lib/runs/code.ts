@@ -9,7 +9,7 @@ const ENTRIES = [
   'lib/train/recipe.ts',
   'lib/data/open.ts',
   'lib/data/worker.ts',
-  'lib/tensor/tf.ts',
+  'lib/engine/open.ts',
 ];
 
 /** The kernels that are built into the engine: no import leads to them. */

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
 import { nodeBackend } from '../engine/binding';
-import { native, tf } from '../tensor/tf';
+import { isNative, tf } from '../tensor/tf';
 import { ROOT } from '../util/root';
 import { codeDigest } from './code';
 
@@ -39,7 +39,7 @@ export function environment(): Environment {
     cpu: processors[0]?.model ?? 'unknown',
     cores: processors.length,
     threads: threads(),
-    engine: native ? `TensorFlow ${nodeBackend().binding.TF_Version}` : 'pure JavaScript',
+    engine: isNative() ? `TensorFlow ${nodeBackend().binding.TF_Version}` : 'pure JavaScript',
     tfjs: tf.version_core,
     git: gitState(),
     lockfile: createHash('sha256')
@@ -53,6 +53,13 @@ export function environment(): Environment {
 export function threads(): number {
   return Number(process.env.TF_NUM_INTRAOP_THREADS ?? availableParallelism());
 }
+
+/** Sets them, which has an effect before the engine is opened only: TensorFlow makes its threads when it is loaded. */
+export function setThreads(count: number): void {
+  for (const name of THREAD_VARIABLES) process.env[name] = String(count);
+}
+
+const THREAD_VARIABLES = ['TF_NUM_INTRAOP_THREADS', 'TF_NUM_INTEROP_THREADS', 'OMP_NUM_THREADS'];
 
 function gitState(): Environment['git'] {
   const git = (...args: string[]) =>

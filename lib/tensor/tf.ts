@@ -1,7 +1,4 @@
-import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import type * as TensorFlow from '@tensorflow/tfjs';
-import { ADDON } from '../engine/build/addon';
 
 export type {
   DataType,
@@ -15,35 +12,29 @@ export type {
   TensorLike,
 } from '@tensorflow/tfjs';
 
-const load = createRequire(__filename);
+type TF = typeof TensorFlow;
 
-/** tfjs-node 4.22 calls `util.is*` functions that Node 22 deprecates and 23 removed. */
-function restoreUtil(): void {
-  const missing: Record<string, (value: unknown) => boolean> = {
-    isArray: Array.isArray,
-    isNullOrUndefined: value => value === null || value === undefined,
-    isNumber: value => typeof value === 'number',
-    isString: value => typeof value === 'string',
-  };
-  const target = load('node:util') as Record<string, unknown>;
-  Object.assign(target, missing); // also where they are there: Node 22 warns of each that is called
+let given: TF | undefined;
+
+/**
+ * TensorFlow.js on the engine in use: given by `openEngine()` in Node, by `provideTf()` elsewhere, never loaded by an import. Before
+ * that every use of it throws; it never falls back to some other engine.
+ */
+export let tf: TF = new Proxy({} as TF, {
+  get(_, key) {
+    if (given) return Reflect.get(given, key); // somebody kept this stand-in: a notebook's cell, a destructured import
+    if (typeof key === 'symbol') return undefined; // of printers, which ask every object for some
+    throw new Error(
+      `tf.${key} was used before there is an engine: call \`await openEngine()\` (lib/engine/open) first, or \`provideTf(tf)\` in a browser.`,
+    );
+  },
+});
+
+/** Makes this TensorFlow.js the one that everything in the lab computes with. */
+export function provideTf(provided: TF): void {
+  given = provided;
+  tf = provided;
 }
 
-function loadTensorFlow(): { tf: typeof TensorFlow; native: boolean } {
-  if (process.env.EDGEVIT_ENGINE !== 'js' && existsSync(ADDON)) {
-    process.env.TF_CPP_MIN_LOG_LEVEL ??= '2'; // before the addon loads, or TensorFlow prints banners
-    restoreUtil();
-    return { tf: load('@tensorflow/tfjs-node') as typeof TensorFlow, native: true };
-  }
-  const tf = load('@tensorflow/tfjs') as typeof TensorFlow;
-  tf.setBackend('cpu');
-  return { tf, native: false };
-}
-
-const loaded = loadTensorFlow();
-
-/** TensorFlow.js on the engine in use. Everything in the lab takes it from here. */
-export const tf = loaded.tf;
-
-/** Whether TensorFlow's native library is behind `tf`; otherwise the pure-JS backend, several hundred times slower. */
-export const native = loaded.native;
+/** Whether TensorFlow's native library is behind `tf`; otherwise pure JavaScript, several hundred times slower. */
+export const isNative = (): boolean => tf.getBackend() === 'tensorflow';

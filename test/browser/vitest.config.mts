@@ -6,6 +6,7 @@ export default defineConfig({
     root: `${import.meta.dirname}/../..`,
     include: ['test/browser/*.test.ts'],
     globalSetup: `${import.meta.dirname}/../setup.ts`,
+    setupFiles: [`${import.meta.dirname}/../engine.ts`],
     pool: 'forks',
     maxWorkers: 1,
     testTimeout: 300_000,

@@ -2,8 +2,8 @@ import { createRequire } from 'node:module';
 import { runInThisContext } from 'node:vm';
 import { build } from 'esbuild';
 import seedrandom from 'seedrandom';
-import '../../lib/tensor/tf';
-import { compileKernels, type Routing } from './compiledKernels';
+import { openEngine } from '../../lib/engine/open';
+import { compileKernels } from './compiledKernels';
 
 /** What became of tfjs-core's tests, in their order. */
 export interface Report {
@@ -47,7 +47,9 @@ async function loadTests(): Promise<void> {
 }
 
 /** Runs tfjs-core's own tests on the lab's engine, and sends the report to the parent process. */
-async function run(routing?: Routing): Promise<void> {
+async function run(mode: string | undefined): Promise<void> {
+  await openEngine();
+  const routing = mode === 'compiled' ? compileKernels() : undefined;
   const jasmineCore = createRequire(__filename)('jasmine-core') as { boot(core: unknown): Jasmine };
   const jasmine = jasmineCore.boot(jasmineCore);
   jasmine.DEFAULT_TIMEOUT_INTERVAL = 60_000; // the machine may be busy
@@ -76,4 +78,4 @@ async function run(routing?: Routing): Promise<void> {
   process.send!(report, () => process.exit());
 }
 
-void run(process.argv[2] === 'compiled' ? compileKernels() : undefined);
+void run(process.argv[2]);

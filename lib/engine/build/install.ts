@@ -11,7 +11,6 @@ import { installLibrary, isComplete, libraryFolder, machineWheel, requireWheel, 
  *   2. the addon that was in place before, when the sources changed and the new one cannot be built;
  *   3. tfjs-node's own installer, which downloads a prebuilt addon and TensorFlow 2.9.1 from one storage bucket;
  *   4. tfjs's pure-JavaScript backend, which is part of the npm packages.
- * This file and what it imports must not import ./tf: that loads the engine, which is here about to change.
  */
 
 export interface Engine {
@@ -27,19 +26,21 @@ export interface EnsureOptions {
   retry?: boolean;
   /** Where each line goes: stderr, so that a command's own output stays clean. */
   report?: Report;
+  /** Name the engine also when it is the best one (default: true). */
+  announce?: boolean;
 }
 
 /**
  * Makes sure that there is an engine, sets it up if not, and says in one line which one it is and why.
- * To be awaited before anything imports ./tf. Takes milliseconds when all is in place.
+ * Loads nothing: `openEngine` does. Takes milliseconds when all is in place.
  */
 export async function ensureEngine(options: EnsureOptions = {}): Promise<Engine> {
-  const report = options.report ?? (line => console.error(line));
+  const { report = line => console.error(line), announce = true } = options;
   const known = JS_ASKED ?? currentEngine();
   const settled = known && (known === JS_ASKED || known.kind === 'tensorflow' || !options.retry);
   const engine = settled ? known : await install(report);
   if (engine.kind === 'js' && engine !== JS_ASKED) report(SLOW);
-  report(`engine: ${engine.description}`);
+  if (announce || engine.kind !== 'tensorflow') report(`engine: ${engine.description}`);
   return engine;
 }
 

@@ -1,0 +1,48 @@
+import { createRequire } from 'node:module';
+import type * as TensorFlow from '@tensorflow/tfjs';
+import { provideTf } from '../tensor/tf';
+import { type Engine, type EnsureOptions, ensureEngine } from './build/install';
+
+const load = createRequire(__filename);
+
+let opened: Promise<Engine> | undefined;
+
+/**
+ * Gives `tf` its engine: sets TensorFlow up where that has yet to be done, and loads it. To be awaited before the first computation; later
+ * calls return the same engine, since a process has one. Says which one it is and why with `announce`, or where it is not the best.
+ * Environment variables that TensorFlow reads as it is loaded (TF_NUM_INTRAOP_THREADS) count as they are at the first call.
+ */
+export function openEngine(options: EnsureOptions = {}): Promise<Engine> {
+  opened ??= open(options);
+  return opened;
+}
+
+async function open(options: EnsureOptions): Promise<Engine> {
+  const engine = await ensureEngine({ announce: false, ...options });
+  provideTf(engine.kind === 'js' ? loadJs() : loadNative());
+  return engine;
+}
+
+function loadNative(): typeof TensorFlow {
+  process.env.TF_CPP_MIN_LOG_LEVEL ??= '2'; // before the addon loads, or TensorFlow prints banners
+  restoreUtil();
+  return load('@tensorflow/tfjs-node') as typeof TensorFlow;
+}
+
+function loadJs(): typeof TensorFlow {
+  const tf = load('@tensorflow/tfjs') as typeof TensorFlow;
+  tf.setBackend('cpu');
+  return tf;
+}
+
+/** tfjs-node 4.22 calls `util.is*` functions that Node 22 deprecates and 23 removed. */
+function restoreUtil(): void {
+  const missing: Record<string, (value: unknown) => boolean> = {
+    isArray: Array.isArray,
+    isNullOrUndefined: value => value === null || value === undefined,
+    isNumber: value => typeof value === 'number',
+    isString: value => typeof value === 'string',
+  };
+  const target = load('node:util') as Record<string, unknown>;
+  Object.assign(target, missing); // also where they are there: Node 22 warns of each that is called
+}
