@@ -3,11 +3,11 @@ import type { Experiment } from '../lib/cli/experiment';
 import { openEngine } from '../lib/engine/open';
 import { REPORTED } from '../lib/measure/reported';
 import { parseSize } from '../lib/model/registry';
-import { textTable, thousands } from '../lib/report/tables';
 import { percent } from '../lib/runs/console';
 import { COMPARED, measureTradeoffs, TRADEOFFS_FILE, type Tradeoffs, writeTradeoffs } from '../lib/runs/tradeoffs';
 import { byVariant, largestBudget, readResults, resultsFile } from '../lib/runs/trialResults';
 import { oneOf, UserError } from '../lib/util/errors';
+import { textTable, thousands } from '../lib/util/tables';
 
 /**
  * What do the networks cost, and what is said of them? Parameters and MACs, counted; the time of one prediction, measured on this

@@ -10,7 +10,7 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -215,7 +215,7 @@ describe('the cache', () => {
     const folder = join(cacheDir, cached()[0]);
     const before = readFileSync(join(folder, 'train.u8'));
     truncateSync(join(folder, 'train.u8'), 100);
-    mkdirSync(join(cacheDir, 'folder-0123.999999999-0.tmp'));
+    mkdirSync(join(cacheDir, `.scratch-${hostname()}-999999999-0`));
     await open();
     expect(readFileSync(join(folder, 'train.u8'))).toEqual(before);
     expect(cached().length).toBe(1);

@@ -3,7 +3,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { reportFiles, rerunCommand } from '../lib/report/runReport';
-import { textTable } from '../lib/report/tables';
 import { codeDigest, codeFiles } from '../lib/runs/code';
 import { consoleReporter, duration } from '../lib/runs/console';
 import { thisProcess } from '../lib/runs/owner';
@@ -11,6 +10,7 @@ import { listRuns, openRun, type Run, type RunRecord } from '../lib/runs/store';
 import { type NewTrial, resumeTrial, startTrial } from '../lib/runs/trial';
 import type { Recipe } from '../lib/train/recipe';
 import { Failure, UserError } from '../lib/util/errors';
+import { textTable } from '../lib/util/tables';
 import { sha256, tinyRecipe } from './training';
 
 const runs = mkdtempSync(join(tmpdir(), 'runs-'));

@@ -4,17 +4,9 @@ import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { describe, expect, it, vi } from 'vitest';
 import { register } from '../lib/cli/latency';
-import {
-  bootstrap,
-  type Contender,
-  interleave,
-  median,
-  quantile,
-  speedUp,
-  stopwatch,
-  timeQuantile,
-} from '../lib/measure/latency';
+import { bootstrap, type Contender, interleave, speedUp, stopwatch, timeQuantile } from '../lib/measure/latency';
 import { measureLatency } from '../lib/measure/latencyTable';
+import { median, quantile } from '../lib/measure/statistics';
 import { chromeTrace, totalsByOp, wallTime } from '../lib/measure/timeline';
 import { UserError } from '../lib/util/errors';
 import { random } from '../lib/util/random';

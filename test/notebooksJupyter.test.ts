@@ -4,11 +4,12 @@ import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, type TestContext, test } from 'vitest';
 import { execute } from '../lib/engine/build/system';
 import { pythonEnvironment } from '../lib/jupyter/install/python';
-import { KERNEL_NAME, register, unregister, userJupyter } from '../lib/jupyter/install/register';
+import { KERNEL_NAME, register, unregister } from '../lib/jupyter/install/register';
 import { executeNotebook } from '../lib/jupyter/notebook/execute';
 import { type Notebook, readNotebook, writeNotebook } from '../lib/jupyter/notebook/notebook';
 import { resultsFile } from '../lib/runs/trialResults';
 import { UserError } from '../lib/util/errors';
+import { userJupyter } from '../lib/util/jupyter';
 
 // Jupyter's own tools with our kernel, and our files in Jupyter's own checks.
 

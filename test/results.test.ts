@@ -2,9 +2,9 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { EXPERIMENTS, type ExperimentName, experimentSection } from '../lib/report/experimentSections';
-import { markdownTable } from '../lib/report/tables';
 import { readResults, resultsFile } from '../lib/runs/trialResults';
 import { ROOT } from '../lib/util/root';
+import { markdownTable } from '../lib/util/tables';
 
 const DATA = 'flowers12';
 

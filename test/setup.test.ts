@@ -322,7 +322,7 @@ describe.skipIf(!real)('with TensorFlow in the cache', () => {
     arrange();
     expect(await checkout.ensure()).toMatchObject({ kind: 'js', description: expect.stringMatching(advice) });
     expect(existsSync(checkout.addon)).toBe(false);
-    expect(readdirSync(cache).filter(name => /^(addon|scratch)-/.test(name))).toEqual([]);
+    expect(readdirSync(cache).filter(name => /^(addon|\.scratch)-/.test(name))).toEqual([]);
   });
 
   test('the next way is tfjs-node’s own installer', async () => {

@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import { createInterface } from 'node:readline';
 import { z } from 'zod';
 import type { Contender } from '../../lib/measure/latency';
+import { threadEnvironment } from '../../lib/util/threads';
 
 /** How a contender's process is started, and what it is asked to prepare (see peers/protocol.py). */
 export interface Launch {
@@ -56,14 +57,11 @@ export async function start({ name, command, args, env, prepare }: Launch): Prom
 function spawnPinned(command: string, args: readonly string[], env?: Record<string, string>): ChildProcess {
   const pinned = process.platform === 'linux' && availableParallelism() > THREADS;
   const [file, ...rest] = pinned ? ['taskset', '--cpu-list', `0-${THREADS - 1}`, command, ...args] : [command, ...args];
-  const threads = String(THREADS);
   return spawn(file, rest, {
     stdio: ['pipe', 'pipe', 'pipe'],
     env: {
       ...process.env,
-      OMP_NUM_THREADS: threads,
-      TF_NUM_INTRAOP_THREADS: threads,
-      TF_NUM_INTEROP_THREADS: threads,
+      ...threadEnvironment(THREADS),
       TF_CPP_MIN_LOG_LEVEL: '2',
       ...env,
     },

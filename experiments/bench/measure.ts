@@ -1,4 +1,5 @@
-import { type Estimate, interleave, median, type Plan, quantile, speedUp } from '../../lib/measure/latency';
+import { type Estimate, interleave, type Plan, speedUp } from '../../lib/measure/latency';
+import { median, quantile } from '../../lib/measure/statistics';
 import { type Launch, type Running, start } from './contender';
 import type { ContenderName, Target, Workload } from './workloads';
 

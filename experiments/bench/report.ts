@@ -1,5 +1,6 @@
 import { cpus, loadavg, release, totalmem } from 'node:os';
 import type { Estimate } from '../../lib/measure/latency';
+import { alignColumns } from '../../lib/util/tables';
 import { THREADS } from './contender';
 import type { WorkloadResult } from './measure';
 
@@ -80,10 +81,11 @@ export function formatTargets(workloads: readonly WorkloadResult[]): string | un
 
 /** Aligned columns: those of text left, the figures right. */
 function formatTable(rows: readonly (readonly string[])[], text: readonly number[]): string[] {
-  const widths = rows[0].map((_, column) => Math.max(...rows.map(row => row[column].length)));
-  const align = (cell: string, column: number) =>
-    text.includes(column) ? cell.padEnd(widths[column]) : cell.padStart(widths[column]);
-  return rows.map(row => `  ${row.map(align).join('   ')}`.trimEnd());
+  return alignColumns(
+    rows,
+    rows[0].map((_, column) => !text.includes(column)),
+    { gap: '   ' },
+  ).map(line => `  ${line}`.trimEnd());
 }
 
 const milliseconds = (seconds: number): string => `${(1000 * seconds).toFixed(seconds < 0.1 ? 1 : 0)} ms`;

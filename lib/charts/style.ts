@@ -36,7 +36,7 @@ export const WIDTH = 400;
 /** One of the layers of a chart. */
 export type Layer = Extract<TopLevelSpec, { layer: unknown }>['layer'][number];
 
-const CONFIG: TopLevelSpec['config'] = {
+export const CONFIG: TopLevelSpec['config'] = {
   background: 'white',
   font: 'system-ui, sans-serif',
   view: { stroke: null },

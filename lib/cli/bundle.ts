@@ -1,10 +1,10 @@
 import { statSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import type { Command } from 'commander';
-import { thousands } from '../report/tables';
 import { makeBundle } from '../runs/bundle';
 import { openRun, RUNS } from '../runs/store';
 import { writeFileAtomic } from '../util/files';
+import { thousands } from '../util/tables';
 
 interface Flags {
   out?: string;

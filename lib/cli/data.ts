@@ -3,7 +3,7 @@ import { batches } from '../data/batches';
 import type { Dataset, Split } from '../data/dataset';
 import { type DataOptions, openDataset } from '../data/open';
 import { AUGMENTATIONS } from '../data/transforms/augmentation';
-import { textTable, thousands } from '../report/tables';
+import { textTable, thousands } from '../util/tables';
 import { wholeNumber, withDataOptions } from './dataOptions';
 
 interface Flags extends DataOptions {

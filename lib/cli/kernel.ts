@@ -1,11 +1,6 @@
 import type { Command } from 'commander';
-import {
-  DISPLAY_NAME,
-  PROJECT_JUPYTER,
-  register as registerKernel,
-  unregister,
-  userJupyter,
-} from '../jupyter/install/register';
+import { DISPLAY_NAME, PROJECT_JUPYTER, register as registerKernel, unregister } from '../jupyter/install/register';
+import { userJupyter } from '../util/jupyter';
 
 /** `npm run kernel`: makes the notebook kernel of this checkout known to Jupyter; no Python needed. */
 export function register(program: Command): void {

@@ -5,9 +5,9 @@ import { openEngine } from '../engine/open';
 import type { Estimate } from '../measure/latency';
 import { ENGINES, type Engine, JS_PLAN, type Latencies, measureLatency, PLAN } from '../measure/latencyTable';
 import { MODELS, parseSize } from '../model/registry';
-import { textTable } from '../report/tables';
 import { oneOf, UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
+import { textTable } from '../util/tables';
 import { wholeNumber } from './dataOptions';
 
 interface Flags {

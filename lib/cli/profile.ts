@@ -6,6 +6,7 @@ import { openEngine } from '../engine/open';
 import { chromeTrace, totalsByOp, wallTime } from '../measure/timeline';
 import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
+import { textTable } from '../util/tables';
 import { wholeNumber } from './dataOptions';
 
 interface Options {
@@ -74,11 +75,11 @@ function printTotals(profiles: readonly KernelTiming[][], top: number): void {
     `${perRun(wall)} ms from the first kernel to the last, ${perRun(busy)} ms of kernels: ${(busy / wall).toFixed(2)} at a time\n`,
   );
   const listed = totals.slice(0, top);
-  const width = Math.max(...listed.map(({ op }) => op.length));
-  console.log(`${'op'.padEnd(width)}   count        ms   share`);
-  for (const { op, count, total } of listed) {
-    console.log(
-      `${op.padEnd(width)}   ${(count / profiles.length).toFixed(0).padStart(5)}   ${perRun(total).padStart(7)}   ${((100 * total) / busy).toFixed(1).padStart(4)} %`,
-    );
-  }
+  const rows = listed.map(({ op, count, total }) => ({
+    op,
+    count: (count / profiles.length).toFixed(0),
+    ms: perRun(total),
+    fraction: `${((100 * total) / busy).toFixed(1)} %`,
+  }));
+  console.log(textTable({ op: 'op', count: 'count', ms: 'ms', fraction: 'fraction' }, rows));
 }

@@ -4,9 +4,9 @@ import { openEngine } from '../engine/open';
 import { readBundle } from '../runs/bundleFile';
 import { consoleReporter } from '../runs/console';
 import type { Difference } from '../runs/differences';
-import { setThreads } from '../runs/environment';
 import { replay } from '../runs/replay';
 import { type KeptDataOptions, RUNS } from '../runs/store';
+import { setThreads } from '../util/threads';
 import { withDataOptions } from './dataOptions';
 import { finish, interruption } from './train';
 

@@ -2,12 +2,14 @@ import type { Command } from 'commander';
 import { openEngine } from '../engine/open';
 import { parseSettings } from '../model/config';
 import { reportFiles } from '../report/runReport';
-import { RESULT_COLUMNS, resultRow, textTable } from '../report/tables';
+import { RESULT_COLUMNS, resultRow } from '../report/tables';
 import { consoleReporter, here } from '../runs/console';
 import { type KeptDataOptions, openRun, RUNS, type Run } from '../runs/store';
 import { resumeTrial, startTrial } from '../runs/trial';
 import { applySettings, DEFAULT_RECIPE, namedRecipe, RECIPES, resolveRecipe } from '../train/recipe';
 import { UserError } from '../util/errors';
+import { defined } from '../util/records';
+import { textTable } from '../util/tables';
 import { withDataOptions } from './dataOptions';
 
 /** Options that are a recipe's keys, under the same name: `--lr=0.001` is `--set lr=0.001`. */
@@ -63,7 +65,11 @@ async function train(flags: TrainFlags): Promise<Run> {
     flags[key] === undefined ? [] : [[key, flags[key]] as const],
   );
   const settings = { ...Object.fromEntries(shorthands), ...parseSettings(flags.set) };
-  const options = { reporter: consoleReporter(), interruption, data: given({ flowers102Dir, cacheDir, side, strict }) };
+  const options = {
+    reporter: consoleReporter(),
+    interruption,
+    data: defined({ flowers102Dir, cacheDir, side, strict }),
+  };
   if (flags.resume !== undefined) {
     const run = openRun(runs, flags.resume);
     checkUnchanged(run, settings, flags);
@@ -74,11 +80,6 @@ async function train(flags: TrainFlags): Promise<Run> {
   const recipe = resolveRecipe(applySettings(base, settings));
   await openEngine({ announce: true });
   return startTrial({ ...options, recipe, recipeName, about, runs, name, init });
-}
-
-/** Without the keys that have no value. */
-function given<T extends object>(options: T): T {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T;
 }
 
 /** A run goes on with its own settings; others, where given, must be the same. */

@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { openEngine } from '../engine/open';
 import { consoleReporter } from '../runs/console';
-import { setThreads } from '../runs/environment';
 import { RUNS } from '../runs/store';
 import { readTrialFile, runTrial } from '../runs/trialFile';
+import { setThreads } from '../util/threads';
 import { finish, interruption } from './train';
 
 /**

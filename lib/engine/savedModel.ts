@@ -1,8 +1,9 @@
-import { readdirSync, renameSync, rmSync, statSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { readdirSync, rmSync, statSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import { type Tensor, tf } from '../tensor/tf';
 import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
+import { moveFolder, scratchFolder } from '../util/folders';
 import { hasGraphs, nodeBackend } from './binding';
 import { dtypeOf, type Output, serialise, shapeOf } from './compile/ir';
 import { trace } from './compile/trace';
@@ -25,14 +26,12 @@ export function exportSavedModel(dir: string, fn: (inputs: NamedTensors) => Name
   refuseOccupied(dir);
   const savedModel = savedModelOf(fn, signature);
   const target = resolve(dir);
-  const temporary = `${target}.${process.pid}.tmp`;
+  const temporary = scratchFolder(dirname(target));
   try {
     writeFileAtomic(join(temporary, 'saved_model.pb'), savedModel);
-    renameSync(temporary, target);
-  } catch (error) {
+    if (!moveFolder(temporary, target)) refuseOccupied(dir); // filled by another process meanwhile
+  } finally {
     rmSync(temporary, { recursive: true, force: true });
-    refuseOccupied(dir); // filled by another process meanwhile
-    throw error;
   }
 }
 

@@ -1,4 +1,5 @@
 import { random } from '../util/random';
+import { median, quantile } from './statistics';
 
 /** Something whose work can be repeated and timed. */
 export interface Contender {
@@ -45,19 +46,6 @@ export function stopwatch(name: string, work: () => void): Contender {
     return (performance.now() - start) / 1000;
   };
   return { name, run: count => Array.from({ length: count }, once) };
-}
-
-/** The value below which a share `q` of the samples lies, interpolated linearly (numpy's default). */
-export function quantile(samples: readonly number[], q: number): number {
-  const sorted = [...samples].sort((a, b) => a - b);
-  const at = (sorted.length - 1) * q;
-  const below = Math.floor(at);
-  const above = Math.min(below + 1, sorted.length - 1);
-  return sorted[below] + (sorted[above] - sorted[below]) * (at - below);
-}
-
-export function median(samples: readonly number[]): number {
-  return quantile(samples, 0.5);
 }
 
 /** A statistic of samples, and where it lies with the confidence asked for. */

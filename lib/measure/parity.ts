@@ -6,6 +6,7 @@ import { type Scalar, type Tensor, tf } from '../tensor/tf';
 import { crossEntropy } from '../train/loss';
 import { createOptimizer } from '../train/optimizers';
 import { evalStep, initialState, type StepSettings, trainStep } from '../train/step';
+import { mapRecord } from '../util/records';
 import { Comparison, GRADIENT_TOLERANCE, LONG_SUM_TOLERANCE, largest, OUTPUT_TOLERANCE } from './compare';
 import { countConfig, totalCount } from './count';
 import type { Fixture, FixtureOf, StateDict, TensorSummary, TrainingTrace } from './fixture';
@@ -15,7 +16,6 @@ import {
   differentiate,
   type Evaluation,
   evaluate,
-  mapRecord,
   officialBlock,
   officialModel,
   ruleInput,

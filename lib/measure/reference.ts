@@ -15,6 +15,7 @@ import {
 import { fromTorch, toChannelsFirst, toChannelsLast, torchShape, toTorch } from '../tensor/layout';
 import { type Scalar, type Tensor, tf } from '../tensor/tf';
 import { UserError } from '../util/errors';
+import { mapRecord } from '../util/records';
 import type { BlockFixtureConfig, ModelFixtureConfig } from './fixture';
 import { ruleTensor } from './rule';
 
@@ -218,10 +219,6 @@ export function differentiate(part: Part, prefix: string, x: Tensor, loss: (outp
   run.dispose();
   tf.dispose([params, buffers]);
   return host;
-}
-
-export function mapRecord<A, B>(record: Record<string, A>, fn: (value: A) => B): Record<string, B> {
-  return Object.fromEntries(Object.entries(record).map(([name, value]) => [name, fn(value)]));
 }
 
 const zip = <T>(names: readonly string[], values: readonly T[]): Record<string, T> =>

@@ -1,3 +1,16 @@
+/** The value below which a fraction `q` of the samples lies, interpolated linearly (numpy's default). */
+export function quantile(samples: readonly number[], q: number): number {
+  const sorted = [...samples].sort((a, b) => a - b);
+  const at = (sorted.length - 1) * q;
+  const below = Math.floor(at);
+  const above = Math.min(below + 1, sorted.length - 1);
+  return sorted[below] + (sorted[above] - sorted[below]) * (at - below);
+}
+
+export function median(samples: readonly number[]): number {
+  return quantile(samples, 0.5);
+}
+
 /** A mean over runs that differ by their seed alone. */
 export interface MeanInterval {
   /** Runs. */
@@ -42,4 +55,58 @@ function probabilityBelow(angle: number, freedom: number): number {
     sum += term;
   }
   return odd ? (2 / Math.PI) * (angle + sine * sum) : sine * sum;
+}
+
+/**
+ * Standard deviation of one sample, pooled over several means of samples that vary alike. From half of each 95 % interval back to its
+ * variance, weighted by degrees of freedom; means of a single sample are left out. Throws a RangeError if none is left.
+ */
+export function pooledDeviation(intervals: readonly MeanInterval[]): number {
+  let [freedom, squares] = [0, 0];
+  for (const { count, half } of intervals) {
+    if (half === null) continue;
+    freedom += count - 1;
+    squares += (count - 1) * count * (half / studentT(0.95, count - 1)) ** 2;
+  }
+  if (freedom === 0) throw new RangeError('There is no deviation without a mean of two samples.');
+  return Math.sqrt(squares / freedom);
+}
+
+/**
+ * Probability that the interval of a mean of `count` samples excludes 0 when the true mean is `effect` and a sample deviates by
+ * `deviation`: the power of the two-sided one-sample t-test, by the noncentral t distribution (Cohen 1988, chapter 2). An interval whose
+ * half is as long as the effect has a power of only about one half.
+ */
+export function power(effect: number, deviation: number, count: number, confidence = 0.95): number {
+  const freedom = count - 1;
+  const critical = studentT(confidence, freedom);
+  const shift = (effect * Math.sqrt(count)) / deviation;
+  // Given the sample deviation s·σ, the t statistic is normal; s²ν is χ² with ν degrees of freedom. Simpson's rule over s.
+  const [steps, top] = [2000, 1 + 12 / Math.sqrt(2 * freedom)];
+  const density = (s: number): number =>
+    s === 0 ? (freedom === 1 ? 1 : 0) : Math.exp((freedom - 1) * Math.log(s) - (freedom * (s * s - 1)) / 2);
+  let [mass, rejected] = [0, 0];
+  for (let i = 0; i <= steps; i++) {
+    const s = (top * i) / steps;
+    const weight = density(s) * (i === 0 || i === steps ? 1 : i % 2 === 1 ? 4 : 2);
+    mass += weight;
+    rejected += weight * (normalBelow(shift - critical * s) + normalBelow(-shift - critical * s));
+  }
+  return rejected / mass;
+}
+
+/** The least number of samples, 2 or more, whose mean tells `effect` from 0 with this power. See `power`. */
+export function samplesNeeded(effect: number, deviation: number, wanted = 0.8): number {
+  let count = 2;
+  while (power(effect, deviation, count) < wanted) count++;
+  return count;
+}
+
+/** P(Z < z) for a standard normal Z: Abramowitz & Stegun 7.1.26, to 1.5e-7. */
+function normalBelow(z: number): number {
+  const x = Math.abs(z) / Math.SQRT2;
+  const t = 1 / (1 + 0.3275911 * x);
+  const polynomial = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592) * t;
+  const tail = (polynomial * Math.exp(-x * x)) / 2;
+  return z > 0 ? 1 - tail : tail;
 }

@@ -1,5 +1,6 @@
 import type { Model } from '../model/module';
 import type { Tensor } from '../tensor/tf';
+import { alignColumns, thousands } from '../util/tables';
 import { countConfig, totalCount, walkLayers } from './count';
 
 /** A row of `paddle.summary`: shapes in channels-first order, own parameters, running statistics included. */
@@ -73,12 +74,9 @@ export function formatSummary(summary: Summary): string {
   const { rows, total, trainable, nonTrainable, articleSplit, megabytes, macs } = summary;
   const cells = [
     ['Layer (type)', 'Input Shape', 'Output Shape', 'Param #'],
-    ...rows.map(row => [row.layer, bracketed(row.input), bracketed(row.output), grouped(row.params)]),
+    ...rows.map(row => [row.layer, bracketed(row.input), bracketed(row.output), thousands(row.params)]),
   ];
-  const widths = [0, 1, 2, 3].map(column => Math.max(...cells.map(row => row[column].length)));
-  const lines = cells.map(row =>
-    row.map((cell, column) => (column === 3 ? cell.padStart(widths[column]) : cell.padEnd(widths[column]))).join('   '),
-  );
+  const lines = alignColumns(cells, [false, false, false, true], { gap: '   ' });
   const rule = (character: string) => character.repeat(lines[0].length);
   const size = (label: string, value: number) => `${label} (MB): ${value.toFixed(2)}`;
   return [
@@ -87,13 +85,13 @@ export function formatSummary(summary: Summary): string {
     rule('='),
     ...lines.slice(1),
     rule('='),
-    `Total params: ${grouped(total)}`,
-    `Trainable params: ${grouped(trainable)}`,
-    `Non-trainable params: ${grouped(nonTrainable)}`,
+    `Total params: ${thousands(total)}`,
+    `Trainable params: ${thousands(trainable)}`,
+    `Non-trainable params: ${thousands(nonTrainable)}`,
     ...(articleSplit
       ? [
-          `The article prints ${grouped(articleSplit.trainable)} + ${grouped(articleSplit.nonTrainable)}: its Paddle counts weights and biases of the two batch norms`,
-          `(${grouped(articleSplit.nonTrainable - nonTrainable)}) as not trainable too; Paddle 2.6 and 3.3 count only their running statistics (${grouped(nonTrainable)}), as here.`,
+          `The article prints ${thousands(articleSplit.trainable)} + ${thousands(articleSplit.nonTrainable)}: its Paddle counts weights and biases of the two batch norms`,
+          `(${thousands(articleSplit.nonTrainable - nonTrainable)}) as not trainable too; Paddle 2.6 and 3.3 count only their running statistics (${thousands(nonTrainable)}), as here.`,
         ]
       : []),
     rule('-'),
@@ -124,5 +122,4 @@ function ownParameters({ params, buffers }: Model): Map<string, number> {
 
 const countValues = (specs: Model['params']): number =>
   specs.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
-const grouped = (value: number): string => value.toLocaleString('en-US');
 const bracketed = (shape: number[]): string => `[${shape.join(', ')}]`;

@@ -8,11 +8,12 @@ import type { Run } from '../runs/store';
 import { readTradeoffs, TRADEOFFS_FILE, type Tradeoffs } from '../runs/tradeoffs';
 import { readResults, resultsFile, type TrialResult } from '../runs/trialResults';
 import { writeFileAtomic } from '../util/files';
+import { escape } from '../util/html';
+import { htmlTable, markdownTable } from '../util/tables';
 import { EXPERIMENTS, type ExperimentName, experimentSection } from './experimentSections';
-import { escape, page, prose } from './page';
+import { page, prose } from './page';
 import { runSections } from './runSections';
 import { INTERVALS, type Section } from './sections';
-import { htmlTable, markdownTable } from './tables';
 import { reportedSection, tradeoffSection } from './tradeoffSections';
 
 /** All that the lab has found. */

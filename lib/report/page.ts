@@ -1,11 +1,7 @@
 import { INK } from '../charts/style';
+import { escape } from '../util/html';
 
 /** Pages that need nothing but themselves: no network, no file beside them, light or dark as the reader has it. */
-
-/** Text for HTML. */
-export function escape(text: string): string {
-  return text.replace(/[&<>"]/g, character => `&#${character.charCodeAt(0)};`);
-}
 
 /** Text in which `backticks` stand for code. */
 export function prose(text: string): string {

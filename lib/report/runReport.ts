@@ -6,8 +6,11 @@ import { percent } from '../runs/console';
 import type { Run, RunRecord } from '../runs/store';
 import { settingsOf } from '../train/recipe';
 import { writeFileAtomic } from '../util/files';
-import { escape, list, page } from './page';
-import { htmlTable, RESULT_COLUMNS, resultRow, thousands } from './tables';
+import { escape } from '../util/html';
+import { flattenRecord } from '../util/records';
+import { htmlTable, thousands } from '../util/tables';
+import { list, page } from './page';
+import { RESULT_COLUMNS, resultRow } from './tables';
 
 /** Where a run's learning curve and page are. */
 export const reportFiles = (run: Run) => ({
@@ -45,7 +48,14 @@ ${charts.map(chart => `<figure class="wide">${chart}</figure>`).join('\n')}
 <p>Equal recipes give equal bytes on equal engines. The weights' sha256 is <code>${result ? result.weights : 'not known yet'}</code>.</p>
 <pre>${escape(rerunCommand(record))}</pre>
 <div class="columns">
-<section><h2>Recipe ${escape(recipeName)}</h2>${list(flatten(record.recipe))}</section>
+<section><h2>Recipe ${escape(recipeName)}</h2>${list(
+      Object.fromEntries(
+        flattenRecord(record.recipe).map(([key, value]) => [
+          key,
+          Array.isArray(value) ? value.join(', ') : String(value),
+        ]),
+      ),
+    )}</section>
 <section><h2>Environment</h2>${list({
       engine: here.engine,
       tfjs: here.tfjs,
@@ -60,16 +70,6 @@ ${charts.map(chart => `<figure class="wide">${chart}</figure>`).join('\n')}
     })}</section>
 </div>`,
   });
-}
-
-function flatten(value: object, prefix = ''): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(value).flatMap(([key, entry]) =>
-      entry !== null && typeof entry === 'object' && !Array.isArray(entry)
-        ? Object.entries(flatten(entry, `${prefix}${key}.`))
-        : [[prefix + key, Array.isArray(entry) ? entry.join(', ') : String(entry)]],
-    ),
-  );
 }
 
 /** The command that computes the same run again. */

@@ -1,6 +1,7 @@
 import { duration, percent } from '../runs/console';
 import type { Run } from '../runs/store';
-import { textTable } from './tables';
+import { flattenRecord } from '../util/records';
+import { textTable } from '../util/tables';
 
 /** Makes text stand out in its place in a line. */
 export type Highlight = (text: string) => string;
@@ -132,13 +133,9 @@ function configuration({ record: { recipe, model, dataset, init } }: Run): Setti
 }
 
 /** `{ a: { b: [1, 2] } }` → `a.b` is `1,2`; of digests the beginning. */
-function flatten(value: object, prefix = ''): Map<string, string> {
+function flatten(value: object): Map<string, string> {
   return new Map(
-    Object.entries(value).flatMap(([key, inner]): [string, string][] => {
-      if (typeof inner === 'object' && inner !== null && !Array.isArray(inner))
-        return [...flatten(inner as object, `${prefix}${key}.`)];
-      return [[prefix + key, inner === null ? '–' : short(String(inner))]];
-    }),
+    flattenRecord(value).map(([path, inner]) => [path, inner === null ? '–' : short(String(inner))] as const),
   );
 }
 

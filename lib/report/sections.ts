@@ -3,7 +3,7 @@ import type { Chart } from '../charts/style';
 import type { MeanInterval } from '../measure/statistics';
 import { percent } from '../runs/console';
 import { isClear, type TrialResult, type VariantResult } from '../runs/trialResults';
-import { type Table, thousands } from './tables';
+import { type Table, thousands } from '../util/tables';
 
 /** A part of the lab's report: of a page, and of the tables in Markdown. */
 export interface Section {

@@ -2,9 +2,9 @@ import { countedAndReported, type Point, paretoFront, reportedTradeoff, tradeoff
 import { REPORTED } from '../measure/reported';
 import type { Tradeoffs } from '../runs/tradeoffs';
 import { byVariant, largestBudget, type TrialResult } from '../runs/trialResults';
+import { type Table, thousands } from '../util/tables';
 import { EXPERIMENTS } from './experimentSections';
 import { interval, type Section, section, setting } from './sections';
-import { type Table, thousands } from './tables';
 
 const MEASURE = '`npm run experiment -- tradeoffs`';
 

@@ -1,11 +1,12 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { availableParallelism, cpus } from 'node:os';
+import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { nodeBackend } from '../engine/binding';
 import { isNative, tf } from '../tensor/tf';
 import { ROOT } from '../util/root';
+import { threadsPerOp } from '../util/threads';
 import { codeDigest } from './code';
 
 export { ROOT };
@@ -38,7 +39,7 @@ export function environment(): Environment {
     platform: `${process.platform} ${process.arch}`,
     cpu: processors[0]?.model ?? 'unknown',
     cores: processors.length,
-    threads: threads(),
+    threads: threadsPerOp(),
     engine: isNative() ? `TensorFlow ${nodeBackend().binding.TF_Version}` : 'pure JavaScript',
     tfjs: tf.version_core,
     git: gitState(),
@@ -48,18 +49,6 @@ export function environment(): Environment {
     code: codeDigest(),
   };
 }
-
-/** Threads that TensorFlow takes inside an op: what TF_NUM_INTRAOP_THREADS says, else one per core. */
-export function threads(): number {
-  return Number(process.env.TF_NUM_INTRAOP_THREADS ?? availableParallelism());
-}
-
-/** Sets them, which has an effect before the engine is opened only: TensorFlow makes its threads when it is loaded. */
-export function setThreads(count: number): void {
-  for (const name of THREAD_VARIABLES) process.env[name] = String(count);
-}
-
-const THREAD_VARIABLES = ['TF_NUM_INTRAOP_THREADS', 'TF_NUM_INTEROP_THREADS', 'OMP_NUM_THREADS'];
 
 function gitState(): Environment['git'] {
   const git = (...args: string[]) =>

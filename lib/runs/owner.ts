@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
+import { isAlive } from '../util/processes';
 
 /** A process that works on a run. */
 export interface Owner {
@@ -15,17 +16,7 @@ export function thisProcess(): Owner {
 
 /** Whether a process has ended. Of other machines nothing is known: theirs count as alive. */
 export function isGone({ host, pid, since }: Owner): boolean {
-  return host === hostname() && !(exists(pid) && since === beginning(pid));
-}
-
-/** Whether this machine has a process of this number. */
-export function exists(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'; // somebody else's process is one too
-  }
+  return host === hostname() && !(isAlive(pid) && since === beginning(pid));
 }
 
 /** The start time in /proc/PID/stat, field 22; the second field is in brackets and may hold spaces. */

@@ -1,15 +1,15 @@
 import { createHash } from 'node:crypto';
-import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
-import { hostname } from 'node:os';
+import { appendFileSync, existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import type { DataOptions } from '../data/open';
 import type { DetailedEvaluation, Evaluation, Predictions } from '../train/metrics';
 import type { Recipe } from '../train/recipe';
 import { UserError } from '../util/errors';
 import { isTemporary, writeFileAtomic } from '../util/files';
+import { isScratch, moveFolder, scratchFolder } from '../util/folders';
 import { ROOT } from '../util/root';
 import type { Environment } from './environment';
-import { exists, isGone, type Owner } from './owner';
+import { isGone, type Owner } from './owner';
 
 /** Where runs are kept unless told otherwise. */
 export const RUNS = join(ROOT, 'experiments/runs');
@@ -187,10 +187,7 @@ export function createRun(
   name: { given: string } | { suggested: string },
   record: Omit<RunRecord, 'name'>,
 ): Run {
-  mkdirSync(runs, { recursive: true });
-  removeUnfinished(runs);
-  const temporary = join(runs, `${UNFINISHED}${hostname()}-${process.pid}-${created++}`);
-  mkdirSync(temporary);
+  const temporary = scratchFolder(runs);
   try {
     const chosen =
       'given' in name
@@ -199,20 +196,6 @@ export function createRun(
     return new Run(join(runs, chosen), { name: chosen, ...record });
   } finally {
     rmSync(temporary, { recursive: true, force: true });
-  }
-}
-
-/** Of this process. */
-let created = 0;
-
-/** A run's folder before it bears the run's name. */
-const UNFINISHED = '.new-';
-
-/** Removes the folders of processes on this machine that were killed before they could name them. */
-function removeUnfinished(runs: string): void {
-  const ours = `${UNFINISHED}${hostname()}-`;
-  for (const name of readdirSync(runs).filter(entry => entry.startsWith(ours))) {
-    if (!exists(parseInt(name.slice(ours.length), 10))) rmSync(join(runs, name), { recursive: true, force: true });
   }
 }
 
@@ -241,17 +224,6 @@ function suggestName(runs: string, base: string, temporary: string, record: Omit
   }
 }
 
-/** Whether there was no such folder, or an empty one: decided by the file system, so that two processes never share one. */
-function moveFolder(from: string, to: string): boolean {
-  try {
-    renameSync(from, to);
-    return true;
-  } catch (error) {
-    if (['EEXIST', 'ENOTEMPTY', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return false;
-    throw error;
-  }
-}
-
 /** A sentence that names all of a sweep's trials helps nobody. */
 const NAMES_TOLD = 5;
 
@@ -275,7 +247,7 @@ export function openRun(runs: string, nameOrPath: string): Run {
 export function listRuns(runs: string): Run[] {
   if (!existsSync(runs)) return [];
   const folders = readdirSync(runs)
-    .filter(name => !name.startsWith(UNFINISHED))
+    .filter(name => !isScratch(name))
     .map(name => join(runs, name))
     .filter(folder => existsSync(join(folder, 'run.json')));
   return folders.map(readRun).sort((a, b) => b.record.started.localeCompare(a.record.started));

@@ -3,14 +3,15 @@ import { existsSync, readFileSync } from 'node:fs';
 import type { Dataset } from '../data/dataset';
 import { openDataset } from '../data/open';
 import { countConfig, totalCount } from '../measure/count';
+import { median } from '../measure/statistics';
 import type { Model } from '../model/module';
 import { writeReport } from '../report/runReport';
-import { thousands } from '../report/tables';
 import { holdsTraining, loadWeights, NotFiniteError } from '../train/checkpoint';
 import { buildModel, type Recipe } from '../train/recipe';
 import { createTrainer, DivergenceError, type TrainEvent, type Trainer } from '../train/trainer';
 import { Failure, UserError } from '../util/errors';
 import { noRoom } from '../util/files';
+import { thousands } from '../util/tables';
 import { claimRun } from './claim';
 import { here, type Reporter } from './console';
 import { environment } from './environment';
@@ -250,7 +251,7 @@ async function drive(run: Run, trainer: Trainer, { reporter, interruption }: Tri
         top5,
         loss,
         best: trainer.progress.best!,
-        imagesPerSecond: median(rates),
+        imagesPerSecond: rates.length > 0 ? median(rates) : null,
         weights: trainer.digest(),
       },
     });
@@ -295,9 +296,4 @@ function toRow(event: TrainEvent): MetricRow {
   if (event.kind === 'step') return event;
   const { evaluation, best: _, ...row } = event;
   return { ...row, evalLoss: evaluation.loss, evalTop1: evaluation.top1, evalTop5: evaluation.top5 };
-}
-
-/** The middle value, the lower of two; null of none. */
-function median(values: number[]): number | null {
-  return [...values].sort((a, b) => a - b)[Math.floor((values.length - 1) / 2)] ?? null;
 }

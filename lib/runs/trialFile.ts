@@ -6,8 +6,8 @@ import { openDataset } from '../data/open';
 import { DEFAULT_RECIPE, type Recipe, type RecipeOptions, resolveRecipe } from '../train/recipe';
 import { UserError } from '../util/errors';
 import { parseOptions } from '../util/options';
+import { threadsPerOp } from '../util/threads';
 import { codeDigest } from './code';
-import { threads } from './environment';
 import { trialIdentity } from './identity';
 import { type KeptDataOptions, openRun, type Run, TakenError } from './store';
 import { BusyError, resumeTrial, startTrial, type TrialOptions } from './trial';
@@ -63,12 +63,12 @@ const WAIT_MS = 500;
  * process works on is waited for. Throws UserError for what cannot begin, Failure for what ran off.
  */
 export async function runTrial(
-  { name, recipe, dataOptions, threads: wanted = threads() }: TrialFile,
+  { name, recipe, dataOptions, threads: wanted = threadsPerOp() }: TrialFile,
   runs: string,
   options: TrialOptions,
 ): Promise<Run> {
-  if (wanted !== threads())
-    throw new UserError(`The trial takes ${wanted} threads, but this process was started with ${threads()}.`);
+  if (wanted !== threadsPerOp())
+    throw new UserError(`The trial takes ${wanted} threads, but this process was started with ${threadsPerOp()}.`);
   const dataset = await openDataset(recipe.data, dataOptions);
   const identity = trialIdentity(recipe, dataset, { code: codeDigest(), threads: wanted });
   if (name !== undefined && name !== identity.name) {

@@ -1,5 +1,6 @@
 import type { Buffers, Model, Params } from '../model/module';
 import { type Scalar, type Tensor, tf } from '../tensor/tf';
+import { mapRecord } from '../util/records';
 import { countCorrect, crossEntropy } from './loss';
 import { clipByGlobalNorm, createOptimizer, movingAverage, type OptimizerSettings, type Slots } from './optimizers';
 
@@ -83,8 +84,4 @@ export type EvalStep = (params: Params, buffers: Buffers, images: Tensor) => Ten
 /** images [b, h, w, 3] → logits [b, classes], by the running statistics and without drop path. */
 export function evalStep(model: Model): EvalStep {
   return (params, buffers, images) => tf.tidy(() => model.forward(images, params, buffers, { train: false }).logits);
-}
-
-function mapRecord<A, B>(record: Record<string, A>, fn: (value: A) => B): Record<string, B> {
-  return Object.fromEntries(Object.entries(record).map(([name, value]) => [name, fn(value)]));
 }

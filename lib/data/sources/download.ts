@@ -6,6 +6,7 @@ import { basename, dirname } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as pause } from 'node:timers/promises';
 import { UserError } from '../../util/errors';
+import { noRoom } from '../../util/files';
 import { byteProgress } from '../../util/progress';
 
 /** md5 of a file, in hexadecimal. */
@@ -92,9 +93,10 @@ export async function download(
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
       if (error instanceof UserError) throw error;
-      if (code === 'ENOSPC' || code === 'EDQUOT')
+      const full = noRoom(error);
+      if (full)
         throw new UserError(
-          `The disk is full while writing ${part}: free some space and start again, it goes on from there.`,
+          `${part} can't be written, for ${full}: free some space and start again, it resumes there.`,
         );
       if (attempt === retries) {
         throw new UserError(

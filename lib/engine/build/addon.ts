@@ -4,7 +4,8 @@ import { createRequire } from 'node:module';
 import { cpus } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { writeFileAtomic } from '../../util/files';
-import { diskFull, execute, inScratch, Obstacle } from './system';
+import { inScratch } from '../../util/folders';
+import { diskFull, execute, Obstacle } from './system';
 import { libraryFolder, TENSORFLOW, type Wheel } from './wheel';
 
 const resolve = createRequire(__filename).resolve;

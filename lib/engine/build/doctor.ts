@@ -2,6 +2,8 @@ import { existsSync, readdirSync, readFileSync, statfsSync, statSync } from 'nod
 import { createRequire } from 'node:module';
 import * as os from 'node:os';
 import { join } from 'node:path';
+import { userJupyter } from '../../util/jupyter';
+import { THREAD_VARIABLES } from '../../util/threads';
 import { ADDON, findCompiler, probe } from './addon';
 import { currentEngine, type Engine, JS_ASKED } from './install';
 import { cacheFolder, execute, Obstacle } from './system';
@@ -98,12 +100,11 @@ function addonFinding(probed: { obstacle?: Obstacle } | undefined): Finding {
 
 /** How many threads TensorFlow takes inside an op and across ops, and OpenMP where the library uses it. */
 function threadsFinding(): Finding {
-  const names = ['TF_NUM_INTRAOP_THREADS', 'TF_NUM_INTEROP_THREADS', 'OMP_NUM_THREADS'];
-  const set = names.filter(name => process.env[name] !== undefined);
+  const set = THREAD_VARIABLES.filter(name => process.env[name] !== undefined);
   const odd = set.filter(name => !/^[1-9]\d*$/.test(process.env[name] ?? ''));
   const value = set.length
     ? set.map(name => `${name}=${process.env[name]}`).join(' ')
-    : `one per core, ${os.availableParallelism()} (none of ${names.join(', ')} is set)`;
+    : `one per core, ${os.availableParallelism()} (none of ${THREAD_VARIABLES.join(', ')} is set)`;
   return {
     name: 'threads',
     value,
@@ -137,8 +138,7 @@ function toolFinding(name: string, version: string | Obstacle, settingUp: boolea
 
 /** Whether a Jupyter here would find the notebooks' kernel: a kernel.json that starts something of this checkout. */
 function kernelFinding(root: string): Finding {
-  const user = process.platform === 'darwin' ? 'Library/Jupyter' : '.local/share/jupyter';
-  const folders = [join(root, '.jupyter'), process.env.JUPYTER_DATA_DIR ?? join(os.homedir(), user)];
+  const folders = [join(root, '.jupyter'), userJupyter()];
   const files = folders
     .filter(folder => existsSync(folder))
     .flatMap(folder =>

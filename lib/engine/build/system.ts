@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
-import { homedir, hostname } from 'node:os';
+import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { noRoom } from '../../util/files';
 
 /** Why a way to an engine is closed and what opens it: one sentence. The installer prints it and takes the next way. */
 export class Obstacle extends Error {
@@ -55,49 +55,9 @@ export function diskFull(path: string, bytes?: number): Obstacle {
 export function asObstacle(error: unknown): Obstacle {
   if (error instanceof Obstacle) return error;
   const { code, path = cacheFolder() } = error as NodeJS.ErrnoException;
-  if (code === 'ENOSPC' || code === 'EDQUOT') return diskFull(path);
+  if (noRoom(error)) return diskFull(path);
   if (['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST'].includes(code ?? '')) {
     return new Obstacle(`${path} cannot be written (${code}): allow it, or set EDGEVIT_CACHE to a folder that can be.`);
   }
   throw error;
-}
-
-/**
- * Runs `work` in an empty folder inside the cache and removes the folder afterwards, so that nothing half-done is ever seen under
- * a final name. What a killed run left behind goes at the next one.
- */
-export async function inScratch<T>(cache: string, work: (folder: string) => Promise<T>): Promise<T> {
-  mkdirSync(cache, { recursive: true });
-  sweep(cache);
-  const folder = mkdtempSync(join(cache, `${SCRATCH}${hostname()}-${process.pid}-`));
-  try {
-    return await work(folder);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
-}
-
-const SCRATCH = 'scratch-';
-const DAY = 24 * 60 * 60 * 1000;
-
-/** Removes scratch folders of processes that are gone; those of another machine on the same home only after a day. */
-function sweep(cache: string): void {
-  const ours = `${SCRATCH}${hostname()}-`;
-  for (const name of readdirSync(cache).filter(entry => entry.startsWith(SCRATCH))) {
-    const folder = join(cache, name);
-    const changed = statSync(folder, { throwIfNoEntry: false })?.mtimeMs ?? 0;
-    const abandoned = name.startsWith(ours)
-      ? !alive(parseInt(name.slice(ours.length), 10))
-      : Date.now() - changed > DAY;
-    if (abandoned) rmSync(folder, { recursive: true, force: true });
-  }
-}
-
-function alive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'; // somebody else's process
-  }
 }

@@ -13,8 +13,9 @@ import {
 import { basename, dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import * as yauzl from 'yauzl';
+import { inScratch } from '../../util/folders';
 import { byteProgress } from '../../util/progress';
-import { diskFull, execute, inScratch, Obstacle } from './system';
+import { diskFull, execute, Obstacle } from './system';
 
 /** The version of TensorFlow that the lab runs on. */
 export const TENSORFLOW = '2.19.1';

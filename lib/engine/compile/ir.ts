@@ -1,4 +1,4 @@
-import { availableParallelism } from 'node:os';
+import { threadsPerOp } from '../../util/threads';
 import type { Attr, Binding, NativeGraph, NativeOutput, NativeSession, Values } from '../binding';
 
 /** An operation of a traced graph. A constant has `values`; a placeholder has neither values nor inputs. */
@@ -119,10 +119,5 @@ export function serialise(binding: Binding, graph: Graph): { graphDef: Buffer; f
 /** The graph, ready to run. */
 export function load(binding: Binding, graph: Graph): NativeSession {
   const { graphDef, feeds, fetches } = serialise(binding, graph);
-  return binding.sessionNew(graphDef, feeds, fetches, threads());
-}
-
-/** Threads that each operation of a graph may be divided among: TF_NUM_INTRAOP_THREADS where set, else the cores. */
-function threads(): number {
-  return Number(process.env.TF_NUM_INTRAOP_THREADS ?? availableParallelism());
+  return binding.sessionNew(graphDef, feeds, fetches, threadsPerOp());
 }

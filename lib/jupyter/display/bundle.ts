@@ -23,11 +23,6 @@ export function summary(spec: object): string {
   return `[chart${name ? `: ${name}` : ''}${data?.values ? `, ${data.values.length} rows` : ''}]`;
 }
 
-/** Text for HTML. */
-export function escape(text: string): string {
-  return text.replace(/[&<>"]/g, character => `&#${character.charCodeAt(0)};`);
-}
-
 let before: Promise<void> | undefined;
 
 /** Outputs stand in the order in which they were asked for, though a chart takes longer to draw than a table. */

@@ -1,6 +1,8 @@
 import type { Picture } from '../../data/dataset';
 import type { Tensor } from '../../tensor/tf';
-import { type Bundle, chart, escape, send } from './bundle';
+import { escape } from '../../util/html';
+import { ruledTable } from '../../util/tables';
+import { type Bundle, chart, send } from './bundle';
 import { extent, heatMap, type Image, legible, mosaic, overlay, toPicture, toPng } from './pictures';
 
 /**
@@ -40,16 +42,10 @@ export function showTable(
     (_, c) =>
       values.length > 0 && values.every(row => row[c] === null || row[c] === undefined || typeof row[c] === 'number'),
   );
-  const widths = columns.map((column, c) => Math.max(column.length, ...body.map(row => row[c].length)));
-  const line = (row: readonly string[]): string =>
-    row
-      .map((value, c) => (right[c] ? value.padStart(widths[c]) : value.padEnd(widths[c])))
-      .join('  ')
-      .trimEnd();
   const tag = (name: string, row: readonly string[]): string =>
     `<tr>${row.map((value, c) => `<${name} style="text-align: ${right[c] ? 'right' : 'left'}">${escape(value)}</${name}>`).join('')}</tr>`;
   return send({
-    'text/plain': [columns, widths.map(width => '─'.repeat(width)), ...body].map(line).join('\n'),
+    'text/plain': ruledTable(columns, body, right),
     'text/html': `<table>\n<thead>${tag('th', columns)}</thead>\n<tbody>\n${body.map(row => tag('td', row)).join('\n')}\n</tbody>\n</table>`,
   });
 }

@@ -1,36 +1,9 @@
 import sharp from 'sharp';
+import { CONFIG, PALETTE } from '../../charts/style';
 import type { Picture } from '../../data/dataset';
 import { heatMap, legible } from './pictures';
 
 /** Figures of the notebooks as Vega-Lite specifications of one look: the title says what is claimed, the rest shows it. */
-
-/** Okabe and Ito's colours, in an order in which neighbours differ: told apart by colour-blind readers too. */
-export const PALETTE = ['#0072b2', '#d55e00', '#009e73', '#e69f00', '#cc79a7', '#56b4e9', '#000000'] as const;
-
-const INK = '#222';
-const FAINT = '#666';
-
-/** With a background and an ink of its own: a picture on a page of whatever colour is read alike. */
-const CONFIG = {
-  background: 'white',
-  font: 'system-ui, sans-serif',
-  title: { color: INK, subtitleColor: FAINT },
-  style: { 'guide-label': { fill: INK }, 'guide-title': { fill: INK } },
-  view: { stroke: null },
-  axis: {
-    domainColor: '#888',
-    tickColor: '#888',
-    gridColor: '#ddd',
-    gridOpacity: 0.6,
-    labelFontSize: 11,
-    titleFontSize: 12,
-    titleFontWeight: 'normal',
-  },
-  legend: { labelFontSize: 11, titleFontSize: 12, titleFontWeight: 'normal', labelLimit: 0 },
-  mark: { color: PALETTE[0], aria: false }, // a label for every mark would double the picture
-  header: { labelFontSize: 12, titleFontSize: 12, titleFontWeight: 'normal' },
-  range: { category: PALETTE },
-};
 
 /** A specification under a title that states the claim, and a line on what is seen. */
 export function figure(claim: string, spec: object, seen?: string): object {

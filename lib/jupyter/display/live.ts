@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { toSvg } from '../../charts/svg';
-import { type Bundle, chart, escape, send, summary } from './bundle';
+import { escape } from '../../util/html';
+import { type Bundle, chart, send, summary } from './bundle';
 import { kernelOutput } from './output';
 
 /** Live outputs change at most this often. */

@@ -1,5 +1,4 @@
 import { rmSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { writeFileAtomic } from '../../util/files';
 import { ROOT } from '../../util/root';
@@ -17,18 +16,6 @@ export const KERNEL_ARGV = [
   join(__dirname, '../session/launcher.cjs'),
   '{connection_file}',
 ];
-
-/** The user's own Jupyter data folder: where VS Code and any JupyterLab look. */
-export function userJupyter(
-  environment: NodeJS.ProcessEnv = process.env,
-  platform: NodeJS.Platform = process.platform,
-  home = homedir(),
-): string {
-  if (environment.JUPYTER_DATA_DIR) return environment.JUPYTER_DATA_DIR;
-  if (platform === 'darwin') return join(home, 'Library', 'Jupyter');
-  if (platform === 'win32') return join(environment.APPDATA ?? join(home, 'AppData', 'Roaming'), 'jupyter');
-  return join(environment.XDG_DATA_HOME ?? join(home, '.local', 'share'), 'jupyter');
-}
 
 const folder = (jupyter: string): string => join(jupyter, 'kernels', KERNEL_NAME);
 

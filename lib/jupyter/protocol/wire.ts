@@ -8,6 +8,7 @@ import { z } from 'zod';
 import { version } from '../../../package.json';
 import { UserError } from '../../util/errors';
 import { parseOptions } from '../../util/options';
+import { isAlive } from '../../util/processes';
 import {
   address,
   type Connection,
@@ -125,16 +126,8 @@ class Wire {
   /** A kernel whose front end was killed would stay for ever: nobody is left to shut it down. */
   private watchParent(): void {
     const parent = process.ppid;
-    const alive = (): boolean => {
-      try {
-        process.kill(parent, 0);
-        return process.ppid === parent;
-      } catch (error) {
-        return (error as NodeJS.ErrnoException).code === 'EPERM';
-      }
-    };
     setInterval(() => {
-      if (!alive()) void this.exit();
+      if (process.ppid !== parent || !isAlive(parent)) void this.exit();
     }, 1000);
   }
 
