@@ -5,8 +5,8 @@ import { afterAll, describe, expect, it, vi } from 'vitest';
 import { hasGraphs, nodeBackend } from '../lib/engine/binding';
 import { execute } from '../lib/engine/build/system';
 import { compile, type Tree } from '../lib/engine/compile/compile';
-import { layerNorm } from '../lib/engine/fused';
 import { exportSavedModel, type Signature } from '../lib/engine/savedModel';
+import { ops } from '../lib/tensor/ops';
 import { type Tensor, type Tensor1D, tf } from '../lib/tensor/tf';
 import { flatten } from '../lib/tensor/tree';
 import { UserError } from '../lib/util/errors';
@@ -407,7 +407,7 @@ describe.skipIf(!hasGraphs())('exportSavedModel', () => {
 
   const weight = tf.variable(normal(3, 200));
   const network = ({ x, mask, count }: Record<string, Tensor>) => ({
-    y: tf.where(mask!, layerNorm(tf.matMul(x!, weight), tf.ones([200]), tf.zeros([200]), 1e-5), tf.zeros([2, 200])),
+    y: tf.where(mask!, ops.layerNorm(tf.matMul(x!, weight), tf.ones([200]), tf.zeros([200]), 1e-5), tf.zeros([2, 200])),
     next: tf.add(count!, tf.scalar(1, 'int32')),
     same: x!,
   });
@@ -447,7 +447,7 @@ describe.skipIf(!hasGraphs())('exportSavedModel', () => {
     exportSavedModel(
       dir,
       ({ x }) => ({
-        y: layerNorm(tf.matMul(x!, weight), tf.ones([200]), tf.zeros([200]), 1e-5),
+        y: ops.layerNorm(tf.matMul(x!, weight), tf.ones([200]), tf.zeros([200]), 1e-5),
         big: tf.zeros([1000, 1000]),
       }),
       { x: signature.x! },

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { ParamKind } from '../lib/model/module';
+import type { ParamKind } from '../lib/tensor/layout';
 import { fromTorch, toChannelsFirst, toChannelsLast, torchShape, toTorch } from '../lib/tensor/layout';
 
 const range = (n: number): Float32Array => Float32Array.from({ length: n }, (_, i) => i);

@@ -1,13 +1,13 @@
 import { expect, test } from 'vitest';
-import { localProp } from '../lib/engine/fused';
 import { errorByPlace, fitLocalProp } from '../lib/measure/localProp';
 import { sampleTopLeft } from '../lib/model/layers';
+import { ops } from '../lib/tensor/ops';
 import { tf } from '../lib/tensor/tf';
 import './allclose';
 
 test('a LocalProp that leaves the delegate as it is, is found again from what it has made', () => {
   const weight = tf.tensor3d([1, 1, 0.5, -2, 3, 0, 0.1, 0.7], [2, 2, 2]);
-  const made = localProp(tf.randomNormal([4, 5, 6, 2], 0.3, 1, 'float32', 2), weight, tf.zeros([2]));
+  const made = ops.localProp(tf.randomNormal([4, 5, 6, 2], 0.3, 1, 'float32', 2), weight, tf.zeros([2]));
   const fitted = fitLocalProp(made, 2);
   expect(fitted.weight).toBeAllclose(weight);
   expect(fitted.bias).toBeAllclose(tf.zeros([2]));
@@ -17,7 +17,7 @@ test('the fit is where the gradient of the squared error is zero', () => {
   const x = tf.randomNormal([3, 6, 8, 2], 0.4, 1, 'float32', 3);
   const { weight, bias } = fitLocalProp(x, 2);
   const loss = (w: typeof weight, b: typeof bias) =>
-    tf.mean<ReturnType<typeof tf.scalar>>(tf.square(tf.sub(localProp(sampleTopLeft(x, 2), w, b), x)));
+    tf.mean<ReturnType<typeof tf.scalar>>(tf.square(tf.sub(ops.localProp(sampleTopLeft(x, 2), w, b), x)));
   const [dw, db] = tf.grads(loss as never)([weight, bias]);
   expect(dw).toBeAllclose(tf.zerosLike(dw), 1e-6);
   expect(db).toBeAllclose(tf.zerosLike(db), 1e-6);

@@ -1,25 +1,11 @@
-import { type Tensor, type Tensor4D, tf } from '../tensor/tf';
-import { type Attr, hasGraphs, nodeBackend } from './binding';
+import { type AdamSlots, type AttentionOptions, type Ops, stockOps } from '../tensor/ops';
+import { type Tensor, tf } from '../tensor/tf';
+import { type Attr, nodeBackend } from './binding';
 
 /**
- * Kernels of the lab's own (native/*.cc), each beside the composition of stock ops that it replaces and must equal.
- * The composition runs on the pure-JS backend, with tfjs-node's prebuilt addon, and inside `withStockOps`.
+ * Kernels of the lab's own (native/*.cc) in place of the compositions of lib/tensor/ops, which they must equal. They need `hasGraphs()`.
+ * Where a shape gains nothing from a kernel, the composition is taken here too.
  */
-
-let stock = process.env.EDGEVIT_FUSED === '0';
-
-/** Runs `fn` with stock ops alone: for graphs that leave the lab (SavedModels), and to measure what the kernels buy. */
-export function withStockOps<T>(fn: () => T): T {
-  const before = stock;
-  stock = true;
-  try {
-    return fn();
-  } finally {
-    stock = before;
-  }
-}
-
-const fused = () => !stock && hasGraphs();
 
 function run(op: string, inputs: Tensor[], outputs: number, attrs: Attr[] = []): Tensor[] {
   return nodeBackend().executeMultipleOutputs(op, attrs, inputs, outputs);
@@ -54,11 +40,6 @@ function differentiable(
 
 /** Over the last axis: x [..., c], weight [c], bias [c] → [..., c]; the variance is the biased one. */
 export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number): Tensor {
-  if (!fused()) {
-    const centred = tf.sub(x, tf.mean(x, -1, true));
-    const variance = tf.mean(tf.square(centred), -1, true);
-    return tf.add(tf.mul(tf.mul(centred, tf.rsqrt(tf.add(variance, eps))), weight), bias);
-  }
   return differentiable(
     [x, weight, bias],
     ([x, weight, bias]) => {
@@ -76,13 +57,6 @@ export function batchNorm(
   bias: Tensor,
   eps: number,
 ): { y: Tensor; mean: Tensor; variance: Tensor } {
-  if (!fused()) {
-    const axes = x.shape.slice(1).map((_, i) => i);
-    const mean = tf.mean(x, axes);
-    const centred = tf.sub(x, mean);
-    const variance = tf.mean(tf.square(centred), axes);
-    return { y: tf.add(tf.mul(centred, tf.mul(weight, tf.rsqrt(tf.add(variance, eps)))), bias), mean, variance };
-  }
   const [mean, variance] = run('LabBatchMoments', [x], 2);
   const y = differentiable(
     [x, weight, bias],
@@ -97,7 +71,6 @@ export function batchNorm(
 
 /** x [..., c] + bias [c]. */
 export function addBias(x: Tensor, bias: Tensor): Tensor {
-  if (!fused()) return tf.add(x, bias);
   // After a product as BiasAdd, which TensorFlow fuses into it; after a depthwise convolution that breaks its remapper (2.19).
   const add = (x: Tensor, bias: Tensor) => (x.rank === 2 ? run('BiasAdd', [x, bias], 1)[0]! : tf.add(x, bias));
   return differentiable(
@@ -109,10 +82,6 @@ export function addBias(x: Tensor, bias: Tensor): Tensor {
 
 /** The exact GELU, x · Φ(x), of x [..., c] + bias [c]. */
 export function biasGelu(x: Tensor, bias: Tensor): Tensor {
-  if (!fused()) {
-    const shifted = tf.add(x, bias);
-    return tf.mul(tf.mul(shifted, 0.5), tf.add(tf.erf(tf.mul(shifted, Math.SQRT1_2)), 1));
-  }
   return differentiable(
     [x, bias],
     ([x, bias]) => ({ value: run('LabBiasGelu', [x!, bias!], 1)[0]!, saved: [x!, bias!] }),
@@ -125,7 +94,7 @@ export const TALL = 128;
 
 /** x [m, k] times weight [k, n], and bias [n] where there is one → [m, n]. */
 export function product(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
-  if (!fused() || x.shape[0]! < TALL) return bias ? addBias(tf.matMul(x, weight), bias) : tf.matMul(x, weight);
+  if (x.shape[0]! < TALL) return bias ? addBias(tf.matMul(x, weight), bias) : tf.matMul(x, weight);
   return differentiable(
     bias ? [x, weight, bias] : [x, weight],
     ([x, weight, bias]) => {
@@ -144,7 +113,7 @@ const KEPT_FROM = 64;
 
 /** gelu(x W₁ + b₁) W₂ + b₂: x [m, k], W₁ [k, h], W₂ [h, n] → [m, n]. */
 export function feedForward(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor): Tensor {
-  if (!fused() || x.shape[0]! < MANY_ROWS) return product(biasGelu(product(x, weight1), bias1), weight2, bias2);
+  if (x.shape[0]! < MANY_ROWS) return product(biasGelu(product(x, weight1), bias1), weight2, bias2);
   const { TF_ATTR_BOOL } = nodeBackend().binding;
   const attrs: Attr[] = [...ints({ joins: 0 }), { name: 'keep', type: TF_ATTR_BOOL, value: x.shape[1]! >= KEPT_FROM }];
   return differentiable(
@@ -161,7 +130,6 @@ export function feedForward(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: 
 export function addScaled(x: Tensor, branch: Tensor, scale: Tensor): Tensor {
   const scaled = (branch: Tensor, scale: Tensor) =>
     tf.mul(branch, tf.reshape(scale, [scale.size, ...branch.shape.slice(1).map(() => 1)]));
-  if (!fused()) return tf.add(x, scaled(branch, scale));
   return differentiable(
     [x, branch],
     ([x, branch]) => ({ value: run('LabAddScaled', [x!, branch!, scale], 1)[0]!, saved: [scale] }),
@@ -175,9 +143,8 @@ const LANES = 16;
 /** Depthwise convolution at stride 1, `same` padding: x [b, h, w, c], kernel [k, k, c, 1], bias [c] → [b, h, w, c]. */
 export function depthwiseConv(x: Tensor, kernel: Tensor, bias: Tensor): Tensor {
   const [height, width, channels] = kernel.shape as [number, number, number];
-  if (!fused() || (height !== 3 && height !== 5) || height !== width || channels < LANES) {
-    return tf.add(tf.depthwiseConv2d(x as Tensor4D, kernel as Tensor4D, 1, 'same'), bias);
-  }
+  if ((height !== 3 && height !== 5) || height !== width || channels < LANES)
+    return stockOps.depthwiseConv(x, kernel, bias);
   return differentiable(
     [x, kernel, bias],
     ([x, kernel, bias]) => ({ value: run('LabDepthwiseConv', [x!, kernel!, bias!], 1)[0]!, saved: [x!, kernel!] }),
@@ -187,12 +154,6 @@ export function depthwiseConv(x: Tensor, kernel: Tensor, bias: Tensor): Tensor {
 
 /** Depthwise transposed convolution whose kernel is its stride: x [b, h, w, c], kernel [r, r, c], bias [c] → [b, h·r, w·r, c]. */
 export function localProp(x: Tensor, kernel: Tensor, bias: Tensor): Tensor {
-  if (!fused()) {
-    const [b, h, w, c] = x.shape as [number, number, number, number];
-    const r = kernel.shape[0]!;
-    const windows = tf.mul(tf.reshape(x, [b, h, 1, w, 1, c]), tf.reshape(kernel, [1, 1, r, 1, r, c]));
-    return tf.add(tf.reshape(windows, [b, h * r, w * r, c]), bias);
-  }
   return differentiable(
     [x, kernel, bias],
     ([x, kernel, bias]) => ({ value: run('LabLocalProp', [x!, kernel!, bias!], 1)[0]!, saved: [x!, kernel!] }),
@@ -200,49 +161,17 @@ export function localProp(x: Tensor, kernel: Tensor, bias: Tensor): Tensor {
   );
 }
 
-export interface AttentionOptions {
-  heads: number;
-  /** The logits' factor; PyTorch's d^−½ unless given. */
-  scale?: number;
-  /** How qkv's channels split: official (3, heads, d), or (heads, 3, d) as in the paper's pseudo-code. */
-  order?: 'qkv-head' | 'head-qkv';
-}
-
 /** softmax(q kᵀ · scale) v per head: qkv [b, n, 3c] → [b, n, c]. */
 export function attention(qkv: Tensor, options: AttentionOptions): Tensor {
   const { heads, scale, order = 'qkv-head' } = options;
-  const [b, n, c3] = qkv.shape as [number, number, number];
-  if (!fused() || order !== 'qkv-head') {
-    const { weights, values } = attentionWeights(qkv, options);
-    return tf.reshape(tf.transpose(tf.matMul(weights, values), [0, 2, 1, 3]), [b, n, c3 / 3]);
-  }
+  if (order !== 'qkv-head') return stockOps.attention(qkv, options);
+  const [, , c3] = qkv.shape as [number, number, number];
   const attrs = [...ints({ heads }), ...floats({ scale: scale ?? (c3 / 3 / heads) ** -0.5 })];
   return differentiable(
     [qkv],
     ([qkv]) => ({ value: run('LabAttention', [qkv!], 1, attrs)[0]!, saved: [qkv!] }),
     (dy, [qkv]) => run('LabAttentionGrad', [dy, qkv!], 1, attrs),
   );
-}
-
-/** What each query takes from each key, and the values that it takes: qkv [b, n, 3c] → weights [b, heads, n, n], whose rows sum to 1, and values [b, heads, n, d]. */
-export function attentionWeights(
-  qkv: Tensor,
-  { heads, scale, order = 'qkv-head' }: AttentionOptions,
-): { weights: Tensor; values: Tensor } {
-  const [b, n, c3] = qkv.shape as [number, number, number];
-  const d = c3 / 3 / heads;
-  const [q, k, values] =
-    order === 'qkv-head'
-      ? tf.unstack(tf.transpose(tf.reshape(qkv, [b, n, 3, heads, d]), [2, 0, 3, 1, 4]))
-      : tf.unstack(tf.transpose(tf.reshape(qkv, [b, n, heads, 3, d]), [3, 0, 2, 1, 4]));
-  return { weights: tf.softmax(tf.mul(tf.matMul(q!, k!, false, true), scale ?? d ** -0.5)), values: values! };
-}
-
-/** What Adam knows of a parameter; all shapes equal. */
-export interface AdamSlots {
-  param: Tensor;
-  mean: Tensor;
-  square: Tensor;
 }
 
 /**
@@ -256,13 +185,21 @@ export function adam(
   scalars: { step: Tensor; epsilon: Tensor; keep: Tensor },
 ): AdamSlots {
   const { beta1, beta2 } = betas;
-  if (!fused()) {
-    const m = tf.add(tf.mul(mean, beta1), tf.mul(grad, 1 - beta1));
-    const v = tf.add(tf.mul(square, beta2), tf.mul(tf.square(grad), 1 - beta2));
-    const step = tf.mul(tf.div(m, tf.add(tf.sqrt(v), scalars.epsilon)), scalars.step);
-    return { param: tf.sub(tf.mul(param, scalars.keep), step), mean: m, square: v };
-  }
   const attrs = floats({ beta1, beta2, rest1: 1 - beta1, rest2: 1 - beta2 });
   const [p, m, v] = run('LabAdam', [param, mean, square, grad, scalars.step, scalars.epsilon, scalars.keep], 3, attrs);
   return { param: p!, mean: m!, square: v! };
 }
+
+export const fusedOps: Ops = {
+  layerNorm,
+  batchNorm,
+  addBias,
+  biasGelu,
+  matmul: product,
+  feedForward,
+  addScaled,
+  depthwiseConv,
+  localProp,
+  attention,
+  adam,
+};

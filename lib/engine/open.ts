@@ -1,14 +1,17 @@
 import { createRequire } from 'node:module';
 import type * as TensorFlow from '@tensorflow/tfjs';
+import { installOps } from '../tensor/ops';
 import { provideTf } from '../tensor/tf';
+import { hasGraphs } from './binding';
 import { type Engine, type EnsureOptions, ensureEngine } from './build/install';
+import { fusedOps } from './fused';
 
 const load = createRequire(__filename);
 
 let opened: Promise<Engine> | undefined;
 
 /**
- * Gives `tf` its engine: sets TensorFlow up where that has yet to be done, and loads it. To be awaited before the first computation; later
+ * Gives `tf` its engine: sets TensorFlow up where that has yet to be done, loads it, and installs the fused kernels where they are there. To be awaited before the first computation; later
  * calls return the same engine, since a process has one. Says which one it is and why with `announce`, or where it is not the best.
  * Environment variables that TensorFlow reads as it is loaded (TF_NUM_INTRAOP_THREADS) count as they are at the first call.
  */
@@ -20,6 +23,7 @@ export function openEngine(options: EnsureOptions = {}): Promise<Engine> {
 async function open(options: EnsureOptions): Promise<Engine> {
   const engine = await ensureEngine({ announce: false, ...options });
   provideTf(engine.kind === 'js' ? loadJs() : loadNative());
+  if (hasGraphs() && process.env.EDGEVIT_FUSED !== '0') installOps(fusedOps);
   return engine;
 }
 

@@ -1,5 +1,6 @@
 import { readdirSync, rmSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
+import { withStockOps } from '../tensor/ops';
 import { type Tensor, tf } from '../tensor/tf';
 import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
@@ -7,7 +8,6 @@ import { moveFolder, scratchFolder } from '../util/folders';
 import { hasGraphs, nodeBackend } from './binding';
 import { dtypeOf, type Output, serialise, shapeOf } from './compile/ir';
 import { trace } from './compile/trace';
-import { withStockOps } from './fused';
 
 /** The inputs of an exported function by name. A graph has fixed shapes, so the batch dimension is a number like the others. */
 export type Signature = Record<string, { shape: number[]; dtype: 'float32' | 'int32' | 'bool' }>;

@@ -1,7 +1,7 @@
-import { attentionWeights } from '../engine/fused';
 import type { EdgeViTConfig } from '../model/config';
 import { stageBlocks } from '../model/edgevit';
 import type { Model } from '../model/module';
+import { attentionWeights } from '../tensor/ops';
 import { type Tensor, tf } from '../tensor/tf';
 import { UserError } from '../util/errors';
 import { activations, type Weights } from './activations';

@@ -1,4 +1,4 @@
-import * as fused from '../engine/fused';
+import { type AttentionOptions, ops } from '../tensor/ops';
 import { type Tensor, type Tensor4D, tf } from '../tensor/tf';
 import { UserError } from '../util/errors';
 import type { Context, Init, Layer, Scope } from './module';
@@ -77,7 +77,7 @@ export function expandAndShrink(expand: Dense, shrink: Dense): Layer {
     if (!ctx.train || ctx.tap) return shrink(expand(x, ctx), ctx);
     const first = expand.read(ctx),
       second = shrink.read(ctx);
-    const rows = fused.feedForward(
+    const rows = ops.feedForward(
       tf.reshape(x, [-1, first.weight.shape[0]!]),
       first.weight,
       first.bias,
@@ -126,14 +126,14 @@ function patches(x: Tensor, size: number): Tensor {
 function product(x: Tensor, weight: Tensor, bias: Tensor | undefined, activation?: 'gelu'): Tensor {
   const [inDim, outDim] = weight.shape;
   const flat = tf.reshape(x, [-1, inDim]);
-  const rows = activation ? finish(fused.product(flat, weight), bias, activation) : fused.product(flat, weight, bias);
+  const rows = activation ? finish(ops.matmul(flat, weight), bias, activation) : ops.matmul(flat, weight, bias);
   return tf.reshape(rows, [...x.shape.slice(0, -1), outDim]);
 }
 
 /** Bias and activation of a product. */
 function finish(x: Tensor, bias: Tensor | undefined, activation?: 'gelu'): Tensor {
-  if (activation === 'gelu') return fused.biasGelu(x, bias ?? tf.zeros([x.shape[x.rank - 1]!]));
-  return bias ? fused.addBias(x, bias) : x;
+  if (activation === 'gelu') return ops.biasGelu(x, bias ?? tf.zeros([x.shape[x.rank - 1]!]));
+  return bias ? ops.addBias(x, bias) : x;
 }
 
 /** One kernel per channel: [b, h, w, c] → [b, h', w', c]. */
@@ -150,7 +150,7 @@ export function depthwiseConv(scope: Scope, dim: number, kernel: number, options
   const shift = bias ? scope.param('bias', [dim], 'plain', biasInit) : undefined;
   const same = stride === 1 && padding === (kernel - 1) / 2;
   return scope.layer('Conv2D', (x, ctx) => {
-    if (same) return fused.depthwiseConv(x, weight(ctx), shift?.(ctx) ?? tf.zeros([dim]));
+    if (same) return ops.depthwiseConv(x, weight(ctx), shift?.(ctx) ?? tf.zeros([dim]));
     return finish(tf.depthwiseConv2d(pad(x, padding), weight(ctx) as Tensor4D, stride, 'valid'), shift?.(ctx));
   });
 }
@@ -176,13 +176,13 @@ export function depthwiseTransposedConv(scope: Scope, dim: number, rate: number,
   const { weightInit = torchDefault(rate * rate), biasInit = torchDefault(rate * rate) } = options;
   const weight = scope.param('weight', [rate, rate, dim], 'localProp', weightInit);
   const bias = scope.param('bias', [dim], 'plain', biasInit);
-  return scope.layer('Conv2DTranspose', (x, ctx) => fused.localProp(x, weight(ctx), bias(ctx)));
+  return scope.layer('Conv2DTranspose', (x, ctx) => ops.localProp(x, weight(ctx), bias(ctx)));
 }
 
 /** [b, h, w, c] → [b, h·r, w·r, c] by repeating each pixel. */
 export function upsampleNearest(x: Tensor, rate: number): Tensor {
   const c = x.shape[3]!;
-  return fused.localProp(x, tf.ones([rate, rate, c]), tf.zeros([c]));
+  return ops.localProp(x, tf.ones([rate, rate, c]), tf.zeros([c]));
 }
 
 /**
@@ -230,7 +230,7 @@ export function toTopLeft(x: Tensor, rate: number): Tensor {
 export function layerNorm(scope: Scope, dim: number, eps: number): Layer {
   const weight = scope.param('weight', [dim], 'plain', ONES);
   const bias = scope.param('bias', [dim], 'plain', ZEROS);
-  return scope.layer('LayerNorm', (x, ctx) => fused.layerNorm(x, weight(ctx), bias(ctx), eps));
+  return scope.layer('LayerNorm', (x, ctx) => ops.layerNorm(x, weight(ctx), bias(ctx), eps));
 }
 
 /** Over a whole picture [b, h, w, c] (a group norm of one group), with weight and bias per channel. */
@@ -273,7 +273,7 @@ export function batchNorm(scope: Scope, dim: number, options: BatchNormOptions =
       throw new UserError(
         `Batch norm '${scope.path}' cannot train on one value per channel: use a larger batch or larger pictures.`,
       );
-    const { y, mean, variance } = fused.batchNorm(x, weight(ctx), bias(ctx), eps);
+    const { y, mean, variance } = ops.batchNorm(x, weight(ctx), bias(ctx), eps);
     ctx.updated[runningMean.name] = blend(runningMean.read(ctx), mean);
     ctx.updated[runningVar.name] = blend(
       runningVar.read(ctx),
@@ -284,8 +284,8 @@ export function batchNorm(scope: Scope, dim: number, options: BatchNormOptions =
 }
 
 /** softmax(q kᵀ · scale) v per head: qkv [b, n, 3c] → [b, n, c]. */
-export function attention(scope: Scope, options: fused.AttentionOptions): Layer {
-  return scope.layer('DotProductAttention', qkv => fused.attention(qkv, options));
+export function attention(scope: Scope, options: AttentionOptions): Layer {
+  return scope.layer('DotProductAttention', qkv => ops.attention(qkv, options));
 }
 
 /** Drop path rates of blocks: from 0 in the first, linearly, to the full rate in the last. */
@@ -308,7 +308,7 @@ export function dropPath(scope: Scope, rate: number): Residual {
     if (!ctx.train) return tf.add(x, branch);
     if (!ctx.noise) throw new Error(`Drop path at '${scope.path}' needs noise [dropPathSites, b] when training.`);
     const row = tf.reshape(tf.slice(ctx.noise, [site, 0], [1, x.shape[0]]), [x.shape[0]]);
-    return fused.addScaled(x, branch, tf.mul(tf.floor(tf.add(row, keep)), 1 / keep));
+    return ops.addScaled(x, branch, tf.mul(tf.floor(tf.add(row, keep)), 1 / keep));
   };
 }
 

@@ -1,3 +1,4 @@
+import type { ParamKind } from '../tensor/layout';
 import { type Tensor, tf } from '../tensor/tf';
 import { UserError } from '../util/errors';
 import { type Random, random } from '../util/random';
@@ -6,13 +7,6 @@ import { type Random, random } from '../util/random';
 export type Params = Record<string, Tensor>;
 /** Running statistics of the batch norms, under their official names. */
 export type Buffers = Record<string, Tensor>;
-
-/**
- * What a parameter multiplies, and so its layout here (PyTorch's in brackets; lib/tensor/layout.ts converts):
- * `conv` [kh, kw, in, out] ([out, in, kh, kw]), `depthwise` [kh, kw, c, 1] ([c, 1, kh, kw]),
- * `localProp` [r, r, c] ([c, 1, r, r]), `linear` [in, out] ([out, in]), `plain`: the same in both.
- */
-export type ParamKind = 'conv' | 'depthwise' | 'localProp' | 'linear' | 'plain';
 
 /** How a parameter starts: uniform in ±bound, normal of a standard deviation, or one value. */
 export type Init = { uniform: number } | { normal: number } | { constant: number };

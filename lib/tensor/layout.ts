@@ -1,9 +1,14 @@
-import type { ParamKind } from '../model/module';
-
 /**
  * The border between TensorFlow's layout, in which everything here computes, and PyTorch's, in which checkpoints and
  * fixtures are written. All on the host: values in row-major order go in and come out.
  */
+
+/**
+ * What a parameter multiplies, and so its layout here (PyTorch's in brackets):
+ * `conv` [kh, kw, in, out] ([out, in, kh, kw]), `depthwise` [kh, kw, c, 1] ([c, 1, kh, kw]),
+ * `localProp` [r, r, c] ([c, 1, r, r]), `linear` [in, out] ([out, in]), `plain`: the same in both.
+ */
+export type ParamKind = 'conv' | 'depthwise' | 'localProp' | 'linear' | 'plain';
 
 /** Which of our axes each PyTorch axis is; a localProp [r, r, c] counts as [r, r, c, 1]. */
 const TORCH_AXES: Record<ParamKind, readonly number[] | undefined> = {

@@ -1,5 +1,5 @@
-import { adam as adamUpdate } from '../engine/fused';
 import type { ParamSpec, Params } from '../model/module';
+import { ops } from '../tensor/ops';
 import { type Scalar, type Tensor, tf } from '../tensor/tf';
 
 /** Optimizers as pure functions, by PyTorch's update rules, so that a whole training step is one traceable function. */
@@ -90,7 +90,7 @@ function adam(
       return updateEach(params, (p, name) => {
         const grad = decayed.has(name) && !decoupled ? withL2(grads[name], p, weightDecay) : grads[name];
         const scalars = { step, epsilon, keep: decayed.has(name) ? keep : all };
-        const { param, mean, square } = adamUpdate(
+        const { param, mean, square } = ops.adam(
           { param: p, mean: means[name], square: squares[name] },
           grad,
           { beta1, beta2 },
