@@ -1,4 +1,4 @@
-import { sweepExperiment } from '../lib/cli/sweepExperiment';
+import { sweepExperiment } from '../lib/cli/support/sweepExperiment';
 import { formatSummary, summarise } from '../lib/measure/summary';
 import { createModel } from '../lib/model/registry';
 import { RECIPES } from '../lib/train/recipe';
@@ -11,7 +11,7 @@ import { RECIPES } from '../lib/train/recipe';
  *
  * Promises the article's table, and top-1 on the 1,020 pictures that it tests with.
  */
-export const article = sweepExperiment({
+export const experiment = sweepExperiment({
   name: 'article',
   question: "does the teaching article's model learn as the article has it?",
   cost: 'about 40 min, and a download of 345 MB',

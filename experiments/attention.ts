@@ -1,5 +1,5 @@
-import { sweepExperiment } from '../lib/cli/sweepExperiment';
-import { BUDGET } from './budget';
+import { sweepExperiment } from '../lib/cli/support/sweepExperiment';
+import { BUDGET } from './shared/budget';
 
 /**
  * What does attention among all pixels buy over that among delegates, and what does it cost as pictures grow? EdgeViT-XXS with sparse and with
@@ -9,7 +9,7 @@ import { BUDGET } from './budget';
  *
  * Promises top-1 and MACs of each, and the difference that full attention makes at each size.
  */
-export const attention = sweepExperiment({
+export const experiment = sweepExperiment({
   name: 'attention',
   question: 'what does full attention buy over sparse, and cost, as pictures grow?',
   cost: 'about 18 min',

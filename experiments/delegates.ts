@@ -1,5 +1,5 @@
-import { sweepExperiment } from '../lib/cli/sweepExperiment';
-import { BUDGET } from './budget';
+import { sweepExperiment } from '../lib/cli/support/sweepExperiment';
+import { BUDGET } from './shared/budget';
 
 /**
  * Which delegate speaks best for its window? EdgeViT-XXS with the top-left pixel, as the official code takes it, the mean, and the maximum.
@@ -8,7 +8,7 @@ import { BUDGET } from './budget';
  *
  * Promises top-1 of each, and differences from the top-left pixel.
  */
-export const delegates = sweepExperiment({
+export const experiment = sweepExperiment({
   name: 'delegates',
   question: 'which delegate speaks best for its window?',
   cost: 'about 7 min',

@@ -1,4 +1,4 @@
-import { sweepExperiment } from '../lib/cli/sweepExperiment';
+import { sweepExperiment } from '../lib/cli/support/sweepExperiment';
 import { RECIPES } from '../lib/train/recipe';
 
 /**
@@ -9,7 +9,7 @@ import { RECIPES } from '../lib/train/recipe';
  *
  * Promises top-1 on the 6,149 test pictures. Published results of 90 % and more begin with weights of ImageNet; this begins with none.
  */
-export const flowers = sweepExperiment({
+export const experiment = sweepExperiment({
   name: 'flowers',
   question: 'how far does EdgeViT-XXS come on Flowers-102 from nothing?',
   cost: 'about 45 min, and a download of 345 MB',

@@ -1,5 +1,5 @@
-import { sweepExperiment } from '../lib/cli/sweepExperiment';
-import { BUDGET } from './budget';
+import { sweepExperiment } from '../lib/cli/support/sweepExperiment';
+import { BUDGET } from './shared/budget';
 
 /**
  * What does each part of the LGL block buy? EdgeViT-XXS with LocalAgg, the attention between delegates and LocalProp taken away in turn, and
@@ -10,7 +10,7 @@ import { BUDGET } from './budget';
  * Promises a table of top-1 with 95 % intervals, and of differences from the whole block, seed by seed. It does not promise that they differ:
  * three short runs tell differences of some points, not of one.
  */
-export const lgl = sweepExperiment({
+export const experiment = sweepExperiment({
   name: 'lgl',
   question: 'what does each part of the LGL block buy?',
   cost: 'about 10 min',

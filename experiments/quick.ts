@@ -1,6 +1,7 @@
-import type { Experiment } from '../lib/cli/experiment';
-import { finish, interruption } from '../lib/cli/train';
+import type { Experiment } from '../lib/cli/support/experiments';
+import { finish, interruption } from '../lib/cli/support/training';
 import { openEngine } from '../lib/engine/open';
+import { writeReport } from '../lib/report/runReport';
 import { consoleReporter } from '../lib/runs/console';
 import { RUNS } from '../lib/runs/store';
 import { startTrial } from '../lib/runs/trial';
@@ -16,7 +17,7 @@ const PURE_JAVASCRIPT = { data: 'petals:classes=3,train=8,test=8', size: '32', b
  *
  * Promises a run folder. Drawn flowers show that the network learns; they prove nothing about photographs.
  */
-export const quick: Experiment = {
+export const experiment: Experiment = {
   question: 'does all of it work here?',
   cost: '2 to 4 min',
   promise: 'a run folder with a table, a learning curve and a page',
@@ -30,6 +31,6 @@ export const quick: Experiment = {
         'Without TensorFlow the demonstration shrinks to a few steps, which are too few to learn from: see above for what is missing.',
       );
     const recipe = resolveRecipe(native ? options : applySettings(options, PURE_JAVASCRIPT));
-    finish(await startTrial({ recipe, recipeName: 'petals', about, reporter, interruption }), RUNS);
+    finish(await startTrial({ recipe, recipeName: 'petals', about, reporter, interruption, writeReport }), RUNS);
   },
 };

@@ -1,5 +1,5 @@
 import { basename, relative } from 'node:path';
-import type { Experiment } from '../lib/cli/experiment';
+import type { Experiment } from '../lib/cli/support/experiments';
 import { openEngine } from '../lib/engine/open';
 import { REPORTED } from '../lib/measure/reported';
 import { parseSize } from '../lib/model/registry';
@@ -18,7 +18,7 @@ import { textTable, thousands } from '../lib/util/tables';
  * Promises `experiments/results/tradeoffs.json`, which names the machine, and a table. Counts are the same everywhere; times hold for
  * this machine alone, and an interval says how far they spread while nothing but chance disturbed them.
  */
-export const tradeoffs: Experiment = {
+export const experiment: Experiment = {
   question: 'what do the networks cost, and what is said of them?',
   cost: '1 min',
   promise: 'parameters, MACs and latency, and top-1 where variants is published, beside what was reported',

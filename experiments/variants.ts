@@ -1,5 +1,5 @@
-import { sweepExperiment } from '../lib/cli/sweepExperiment';
-import { BUDGET } from './budget';
+import { sweepExperiment } from '../lib/cli/support/sweepExperiment';
+import { BUDGET } from './shared/budget';
 
 const MODELS = ['edgevit-xxs', 'edgevit-xs', 'edgevit-s', 'mobilenet-v2', 'vit-tiny'];
 
@@ -11,7 +11,7 @@ const MODELS = ['edgevit-xxs', 'edgevit-xs', 'edgevit-s', 'mobilenet-v2', 'vit-t
  * Promises the accuracy of the trade-offs: top-1 beside parameters and MACs. A few hundred pictures rank networks by how fast they learn from
  * nothing, which ImageNet's million does not.
  */
-export const variants = sweepExperiment({
+export const experiment = sweepExperiment({
   name: 'variants',
   question: 'what does a larger network, or another one, buy?',
   cost: 'about 25 min',

@@ -13,6 +13,7 @@ import { hostname, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import JSZip from 'jszip';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { writeReport } from '../lib/report/runReport';
 import { packArchive, readArchive } from '../lib/runs/archive';
 import { lastWeights, makeBundle } from '../lib/runs/bundle';
 import { ENTRY, manifestOf, readBundle, SOURCE } from '../lib/runs/bundleFile';
@@ -33,7 +34,15 @@ afterAll(() => rmSync(runs, { recursive: true }));
 
 const reporter = consoleReporter({ write: () => true });
 const trial = (options: Partial<NewTrial>): Promise<Run> =>
-  startTrial({ recipe: tinyRecipe({ ema: 0 }), recipeName: 'petals', about: 'a test', runs, reporter, ...options });
+  startTrial({
+    recipe: tinyRecipe({ ema: 0 }),
+    recipeName: 'petals',
+    about: 'a test',
+    runs,
+    reporter,
+    writeReport,
+    ...options,
+  });
 
 let run: Run;
 let bytes: Buffer;
@@ -42,7 +51,7 @@ const file = join(runs, 'plain.zip');
 
 beforeAll(async () => {
   run = await trial({ name: 'plain' });
-  bytes = await makeBundle(run);
+  bytes = await makeBundle(run, writeReport);
   writeFileSync(file, bytes);
   entries = new Map(await readArchive(file));
 });
@@ -71,7 +80,7 @@ describe('a bundle', () => {
   test('has the same bytes whenever and wherever it is made', async () => {
     const elsewhere = mkdtempSync(join(tmpdir(), 'elsewhere-'));
     cpSync(run.folder, join(elsewhere, 'plain'), { recursive: true });
-    expect(await makeBundle(openRun(elsewhere, 'plain'))).toEqual(bytes);
+    expect(await makeBundle(openRun(elsewhere, 'plain'), writeReport)).toEqual(bytes);
     rmSync(elsewhere, { recursive: true });
   });
 
@@ -99,7 +108,7 @@ describe('a bundle', () => {
       data: { cacheDir: join(runs, 'cache') },
     });
     const path = join(runs, 'begun.zip');
-    writeFileSync(path, await makeBundle(begun));
+    writeFileSync(path, await makeBundle(begun, writeReport));
     const packed = await readArchive(path);
     for (const [name, content] of packed) {
       for (const secret of [runs, ROOT, `"${hostname()}"`])
@@ -116,10 +125,10 @@ describe('a bundle', () => {
     expect([...packed.keys()].filter(name => /\.(png|jpe?g|webp)$/.test(name))).toEqual([]);
 
     const init = { ...begun.record.init!, sha256: '0'.repeat(64) };
-    await expect(makeBundle(withRecord(begun, { init }))).rejects.toThrow(UserError);
-    await expect(makeBundle(withRecord(begun, { init: { ...init, path: join(runs, 'gone') } }))).rejects.toThrow(
-      UserError,
-    );
+    await expect(makeBundle(withRecord(begun, { init }), writeReport)).rejects.toThrow(UserError);
+    await expect(
+      makeBundle(withRecord(begun, { init: { ...init, path: join(runs, 'gone') } }), writeReport),
+    ).rejects.toThrow(UserError);
   });
 
   test('has the moving average of the weights, where it is what was judged', async () => {
@@ -137,14 +146,15 @@ describe('a bundle', () => {
       { environment: { ...environment, code: '0'.repeat(64) } },
       { environment: { ...environment, lockfile: '0'.repeat(64) } },
     ];
-    for (const changes of records) await expect(makeBundle(withRecord(run, changes))).rejects.toThrow(UserError);
+    for (const changes of records)
+      await expect(makeBundle(withRecord(run, changes), writeReport)).rejects.toThrow(UserError);
     cpSync(run.folder, join(runs, 'altered'), { recursive: true });
     const altered = openRun(runs, 'altered');
     appendFileSync(altered.lastCheckpoint, ' ');
-    await expect(makeBundle(altered)).rejects.toThrow(UserError);
+    await expect(makeBundle(altered, writeReport)).rejects.toThrow(UserError);
     rmSync(join(altered.folder, ENTRY.predictions));
     cpSync(run.lastCheckpoint, altered.lastCheckpoint);
-    await expect(makeBundle(altered)).rejects.toThrow(ENTRY.predictions);
+    await expect(makeBundle(altered, writeReport)).rejects.toThrow(ENTRY.predictions);
   });
 });
 

@@ -135,7 +135,7 @@ describe('an experiment', () => {
 
   const parse = async (args: string[]): Promise<void> => {
     const program = new Command().exitOverride().configureOutput({ outputError: () => {} });
-    register(program);
+    await register(program);
     await program.parseAsync(['experiment', ...args], { from: 'user' });
   };
 

@@ -2,11 +2,11 @@ import { appendFileSync, cpSync, existsSync, mkdtempSync, readFileSync, rmSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { reportFiles, rerunCommand } from '../lib/report/runReport';
+import { rerunCommand, writeReport } from '../lib/report/runReport';
 import { codeDigest, codeFiles } from '../lib/runs/code';
 import { consoleReporter, duration } from '../lib/runs/console';
 import { thisProcess } from '../lib/runs/owner';
-import { listRuns, openRun, type Run, type RunRecord } from '../lib/runs/store';
+import { listRuns, openRun, type Run, type RunRecord, reportFiles } from '../lib/runs/store';
 import { type NewTrial, resumeTrial, startTrial } from '../lib/runs/trial';
 import type { Recipe } from '../lib/train/recipe';
 import { Failure, UserError } from '../lib/util/errors';
@@ -18,7 +18,15 @@ afterAll(() => rmSync(runs, { recursive: true }));
 
 const silent = { write: () => true };
 const trial = (recipe: Recipe, options: Partial<NewTrial> = {}): Promise<Run> =>
-  startTrial({ recipe, recipeName: 'petals', about: 'a test', runs, reporter: consoleReporter(silent), ...options });
+  startTrial({
+    recipe,
+    recipeName: 'petals',
+    about: 'a test',
+    runs,
+    reporter: consoleReporter(silent),
+    writeReport,
+    ...options,
+  });
 
 /** An interruption after so many steps. */
 function stopAfter(steps: number): Partial<NewTrial> {
@@ -77,7 +85,7 @@ describe('a run', () => {
     const interrupted = await trial(tinyRecipe(), { name: 'interrupted', ...stopAfter(8) });
     expect(interrupted.record.status).toBe('interrupted');
     appendFileSync(join(interrupted.folder, 'metrics.jsonl'), '{"kind":"step","step":9,"epoch":2,"learni'); // as a crash leaves it
-    const resumed = await resumeTrial(openRun(runs, 'interrupted'), { reporter: consoleReporter(silent) });
+    const resumed = await resumeTrial(openRun(runs, 'interrupted'), { reporter: consoleReporter(silent), writeReport });
     expect(resumed.record).toMatchObject({
       status: 'done',
       resumedAt: [8],
@@ -92,15 +100,15 @@ describe('a run', () => {
     for (const step of [9, 10]) killed.append({ kind: 'step', step, epoch: 2, learningRate: 1, loss: 1 });
     killed.update({ status: 'running', owner: { ...thisProcess(), since: 'before' } });
     expect(openRun(runs, 'killed').status).toBe('interrupted');
-    expect(files(await resumeTrial(openRun(runs, 'killed'), { reporter: consoleReporter(silent) }))).toEqual(
-      files(whole),
-    );
+    expect(
+      files(await resumeTrial(openRun(runs, 'killed'), { reporter: consoleReporter(silent), writeReport })),
+    ).toEqual(files(whole));
   });
 
   test('killed before its first checkpoint begins again', async () => {
     const killed = await trial(tinyRecipe(), { name: 'early', ...stopAfter(2) });
     rmSync(killed.lastCheckpoint);
-    expect(files(await resumeTrial(killed, { reporter: consoleReporter(silent) }))).toEqual(files(whole));
+    expect(files(await resumeTrial(killed, { reporter: consoleReporter(silent), writeReport }))).toEqual(files(whole));
   });
 
   test('is not resumed when it is done, when it runs, or when its data changed', async () => {
@@ -108,7 +116,7 @@ describe('a run', () => {
     const resume = (changes: Partial<RunRecord>) => {
       const run = openRun(runs, 'refused');
       run.update({ ...whole.record, ...changes });
-      return resumeTrial(run, { reporter: consoleReporter(silent) });
+      return resumeTrial(run, { reporter: consoleReporter(silent), writeReport });
     };
     await expect(resume({})).rejects.toThrow(UserError);
     await expect(resume({ status: 'running', owner: thisProcess() })).rejects.toThrow(UserError);
@@ -127,7 +135,9 @@ describe('a run', () => {
     const run = await trial(tinyRecipe(), { name: 'diverged', ...stopAfter(7) });
     const good = sha256(run.lastCheckpoint);
     run.update({ recipe: { ...run.record.recipe, lr: 1e12, clip: 0 } });
-    const error = await resumeTrial(run, { reporter: consoleReporter(silent) }).catch((thrown: unknown) => thrown);
+    const error = await resumeTrial(run, { reporter: consoleReporter(silent), writeReport }).catch(
+      (thrown: unknown) => thrown,
+    );
     expect(error).toBeInstanceOf(Failure);
     const { message } = error as Failure;
     expect(openRun(runs, 'diverged').record).toMatchObject({ status: 'failed', error: message });

@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { writeReport } from '../lib/report/runReport';
 import { makeBundle } from '../lib/runs/bundle';
 import { type Bundle, readBundle } from '../lib/runs/bundleFile';
 import { consoleReporter } from '../lib/runs/console';
@@ -29,15 +30,16 @@ async function bundled(options: Partial<NewTrial> & { name: string }): Promise<B
     about: 'a test',
     runs: join(folder, 'here'),
     reporter,
+    writeReport,
     ...options,
   });
   const file = join(folder, `${options.name}.zip`);
-  writeFileSync(file, await makeBundle(run));
+  writeFileSync(file, await makeBundle(run, writeReport));
   return readBundle(file);
 }
 
 const again = (bundle: Bundle, dataset?: string) =>
-  replay(bundle, { reporter, runs: join(folder, 'there'), dataset, data });
+  replay(bundle, { reporter, writeReport, runs: join(folder, 'there'), dataset, data });
 
 let petals: Bundle;
 beforeAll(async () => {

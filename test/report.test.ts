@@ -6,6 +6,7 @@ import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type Findings, labReportFiles, writeLabReport } from '../lib/report/labReport';
 import { mistakePictures, mistakesOf } from '../lib/report/mistakes';
+import { writeReport } from '../lib/report/runReport';
 import { consoleReporter } from '../lib/runs/console';
 import { openRun, type Run } from '../lib/runs/store';
 import { startTrial } from '../lib/runs/trial';
@@ -27,6 +28,7 @@ beforeAll(async () => {
     runs: folder,
     name: 'a.run',
     reporter: consoleReporter({ write: () => true }),
+    writeReport,
   });
   findings = { data: 'flowers12', results: madeUpResults(), tradeoffs: MADE_UP_TRADEOFFS, runs: [run] };
   await writeLabReport(findings, join(folder, 'report'));

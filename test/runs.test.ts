@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { writeReport } from '../lib/report/runReport';
 import { comparison, listTable } from '../lib/report/runTables';
 import { claimRun } from '../lib/runs/claim';
 import { consoleReporter } from '../lib/runs/console';
@@ -35,6 +36,7 @@ beforeAll(async () => {
     runs,
     name: 'plain',
     reporter: consoleReporter({ write: () => true }),
+    writeReport,
   });
   alter(plain, 'killed', { status: 'running', result: null, owner: { ...thisProcess(), pid: NO_PROCESS } });
   alter(plain, 'other', {

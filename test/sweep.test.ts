@@ -2,7 +2,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { startTrialProcess } from '../lib/cli/trial';
+import { startTrialProcess } from '../lib/cli/support/trialProcess';
+import { writeReport } from '../lib/report/runReport';
 import { codeDigest } from '../lib/runs/code';
 import { consoleReporter } from '../lib/runs/console';
 import { configurationDigest, trialIdentity } from '../lib/runs/identity';
@@ -175,15 +176,16 @@ describe('a trial file', () => {
 
   test('of another name than it has here is refused', async () => {
     const file = readTrialFile(write({ name: 'edgevit-xxs-petals-32-s0-000000000000', recipe: tinyRecipe() }));
-    await expect(runTrial(file, folder, { reporter: consoleReporter({ write: () => true }) })).rejects.toThrow(
-      UserError,
-    );
+    await expect(
+      runTrial(file, folder, { reporter: consoleReporter({ write: () => true }), writeReport }),
+    ).rejects.toThrow(UserError);
   });
 
   test('makes a folder with its last weights alone', async () => {
     const { recipe } = readTrialFile(write({ recipe: tinyRecipe({ epochs: 1 }) }));
     const run = await runTrial({ recipe, dataOptions: {} }, folder, {
       reporter: consoleReporter({ write: () => true }),
+      writeReport,
     });
     expect(findTrial(folder, run.record.name)!.record).toMatchObject({
       status: 'done',

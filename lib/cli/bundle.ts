@@ -1,6 +1,7 @@
 import { statSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import type { Command } from 'commander';
+import { writeReport } from '../report/runReport';
 import { makeBundle } from '../runs/bundle';
 import { openRun, RUNS } from '../runs/store';
 import { writeFileAtomic } from '../util/files';
@@ -23,7 +24,7 @@ export function register(program: Command): void {
       const run = openRun(runs, name);
       const isFolder = out !== undefined && statSync(out, { throwIfNoEntry: false })?.isDirectory();
       const file = isFolder ? join(out, `${run.record.name}.zip`) : (out ?? `${run.folder}.zip`);
-      const bytes = await makeBundle(run);
+      const bytes = await makeBundle(run, writeReport);
       writeFileAtomic(file, bytes);
       console.log(
         `${relative(process.cwd(), file)} | ${thousands(bytes.length)} bytes | run it again with: npm run replay -- ${relative(process.cwd(), file)}`,

@@ -4,7 +4,7 @@ import type { Dataset, Split } from '../data/dataset';
 import { type DataOptions, openDataset } from '../data/open';
 import { AUGMENTATIONS } from '../data/transforms/augmentation';
 import { textTable, thousands } from '../util/tables';
-import { wholeNumber, withDataOptions } from './dataOptions';
+import { wholeNumber, withDataOptions } from './support/dataOptions';
 
 interface Flags extends DataOptions {
   size: number;

@@ -1,70 +1,22 @@
 import { type Command, InvalidArgumentError } from 'commander';
-import { article } from '../../experiments/article';
-import { attention } from '../../experiments/attention';
-import { delegates } from '../../experiments/delegates';
-import { flowers } from '../../experiments/flowers';
-import { lgl } from '../../experiments/lgl';
-import { quick } from '../../experiments/quick';
-import { sampleRates } from '../../experiments/sampleRates';
-import { tradeoffs } from '../../experiments/tradeoffs';
-import { variants } from '../../experiments/variants';
-import type { KeptDataOptions } from '../runs/store';
 import { UserError } from '../util/errors';
-import { wholeNumber, withDataOptions } from './dataOptions';
-
-/** One question: its file says how it is asked, what the answer costs and what it promises. */
-export interface Experiment {
-  question: string;
-  /** Time on 2 cores, and downloads. */
-  cost: string;
-  promise: string;
-  /** The flags that mean something to it. */
-  takes: readonly (keyof ExperimentFlags)[];
-  run(flags: ExperimentFlags): Promise<void>;
-}
-
-/** What is not given is the experiment's own. */
-export interface ExperimentFlags extends KeptDataOptions {
-  data?: string;
-  seeds?: number;
-  epochs?: number;
-  /** As text, a side in pixels or HEIGHTxWIDTH. */
-  size?: string;
-  only?: readonly string[];
-  /** key=value */
-  set?: readonly string[];
-  jobs?: number;
-  threads?: number;
-  runs?: string;
-  save?: boolean;
-  dryRun?: boolean;
-}
-
-export const EXPERIMENTS: Record<string, Experiment> = {
-  quick,
-  lgl,
-  attention,
-  'sample-rates': sampleRates,
-  delegates,
-  variants,
-  tradeoffs,
-  flowers,
-  article,
-};
+import { wholeNumber, withDataOptions } from './support/dataOptions';
+import { type ExperimentFlags, loadExperiments } from './support/experiments';
 
 /** Flags of every experiment: they say how pictures are read. */
 const DATA_FLAGS: readonly (keyof ExperimentFlags)[] = ['flowers102Dir', 'cacheDir', 'side', 'strict'];
 
 /** `npm run experiment -- NAME`: answers one of the lab's questions by measuring. */
-export function register(program: Command): void {
-  const list = Object.entries(EXPERIMENTS)
+export async function register(program: Command): Promise<void> {
+  const experiments = await loadExperiments();
+  const list = [...experiments]
     .map(([name, { question, cost }]) => `  ${name.padEnd(12)} ${question} (${cost})`)
     .join('\n');
   const command = withDataOptions(
     program
       .command('experiment')
       .description(`answer one of the lab's questions by measuring:\n${list}`)
-      .argument('[name]', Object.keys(EXPERIMENTS).join(', '))
+      .argument('[name]', [...experiments.keys()].join(', '))
       .option('--data <spec>', 'petals[:key=value,…], folder:PATH or flowers102[:split=official|paddle]')
       .option('--seeds <n>', 'runs of each variant, which differ by their seed', wholeNumber)
       .option('--epochs <n>', 'passes over the training pictures', wholeNumber)
@@ -90,12 +42,13 @@ export function register(program: Command): void {
       .option('--dry-run', 'list the trials and which of them are done, and train none'),
   );
   command.action(async (name: string | undefined, flags: ExperimentFlags) => {
-    if (name === undefined || !Object.hasOwn(EXPERIMENTS, name)) {
+    const experiment = name === undefined ? undefined : experiments.get(name);
+    if (!experiment) {
       throw new UserError(
         `${name === undefined ? 'Which experiment?' : `Unknown experiment '${name}'.`} There are\n${list}`,
       );
     }
-    const { takes, run } = EXPERIMENTS[name];
+    const { takes, run } = experiment;
     const foreign = (Object.keys(flags) as (keyof ExperimentFlags)[]).find(
       flag => ![...takes, ...DATA_FLAGS].includes(flag),
     );

@@ -8,7 +8,7 @@ import { MODELS, parseSize } from '../model/registry';
 import { oneOf, UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
 import { textTable } from '../util/tables';
-import { wholeNumber } from './dataOptions';
+import { wholeNumber } from './support/dataOptions';
 
 interface Flags {
   size: string;

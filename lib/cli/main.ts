@@ -1,43 +1,40 @@
+import { readdirSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { Failure, UserError } from '../util/errors';
 import { noRoom } from '../util/files';
+import { ROOT } from '../util/root';
 
 /**
- * Every command of the lab: `tsx lib/cli/main.ts COMMAND …`, called by the npm scripts.
- * A command is a module that adds itself to the program; it is loaded only when it runs.
+ * `tsx lib/cli/main.ts COMMAND …`, called by the npm scripts. A command is a file of its name in one of these folders, which adds itself to the
+ * program; it is loaded only when it runs.
  */
-const COMMANDS: Record<string, () => Promise<{ register(program: Command): void }>> = {
-  parity: () => import('./parity'),
-  summary: () => import('./summary'),
-  start: () => import('./start'),
-  train: () => import('./train'),
-  runs: () => import('./runs'),
-  bundle: () => import('./bundle'),
-  replay: () => import('./replay'),
-  data: () => import('./data'),
-  bench: () => import('./bench'),
-  profile: () => import('./profile'),
-  latency: () => import('./latency'),
-  report: () => import('./report'),
-  experiment: () => import('./experiment'),
-  experiments: () => import('./experiments'),
-  trial: () => import('./trial'),
-  notebooks: () => import('./notebooks'),
-  kernel: () => import('./kernel'),
-  lab: () => import('./lab'),
-  setup: () => import('./setup'),
-  doctor: () => import('./doctor'),
-};
+const FOLDERS = [__dirname, join(ROOT, 'experiments/bench/commands')];
+
+interface CommandFile {
+  register(program: Command): void | Promise<void>;
+}
+
+function commandFiles(): Map<string, string> {
+  const files = FOLDERS.flatMap(folder => readdirSync(folder).map(file => join(folder, file)));
+  return new Map(
+    files
+      .filter(file => file.endsWith('.ts') && file !== __filename)
+      .map(file => [basename(file, '.ts'), file] as const)
+      .sort(),
+  );
+}
 
 async function main(argv: string[]): Promise<void> {
   const program = new Command('edgevit')
     .exitOverride()
     .showSuggestionAfterError(false)
     .configureOutput({ outputError: () => {} });
-  const load = COMMANDS[argv[0] ?? ''];
-  if (!load)
-    throw new UserError(`Unknown command '${argv[0] ?? ''}': allowed are ${Object.keys(COMMANDS).join(', ')}.`);
-  (await load()).register(program);
+  const commands = commandFiles();
+  const file = commands.get(argv[0] ?? '');
+  if (file === undefined)
+    throw new UserError(`Unknown command '${argv[0] ?? ''}': allowed are ${[...commands.keys()].join(', ')}.`);
+  await ((await import(file)) as CommandFile).register(program);
   await program.parseAsync(argv, { from: 'user' });
 }
 

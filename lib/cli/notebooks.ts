@@ -9,7 +9,7 @@ import { withoutParameters, withParameters } from '../jupyter/notebook/parameter
 import { UserError } from '../util/errors';
 import { positive } from '../util/options';
 import { ROOT } from '../util/root';
-import { checked } from './dataOptions';
+import { checked } from './support/dataOptions';
 
 const FOLDER = join(ROOT, 'notebooks');
 /** Where the command was typed: npm runs it in the project's folder. */

@@ -1,14 +1,15 @@
 import { relative } from 'node:path';
 import type { Command } from 'commander';
 import { openEngine } from '../engine/open';
+import { writeReport } from '../report/runReport';
 import { readBundle } from '../runs/bundleFile';
 import { consoleReporter } from '../runs/console';
 import type { Difference } from '../runs/differences';
 import { replay } from '../runs/replay';
 import { type KeptDataOptions, RUNS } from '../runs/store';
 import { setThreads } from '../util/threads';
-import { withDataOptions } from './dataOptions';
-import { finish, interruption } from './train';
+import { withDataOptions } from './support/dataOptions';
+import { finish, interruption } from './support/training';
 
 interface Flags extends KeptDataOptions {
   data?: string;
@@ -31,6 +32,7 @@ export function register(program: Command): void {
     const { run, outcome, environment } = await replay(bundle, {
       reporter: consoleReporter(),
       interruption,
+      writeReport,
       dataset,
       runs,
       data,

@@ -1,10 +1,10 @@
 import type { Command } from 'commander';
-import { quick } from '../../experiments/quick';
+import { loadExperiment } from './support/experiments';
 
 /** `npm start`: the experiment `quick`. */
 export function register(program: Command): void {
   program
     .command('start')
     .description('train EdgeViT-XXS on drawn flowers, as a demonstration')
-    .action(() => quick.run({}));
+    .action(async () => (await loadExperiment('quick')).run({}));
 }

@@ -3,7 +3,7 @@ import { openEngine } from '../engine/open';
 import { publishedClasses } from '../measure/prediction';
 import { formatSummary, summarise } from '../measure/summary';
 import { createModel, parseSize } from '../model/registry';
-import { wholeNumber } from './dataOptions';
+import { wholeNumber } from './support/dataOptions';
 
 interface Options {
   size: string;

@@ -1,16 +1,15 @@
 import type { Command } from 'commander';
 import { openEngine } from '../engine/open';
 import { parseSettings } from '../model/config';
-import { reportFiles } from '../report/runReport';
-import { RESULT_COLUMNS, resultRow } from '../report/tables';
-import { consoleReporter, here } from '../runs/console';
+import { writeReport } from '../report/runReport';
+import { consoleReporter } from '../runs/console';
 import { type KeptDataOptions, openRun, RUNS, type Run } from '../runs/store';
 import { resumeTrial, startTrial } from '../runs/trial';
 import { applySettings, DEFAULT_RECIPE, namedRecipe, RECIPES, resolveRecipe } from '../train/recipe';
 import { UserError } from '../util/errors';
 import { defined } from '../util/records';
-import { textTable } from '../util/tables';
-import { withDataOptions } from './dataOptions';
+import { withDataOptions } from './support/dataOptions';
+import { finish, interruption } from './support/training';
 
 /** Options that are a recipe's keys, under the same name: `--lr=0.001` is `--set lr=0.001`. */
 const SHORTHANDS = {
@@ -68,6 +67,7 @@ async function train(flags: TrainFlags): Promise<Run> {
   const options = {
     reporter: consoleReporter(),
     interruption,
+    writeReport,
     data: defined({ flowers102Dir, cacheDir, side, strict }),
   };
   if (flags.resume !== undefined) {
@@ -97,31 +97,4 @@ function checkUnchanged({ record }: Run, settings: Record<string, string>, { rec
   if (recipe !== undefined && recipe !== record.recipeName) refuse('recipe', record.recipeName, recipe);
   if (name !== undefined && name !== record.name) refuse('name', record.name, name);
   if (init !== undefined && init !== record.init?.path) refuse('init', record.init?.path ?? null, init);
-}
-
-/** Says what a run came to, and sets the exit status: 130 for one that was interrupted, which `command` goes on with. */
-export function finish(run: Run, runs: string, command = `npm run train -- --resume=${run.record.name}`): void {
-  if (run.record.status !== 'done') {
-    console.log(
-      `Interrupted. ${here(run.folder)} holds what there is; go on with: ${command}${runs === RUNS ? '' : ` --runs=${runs}`}`,
-    );
-    process.exitCode = 130;
-    return;
-  }
-  const { curve, page } = reportFiles(run);
-  console.log(`\n${textTable(RESULT_COLUMNS, [resultRow(run)])}\n`);
-  console.log(`learning curve  ${here(curve)}\nreport          ${here(page)}\nrun folder      ${here(run.folder)}`);
-}
-
-/**
- * From now on Ctrl-C, SIGTERM, the end of the terminal and that of a process which started this one as its own set a signal instead of
- * ending the process. npm and tsx pass on what the terminal has sent already, so that one Ctrl-C may arrive more than once.
- */
-export function interruption(): AbortSignal {
-  const controller = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => controller.abort());
-  process.on('disconnect', () => controller.abort());
-  process.channel?.unref();
-  if (process.connected === false) controller.abort(); // it ended while this one was still loading
-  return controller.signal;
 }

@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import { hasGraphs } from '../engine/binding';
+import { machine } from '../engine/machine';
 import type { Model } from '../model/module';
 import { createModel } from '../model/registry';
-import { environment } from '../runs/environment';
 import { isNative } from '../tensor/tf';
 import { UserError } from '../util/errors';
 import { countConfig, totalCount } from './count';
@@ -106,7 +106,7 @@ export async function measureLatency({
       )),
     );
   }
-  const { cpu, cores, engine, node } = environment();
+  const { cpu, cores, engine, node } = machine();
   return { machine: { cpu: cpu.trim(), cores, engine, node }, size, batch, rows };
 }
 

@@ -1,9 +1,8 @@
-import { join } from 'node:path';
 import { confusionMatrix, perClassAccuracy } from '../charts/classes';
 import { learningCurve } from '../charts/curves';
 import { toSvg } from '../charts/svg';
 import { percent } from '../runs/console';
-import type { Run, RunRecord } from '../runs/store';
+import { type Run, type RunRecord, reportFiles } from '../runs/store';
 import { settingsOf } from '../train/recipe';
 import { writeFileAtomic } from '../util/files';
 import { escape } from '../util/html';
@@ -11,12 +10,6 @@ import { flattenRecord } from '../util/records';
 import { htmlTable, thousands } from '../util/tables';
 import { list, page } from './page';
 import { RESULT_COLUMNS, resultRow } from './tables';
-
-/** Where a run's learning curve and page are. */
-export const reportFiles = (run: Run) => ({
-  curve: join(run.folder, 'learning-curve.svg'),
-  page: join(run.folder, 'report.html'),
-});
 
 /** Draws a run's learning curve, and writes a page that needs nothing but itself: no script, no network. */
 export async function writeReport(run: Run): Promise<void> {

@@ -2,7 +2,6 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, isAbsolute, join, relative, resolve, sep } from 'node:path';
-import { reportFiles, writeReport } from '../report/runReport';
 import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
 import { ROOT } from '../util/root';
@@ -11,14 +10,14 @@ import { packArchive } from './archive';
 import { ENTRY, manifestOf, PROJECT_FILES, SOURCE } from './bundleFile';
 import { codeDigest, codeFiles } from './code';
 import { percent } from './console';
-import { Run, type RunRecord } from './store';
+import { Run, type RunRecord, reportFiles, type WriteReport } from './store';
 
 /**
  * One run as one zip file: all that is needed to rerun and to check it, but the pictures, which their fingerprint stands for. It says
  * nothing of the machine's folders and processes, and equal runs give equal bytes. Throws UserError for a run that isn't done, whose
  * files were altered, or whose code is not this checkout's, because the sources are taken from here.
  */
-export async function makeBundle(run: Run): Promise<Buffer> {
+export async function makeBundle(run: Run, writeReport: WriteReport): Promise<Buffer> {
   const { record } = run;
   const refuse = (why: string): never => {
     throw new UserError(`The run '${record.name}' can't be bundled: ${why}.`);
@@ -43,7 +42,7 @@ export async function makeBundle(run: Run): Promise<Buffer> {
     ...kept,
     [ENTRY.weights, weights],
     ...(init ? [[ENTRY.init, init] as const] : []),
-    ...(await drawReport(shared, kept)),
+    ...(await drawReport(shared, kept, writeReport)),
     ...[...codeFiles(), ...PROJECT_FILES].sort().map(path => [SOURCE + path, readFileSync(join(ROOT, path))] as const),
   ]);
   return packArchive(new Map([[ENTRY.manifest, manifestOf(entries)], ...entries]));
@@ -102,6 +101,7 @@ function portablePath(folder: string): string {
 async function drawReport(
   record: RunRecord,
   kept: ReadonlyMap<string, Buffer>,
+  writeReport: WriteReport,
 ): Promise<(readonly [string, Buffer])[]> {
   const folder = mkdtempSync(join(tmpdir(), 'bundle-'));
   try {

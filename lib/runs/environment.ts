@@ -1,10 +1,9 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { cpus } from 'node:os';
 import { join } from 'node:path';
-import { nodeBackend } from '../engine/binding';
-import { isNative, tf } from '../tensor/tf';
+import { type Machine, machine } from '../engine/machine';
+import { tf } from '../tensor/tf';
 import { ROOT } from '../util/root';
 import { threadsPerOp } from '../util/threads';
 import { codeDigest } from './code';
@@ -12,16 +11,11 @@ import { codeDigest } from './code';
 export { ROOT };
 
 /** What a run ran on: where two runs of one recipe differ in a bit, the reason is here. */
-export interface Environment {
+export interface Environment extends Machine {
   lab: string;
-  node: string;
   platform: string;
-  cpu: string;
-  cores: number;
   /** Of TensorFlow inside one op: sums of another number of threads round otherwise. */
   threads: number;
-  /** `TensorFlow 2.19.1`, or `pure JavaScript`. */
-  engine: string;
   tfjs: string;
   /** Null outside a git checkout. */
   git: { commit: string; dirty: boolean } | null;
@@ -32,15 +26,11 @@ export interface Environment {
 }
 
 export function environment(): Environment {
-  const processors = cpus();
   return {
     lab: (JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string }).version,
-    node: process.version,
+    ...machine(),
     platform: `${process.platform} ${process.arch}`,
-    cpu: processors[0]?.model ?? 'unknown',
-    cores: processors.length,
     threads: threadsPerOp(),
-    engine: isNative() ? `TensorFlow ${nodeBackend().binding.TF_Version}` : 'pure JavaScript',
     tfjs: tf.version_core,
     git: gitState(),
     lockfile: createHash('sha256')

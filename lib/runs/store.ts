@@ -268,3 +268,12 @@ function readRecord(folder: string): RunRecord {
 function sha256(path: string): string {
   return createHash('sha256').update(readFileSync(path)).digest('hex');
 }
+
+/** Where a run's learning curve and page are: drawn by whoever trains, so that this room needs no charts. */
+export const reportFiles = (run: Run) => ({
+  curve: join(run.folder, 'learning-curve.svg'),
+  page: join(run.folder, 'report.html'),
+});
+
+/** Draws them (lib/report/runReport's `writeReport`). */
+export type WriteReport = (run: Run) => Promise<void>;

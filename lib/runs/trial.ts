@@ -5,7 +5,6 @@ import { openDataset } from '../data/open';
 import { countConfig, totalCount } from '../measure/count';
 import { median } from '../measure/statistics';
 import type { Model } from '../model/module';
-import { writeReport } from '../report/runReport';
 import { holdsTraining, loadWeights, NotFiniteError } from '../train/checkpoint';
 import { buildModel, type Recipe } from '../train/recipe';
 import { createTrainer, DivergenceError, type TrainEvent, type Trainer } from '../train/trainer';
@@ -16,12 +15,22 @@ import { claimRun } from './claim';
 import { here, type Reporter } from './console';
 import { environment } from './environment';
 import { thisProcess } from './owner';
-import { createRun, type KeptDataOptions, type MetricRow, RUNS, type Run, type RunRecord } from './store';
+import {
+  createRun,
+  type KeptDataOptions,
+  type MetricRow,
+  RUNS,
+  type Run,
+  type RunRecord,
+  type WriteReport,
+} from './store';
 
 export interface TrialOptions {
   reporter: Reporter;
   /** Called when training begins. Its signal ends the run after the step under way, with a checkpoint. */
   interruption?: () => AbortSignal;
+  /** Draws the run's page before the run counts as done. */
+  writeReport: WriteReport;
   /** How the dataset is opened; a run that goes on takes what is not given here from before. */
   data?: KeptDataOptions;
 }
@@ -203,7 +212,7 @@ const CHEAP_CHECKPOINT_MS = 200;
 const CHECKPOINT_SPACING_MS = 60_000;
 
 /** Trains, and keeps the folder true to what happens. A killed run loses what it did since its last checkpoint; an interrupted one nothing. */
-async function drive(run: Run, trainer: Trainer, { reporter, interruption }: TrialOptions): Promise<Run> {
+async function drive(run: Run, trainer: Trainer, { reporter, interruption, writeReport }: TrialOptions): Promise<Run> {
   const signal = interruption?.();
   const {
     trial,

@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import type { z } from 'zod';
-import { positiveInteger } from '../util/options';
+import { positiveInteger } from '../../util/options';
 
 /** The options of every command that opens a dataset; commander names their values as `DataOptions` does. */
 export function withDataOptions(command: Command): Command {

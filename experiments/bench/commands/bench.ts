@@ -1,24 +1,17 @@
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { THREADS } from '../../experiments/bench/contender';
-import { candidates, isPeer, withSavedModel } from '../../experiments/bench/contenders';
-import { measure, type WorkloadResult } from '../../experiments/bench/measure';
-import { pythonEnvironment } from '../../experiments/bench/python';
-import {
-  type BenchResult,
-  formatBusy,
-  formatMachine,
-  formatTargets,
-  formatWorkload,
-  machine,
-} from '../../experiments/bench/report';
-import { WORKLOADS, type Workload } from '../../experiments/bench/workloads';
-import { ensureEngine } from '../engine/build/install';
-import type { Plan } from '../measure/latency';
-import { oneOf, UserError } from '../util/errors';
-import { writeFileAtomic } from '../util/files';
-import { ROOT } from '../util/root';
-import { wholeNumber } from './dataOptions';
+import { wholeNumber } from '../../../lib/cli/support/dataOptions';
+import { ensureEngine } from '../../../lib/engine/build/install';
+import type { Plan } from '../../../lib/measure/latency';
+import { oneOf, UserError } from '../../../lib/util/errors';
+import { writeFileAtomic } from '../../../lib/util/files';
+import { ROOT } from '../../../lib/util/root';
+import { THREADS } from '../contender';
+import { candidates, isPeer, withSavedModel } from '../contenders';
+import { measure, type WorkloadResult } from '../measure';
+import { pythonEnvironment } from '../python';
+import { type BenchResult, formatBusy, formatMachine, formatTargets, formatWorkload, machine } from '../report';
+import { WORKLOADS, type Workload } from '../workloads';
 
 interface Options {
   peers?: boolean;

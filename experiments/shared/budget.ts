@@ -1,4 +1,4 @@
-import type { RecipeOptions } from '../lib/train/recipe';
+import type { RecipeOptions } from '../../lib/train/recipe';
 
 /**
  * What all variants of the lab's comparisons have in common: equal pictures, steps, augmentation and seeds. Short, for networks of any kind, and

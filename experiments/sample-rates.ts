@@ -1,5 +1,5 @@
-import { sweepExperiment } from '../lib/cli/sweepExperiment';
-import { BUDGET } from './budget';
+import { sweepExperiment } from '../lib/cli/support/sweepExperiment';
+import { BUDGET } from './shared/budget';
 
 const OTHERS = [
   [1, 1, 1, 1],
@@ -20,7 +20,7 @@ const OTHERS = [
  *
  * Promises top-1 beside MACs for each, and differences from the published rates.
  */
-export const sampleRates = sweepExperiment({
+export const experiment = sweepExperiment({
   name: 'sample-rates',
   question: 'how sparse may attention be?',
   cost: 'about 20 min',

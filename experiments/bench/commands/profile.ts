@@ -1,13 +1,13 @@
 import { type Command, Option } from 'commander';
-import { createWork } from '../../experiments/bench/work';
-import type { Task } from '../../experiments/bench/workloads';
-import { hasGraphs, type KernelTiming } from '../engine/binding';
-import { openEngine } from '../engine/open';
-import { chromeTrace, totalsByOp, wallTime } from '../measure/timeline';
-import { UserError } from '../util/errors';
-import { writeFileAtomic } from '../util/files';
-import { textTable } from '../util/tables';
-import { wholeNumber } from './dataOptions';
+import { wholeNumber } from '../../../lib/cli/support/dataOptions';
+import { hasGraphs, type KernelTiming } from '../../../lib/engine/binding';
+import { openEngine } from '../../../lib/engine/open';
+import { chromeTrace, totalsByOp, wallTime } from '../../../lib/measure/timeline';
+import { UserError } from '../../../lib/util/errors';
+import { writeFileAtomic } from '../../../lib/util/files';
+import { textTable } from '../../../lib/util/tables';
+import { createWork } from '../work';
+import type { Task } from '../workloads';
 
 interface Options {
   model: string;

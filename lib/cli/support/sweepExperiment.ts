@@ -1,18 +1,18 @@
 import { availableParallelism } from 'node:os';
-import { openEngine } from '../engine/open';
-import { parseSettings } from '../model/config';
-import { INTERVALS, variantTable } from '../report/sections';
-import { here } from '../runs/console';
-import { RUNS } from '../runs/store';
-import { planSweep, runSweep, type Sweep, type SweepPlan } from '../runs/sweep';
-import { outcome, sweepDisplay } from '../runs/sweepConsole';
-import { byVariant, putResults, readResults, resultsFile, type TrialResult } from '../runs/trialResults';
-import { applySettings, type RecipeOptions } from '../train/recipe';
-import { oneOf, UserError } from '../util/errors';
-import { textTable, thousands } from '../util/tables';
-import type { Experiment, ExperimentFlags } from './experiment';
-import { interruption } from './train';
-import { startTrialProcess } from './trial';
+import { openEngine } from '../../engine/open';
+import { parseSettings } from '../../model/config';
+import { INTERVALS, variantTable } from '../../report/sections';
+import { here } from '../../runs/console';
+import { RUNS } from '../../runs/store';
+import { planSweep, runSweep, type Sweep, type SweepPlan } from '../../runs/sweep';
+import { outcome, sweepDisplay } from '../../runs/sweepConsole';
+import { byVariant, putResults, readResults, resultsFile, type TrialResult } from '../../runs/trialResults';
+import { applySettings, type RecipeOptions } from '../../train/recipe';
+import { oneOf, UserError } from '../../util/errors';
+import { textTable, thousands } from '../../util/tables';
+import type { Experiment, ExperimentFlags } from './experiments';
+import { interruption } from './training';
+import { startTrialProcess } from './trialProcess';
 
 interface Definition extends Omit<Experiment, 'takes' | 'run'>, Pick<Sweep, 'base' | 'variants'> {
   /** It begins the name of the file of results. */

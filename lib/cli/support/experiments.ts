@@ -1,0 +1,52 @@
+import { readdirSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import type { KeptDataOptions } from '../../runs/store';
+import { ROOT } from '../../util/root';
+
+/** One question: its file says how it is asked, what the answer costs and what it promises. */
+export interface Experiment {
+  question: string;
+  /** Time on 2 cores, and downloads. */
+  cost: string;
+  promise: string;
+  /** The flags that mean something to it. */
+  takes: readonly (keyof ExperimentFlags)[];
+  run(flags: ExperimentFlags): Promise<void>;
+}
+
+/** What is not given is the experiment's own. */
+export interface ExperimentFlags extends KeptDataOptions {
+  data?: string;
+  seeds?: number;
+  epochs?: number;
+  /** As text, a side in pixels or HEIGHTxWIDTH. */
+  size?: string;
+  only?: readonly string[];
+  /** key=value */
+  set?: readonly string[];
+  jobs?: number;
+  threads?: number;
+  runs?: string;
+  save?: boolean;
+  dryRun?: boolean;
+}
+
+const FOLDER = join(ROOT, 'experiments');
+
+/** All experiments by name: experiments/NAME.ts exports `experiment`. */
+export async function loadExperiments(): Promise<Map<string, Experiment>> {
+  const names = readdirSync(FOLDER)
+    .filter(file => file.endsWith('.ts'))
+    .map(file => basename(file, '.ts'))
+    .sort();
+  return new Map(await Promise.all(names.map(async name => [name, await loadExperiment(name)] as const)));
+}
+
+export async function loadExperiment(name: string): Promise<Experiment> {
+  const { experiment } = (await import(join(FOLDER, `${name}.ts`))) as { experiment?: Experiment };
+  if (!experiment)
+    throw new Error(
+      `experiments/${name}.ts must export \`experiment\`; what experiments have in common is in experiments/shared.`,
+    );
+  return experiment;
+}
