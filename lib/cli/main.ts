@@ -1,4 +1,4 @@
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { Failure, UserError } from '../util/errors';
@@ -16,7 +16,9 @@ interface CommandFile {
 }
 
 function commandFiles(): Map<string, string> {
-  const files = FOLDERS.flatMap(folder => readdirSync(folder).map(file => join(folder, file)));
+  const files = FOLDERS.filter(folder => existsSync(folder)).flatMap(folder =>
+    readdirSync(folder).map(file => join(folder, file)),
+  );
   return new Map(
     files
       .filter(file => file.endsWith('.ts') && file !== __filename)

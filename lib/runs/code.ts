@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { dirname, join, relative, sep } from 'node:path';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join, sep } from 'node:path';
+import { buildSync } from 'esbuild';
 import { ROOT } from '../util/root';
 
 /** Where a trial's code begins; what these import, and what that imports, is all that decides what a trial computes. */
@@ -15,25 +16,27 @@ const ENTRIES = [
 /** The kernels that are built into the engine: no import leads to them. */
 const NATIVE = 'lib/engine/native';
 
-/** `from './x'`, `import('./x')`, `import './x'`: all relative imports of the lab's sources, which have no extension. */
-const IMPORT = /(?:\bfrom\s*|\bimport\s*\(?\s*)'(\.{1,2}\/[^']+)'/g;
-
-/** Paths relative to ROOT, sorted, of all files that decide what a trial computes. */
+/** Paths relative to `root`, sorted, of all files that decide what a trial computes: those that esbuild would bundle, and the C++. */
 export function codeFiles(root = ROOT): string[] {
-  const found = new Set(readdirSync(join(root, NATIVE)).map(name => `${NATIVE}/${name}`));
-  const follow = (path: string): void => {
-    if (found.has(path)) return;
-    found.add(path);
-    for (const [, target] of readFileSync(join(root, path), 'utf8').matchAll(IMPORT)) {
-      const file = join(root, dirname(path), `${target}.ts`);
-      if (existsSync(file)) follow(relative(root, file).split(sep).join('/'));
-    }
-  };
-  ENTRIES.forEach(follow);
-  return [...found].sort();
+  const { metafile } = buildSync({
+    absWorkingDir: root,
+    entryPoints: ENTRIES,
+    bundle: true,
+    metafile: true,
+    write: false,
+    outdir: 'bundle', // of which nothing is written
+    platform: 'node',
+    format: 'cjs',
+    packages: 'external', // package-lock.json stands for them
+    logLevel: 'silent',
+  });
+  const native = readdirSync(join(root, NATIVE), { recursive: true, withFileTypes: true })
+    .filter(entry => entry.isFile())
+    .map(({ parentPath, name }) => join(parentPath, name).slice(root.length + 1));
+  return [...Object.keys(metafile.inputs), ...native].map(path => path.split(sep).join('/')).sort();
 }
 
-/** sha256 over the names and bytes of `codeFiles`: runs of equal code, recipe, pictures and threads are equal, on equal machines. */
+/** sha256 over the names and bytes of `codeFiles`: runs of equal code, recipe, images and threads are equal, on equal machines. */
 export function codeDigest(root = ROOT): string {
   return digestSources(codeFiles(root).map(path => [path, readFileSync(join(root, path))]));
 }

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, renameSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { cpus } from 'node:os';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, relative, sep } from 'node:path';
 import { writeFileAtomic } from '../../util/files';
 import { inScratch } from '../../util/folders';
 import { diskFull, execute, Obstacle } from './system';
@@ -21,10 +21,12 @@ const BINDING = join(TFJS_NODE, 'binding');
 /** Our own C++, which includes tfjs-node's. */
 const NATIVE = join(__dirname, '../native');
 
+/** Paths of all files in a folder and the folders in it, relative to it. */
 function filesIn(folder: string): string[] {
-  return readdirSync(folder)
-    .sort()
-    .map(name => join(folder, name));
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter(entry => entry.isFile())
+    .map(({ parentPath, name }) => relative(folder, join(parentPath, name)).split(sep).join('/'))
+    .sort();
 }
 
 /** For macOS written by its documentation, not tried: there was no Mac to try it on. */
@@ -59,9 +61,8 @@ export function builtAddon(cache: string): string {
       libraryFolder(cache),
     ]),
   );
-  for (const file of [...filesIn(BINDING), ...filesIn(NATIVE)]) {
-    hash.update(`\0${basename(file)}\0`).update(readFileSync(file));
-  }
+  for (const folder of [BINDING, NATIVE])
+    for (const file of filesIn(folder)) hash.update(`\0${file}\0`).update(readFileSync(join(folder, file)));
   return join(cache, `addon-${hash.digest('hex').slice(0, 16)}.node`);
 }
 
@@ -91,21 +92,21 @@ async function build(cache: string, wheel: Wheel, addon: string, report: (line: 
   const library = libraryFolder(cache);
   const includes = [
     ...['-isystem', join(library, 'include')],
-    ...[join(dirname(resolve('node-api-headers/package.json')), 'include'), TFJS_NODE, BINDING].map(
+    ...[join(dirname(resolve('node-api-headers/package.json')), 'include'), TFJS_NODE, BINDING, NATIVE].map(
       folder => `-I${folder}`,
     ),
   ];
   const inputs = filesIn(NATIVE).filter(file => file.endsWith('.cc'));
-  report(`Building the addon with ${compiler} (${inputs.map(file => basename(file)).join(', ')}).`);
+  report(`Building the addon with ${compiler} (${inputs.join(', ')}).`);
   await inScratch(cache, async scratch => {
     const run = async (...args: string[]): Promise<void> => {
       const outcome = await execute(compiler, args, { env: { ...process.env, TMPDIR: scratch } });
       if (outcome.code !== 0) throw buildObstacle(cache, compiler, outcome.output, outcome.signal);
     };
-    const objects = inputs.map(file => join(scratch, `${basename(file)}.o`));
+    const objects = inputs.map(file => join(scratch, `${file.replaceAll('/', '-')}.o`));
     const compile = async (first: number): Promise<void> => {
       for (let i = first; i < inputs.length; i += 2)
-        await run('-c', inputs[i], ...COMPILE, ...includes, '-o', objects[i]);
+        await run('-c', join(NATIVE, inputs[i]!), ...COMPILE, ...includes, '-o', objects[i]);
     };
     // Two at a time, because each takes up to 1 GB of memory; both have ended before the scratch folder goes.
     const halves = await Promise.allSettled([compile(0), compile(1)]);
