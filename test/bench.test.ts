@@ -8,8 +8,8 @@ import { measure } from '../experiments/bench/measure';
 import { completeEnvironment, PEERS } from '../experiments/bench/python';
 import { CONTENDERS, type ContenderName, type Task, WORKLOADS, type Workload } from '../experiments/bench/workloads';
 import { hasGraphs } from '../lib/engine/binding';
-import { execute } from '../lib/engine/build/system';
 import { createModel } from '../lib/model/registry';
+import { execute } from '../lib/util/processes';
 
 const root = join(__dirname, '..');
 const scratch = mkdtempSync(join(tmpdir(), 'edgevit-bench-test-'));

@@ -320,7 +320,10 @@ describe('a download', () => {
     (bytes: number) =>
     (request: IncomingMessage, response: ServerResponse): void => {
       const end = from(request) + bytes;
-      if (end >= content.length) return whole(request, response);
+      if (end >= content.length) {
+        whole(request, response);
+        return;
+      }
       response.writeHead(from(request) ? 206 : 200, { 'content-length': content.length - from(request) });
       response.write(content.subarray(from(request), end));
       const timer = setInterval(() => {
@@ -338,7 +341,7 @@ describe('a download', () => {
   const arrived = () => readFileSync(join(folder, 'file')).equals(content); // toEqual takes seconds
 
   test('arrives whole, past a redirect', async () => {
-    answer = (request, response) => {
+    answer = (_request, response) => {
       answer = whole;
       response.writeHead(302, { location: '/elsewhere' }).end();
     };

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, CommanderError } from 'commander';
 import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { register } from '../lib/cli/experiment';
-import { meanInterval, studentT } from '../lib/measure/statistics';
+import { meanInterval, pooledDeviation, power, samplesNeeded, studentT } from '../lib/measure/statistics';
 import { listRuns, type Run } from '../lib/runs/store';
 import { measureTradeoffs } from '../lib/runs/tradeoffs';
 import { byVariant, isClear, largestBudget, putResults, readResults, type TrialResult } from '../lib/runs/trialResults';
@@ -18,6 +18,29 @@ const folder = mkdtempSync(join(tmpdir(), 'experiments-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 describe('intervals', () => {
+  test('power of the t-test is that of G*Power 3.1', () => {
+    expect(power(0.5, 1, 34)).toBeCloseTo(0.8078, 4);
+    expect(power(0, 1, 10)).toBeCloseTo(0.05, 5);
+    expect([0.2, 0.5, 0.8, 1].map(effect => samplesNeeded(effect, 1))).toEqual([199, 34, 15, 10]);
+    // Where half of the interval is as long as the effect, one experiment in two misses it.
+    const half = studentT(0.95, 9) / Math.sqrt(10);
+    expect(power(half, 1, 10)).toBeGreaterThan(0.45);
+    expect(power(half, 1, 10)).toBeLessThan(0.55);
+  });
+
+  test('the pooled deviation is that of the samples', () => {
+    const samples = [
+      [1, 2, 3],
+      [10, 14],
+    ];
+    const squares = 2 + 8; // around their own means, with 2 and 1 degrees of freedom
+    expect(pooledDeviation([...samples.map(all => meanInterval(all)), meanInterval([5])])).toBeCloseTo(
+      Math.sqrt(squares / 3),
+      6,
+    );
+    expect(() => pooledDeviation([meanInterval([5])])).toThrow(RangeError);
+  });
+
   test('Student t is that of the tables', () => {
     for (const [freedom, t] of [
       [1, 12.7062],

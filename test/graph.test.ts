@@ -3,13 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { hasGraphs, nodeBackend } from '../lib/engine/binding';
-import { execute } from '../lib/engine/build/system';
 import { compile, type Tree } from '../lib/engine/compile/compile';
 import { exportSavedModel, type Signature } from '../lib/engine/savedModel';
 import { ops } from '../lib/tensor/ops';
 import { type Tensor, type Tensor1D, tf } from '../lib/tensor/tf';
 import { flatten } from '../lib/tensor/tree';
 import { UserError } from '../lib/util/errors';
+import { execute } from '../lib/util/processes';
 import { random } from '../lib/util/random';
 import './allclose';
 

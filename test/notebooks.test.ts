@@ -242,20 +242,17 @@ describe('parameters', () => {
   });
 
   test.each([
-    [
-      'epoch',
-      '3',
-      "n.ipynb has no parameter 'epoch'; it has 'quick', 'epochs', 'model', 'name', 'sizes', 'shift', 'now' or 'settings'.",
-    ],
-    ['epochs', 'three', "Parameter epochs is 'three': it must be a number."],
-    ['epochs', '', "Parameter epochs is '': it must be a number."],
-    ['quick', '1', "Parameter quick is '1': it must be true or false."],
-    ['model', 's', "Parameter model is 's': it must be 'xxs' or 'xs'."],
-    ['sizes', '3', "Parameter sizes is '3': it must be a JSON list."],
-    ['settings', '[]', "Parameter settings is '[]': it must be a JSON object."],
-    ['now', '3', "Parameter now is '3': it must be left as it is, since its value is computed in the notebook."],
-  ])('%s=%s is refused', (key, text, message) => {
-    expect(() => given([key, text])).toThrow(new UserError(message));
+    ['epoch', '3', [/'epoch'/, /'quick'/, /'settings'/]],
+    ['epochs', 'three', [/epochs/, /'three'/, /number/]],
+    ['epochs', '', [/epochs/, /''/, /number/]],
+    ['quick', '1', [/quick/, /'1'/, /true or false/]],
+    ['model', 's', [/model/, /'s'/, /'xxs' or 'xs'/]],
+    ['sizes', '3', [/sizes/, /'3'/, /list/]],
+    ['settings', '[]', [/settings/, /'\[\]'/, /object/]],
+    ['now', '3', [/now/, /computed/]],
+  ])('%s=%s is refused: what, which value, what is allowed', (key, text, facts) => {
+    expect(() => given([key, text])).toThrow(UserError);
+    for (const fact of facts) expect(() => given([key, text])).toThrow(fact);
   });
 
   test('of a notebook without such a cell are refused', () => {

@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { pooledDeviation, power, samplesNeeded } from '../lib/measure/statistics';
 import { EXPERIMENTS, type ExperimentName, experimentSection } from '../lib/report/experimentSections';
-import { readResults, resultsFile } from '../lib/runs/trialResults';
+import { byVariant, largestBudget, readResults, resultsFile } from '../lib/runs/trialResults';
 import { ROOT } from '../lib/util/root';
 import { markdownTable } from '../lib/util/tables';
 
@@ -17,3 +18,20 @@ test.each(Object.keys(EXPERIMENTS) as ExperimentName[])(
     expect(readFileSync(join(ROOT, 'experiments/RESULTS.md'), 'utf8')).toContain(markdownTable(table));
   },
 );
+
+test('RESULTS.md tells the power of the comparisons that its rows have', () => {
+  const differences = (experiment: string, baseline: string | ((variant: string) => string)) =>
+    byVariant(largestBudget(readResults(resultsFile(experiment, DATA))), baseline).flatMap(
+      ({ difference }) => difference ?? [],
+    );
+  const deviation = pooledDeviation([
+    ...differences('lgl', 'full'),
+    ...differences('attention', variant => variant.replace('full', 'sparse')),
+    ...differences('sample-rates', '4,2,2,1'),
+    ...differences('delegates', 'topleft'),
+  ]);
+  const text = readFileSync(join(ROOT, 'experiments/RESULTS.md'), 'utf8').replace(/\s+/g, ' ');
+  expect(text).toContain(`deviates by ${(100 * deviation).toFixed(1)} points`);
+  expect(text).toContain(`to detect 2 points with 80 % power takes ${samplesNeeded(0.02, deviation)} seeds`);
+  expect(text).toContain(`Three have a power of ${(100 * power(0.02, deviation, 3)).toFixed(0)} %`);
+});

@@ -20,9 +20,11 @@ import { join } from 'node:path';
 import JSZip from 'jszip';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { ADDON } from '../lib/engine/build/addon';
+import type { Finding } from '../lib/engine/build/doctor';
 import { currentEngine, type Engine } from '../lib/engine/build/install';
-import { cacheFolder, execute, type Outcome } from '../lib/engine/build/system';
+import { cacheFolder } from '../lib/engine/build/system';
 import { installLibrary, isComplete, libraryFolder, type Wheel } from '../lib/engine/build/wheel';
+import { execute, type Outcome } from '../lib/util/processes';
 
 const ROOT = join(__dirname, '..');
 
@@ -243,6 +245,19 @@ describe('without TensorFlow', () => {
       ok: false,
       findings: expect.arrayContaining([expect.objectContaining({ name: 'engine', serious: true })]),
     });
+  });
+
+  test('the doctor finds the kernel in the folder that Jupyter itself uses', async () => {
+    const checkout = makeCheckout();
+    vi.stubEnv('JUPYTER_DATA_DIR', undefined);
+    vi.stubEnv('XDG_DATA_HOME', join(folder, 'data'));
+    const kernel = async () => {
+      const { findings } = JSON.parse((await checkout.cli('doctor', '--json')).output) as { findings: Finding[] };
+      return findings.find(({ name }) => name === 'Jupyter kernel')?.value;
+    };
+    expect(await kernel()).toBe('not registered');
+    expect(await checkout.cli('kernel', '--user')).toMatchObject({ code: 0 });
+    expect(await kernel()).toContain(join(folder, 'data', 'jupyter', 'kernels'));
   });
 
   test('a cache folder that cannot be made does not stop the way', async () => {

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { execute } from '../lib/engine/build/system';
+import { execute } from '../lib/util/processes';
 
 const root = join(__dirname, '..');
 

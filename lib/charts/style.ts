@@ -100,12 +100,13 @@ export function frame(title: string, seen?: string): Pick<Chart, '$schema' | 'co
 }
 
 function lines(text: string, length: number): string[] {
-  return text.split(' ').reduce<string[]>((all, word) => {
-    const last = all[all.length - 1];
-    return last !== undefined && last.length + 1 + word.length <= length
-      ? [...all.slice(0, -1), `${last} ${word}`]
-      : [...all, word];
-  }, []);
+  const all: string[] = [];
+  for (const word of text.split(' ')) {
+    const last = all.pop();
+    if (last === undefined) all.push(word);
+    else all.push(...(last.length + 1 + word.length <= length ? [`${last} ${word}`] : [last, word]));
+  }
+  return all;
 }
 
 /** A number as charts carry it: what nobody can see would only make files differ. */

@@ -31,8 +31,10 @@ export class Comparison {
 
   /** Compares values, relative to `scale`. */
   values(where: string, actual: ArrayLike<number>, expected: ArrayLike<number>, scale = largest(expected)): void {
-    if (actual.length !== expected.length)
-      return this.note(`${where}: ${actual.length} values instead of ${expected.length}`, Infinity);
+    if (actual.length !== expected.length) {
+      this.note(`${where}: ${actual.length} values instead of ${expected.length}`, Infinity);
+      return;
+    }
     let difference = 0;
     for (let i = 0; i < expected.length; i++) difference = Math.max(difference, Math.abs(actual[i] - expected[i])); // NaN stays NaN
     this.note(where, difference === 0 ? 0 : difference / scale);
@@ -46,8 +48,10 @@ export class Comparison {
     expected: TensorSummary,
     scale = expected.absmax,
   ): void {
-    if (shape.join() !== expected.shape.join())
-      return this.note(`${where}: [${shape.join(', ')}] instead of [${expected.shape.join(', ')}]`, Infinity);
+    if (shape.join() !== expected.shape.join()) {
+      this.note(`${where}: [${shape.join(', ')}] instead of [${expected.shape.join(', ')}]`, Infinity);
+      return;
+    }
     const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
     const std = Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length);
     this.values(

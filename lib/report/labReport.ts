@@ -8,7 +8,7 @@ import type { Run } from '../runs/store';
 import { readTradeoffs, TRADEOFFS_FILE, type Tradeoffs } from '../runs/tradeoffs';
 import { readResults, resultsFile, type TrialResult } from '../runs/trialResults';
 import { writeFileAtomic } from '../util/files';
-import { escape } from '../util/html';
+import { escapeHtml } from '../util/html';
 import { htmlTable, markdownTable } from '../util/tables';
 import { EXPERIMENTS, type ExperimentName, experimentSection } from './experimentSections';
 import { page, prose } from './page';
@@ -101,10 +101,10 @@ function body(
     data === 'petals'
       ? ' Petals are drawn flowers: they show that networks learn, and prove nothing about photographs.'
       : '';
-  return `<h1>EdgeViT Lab: what was found on ${escape(data)}</h1>
+  return `<h1>EdgeViT Lab: what was found on ${escapeHtml(data)}</h1>
 <p>Filled marks are ours, hollow ones were reported by others. Point at a mark to read it; click on a name in a legend to follow a curve.${drawn}</p>
-<p>${escape(INTERVALS)}</p>
-<nav><ul>${sections.map(({ id, title }) => `<li><a href="#${escape(id)}">${escape(title)}</a>`).join('')}</ul></nav>
+<p>${escapeHtml(INTERVALS)}</p>
+<nav><ul>${sections.map(({ id, title }) => `<li><a href="#${escapeHtml(id)}">${escapeHtml(title)}</a>`).join('')}</ul></nav>
 ${sections.map(section => html(section, stills)).join('\n')}
 ${libraries()}${drawing(charts)}`;
 }
@@ -112,10 +112,10 @@ ${libraries()}${drawing(charts)}`;
 function html({ id, title, text, charts, tables, rerun, pictures }: Section, stills: Record<string, string>): string {
   const figures = Object.entries(charts).map(([name, spec]) => figure(name, spec, stills[name], text.join('\n')));
   const commands = Object.entries(rerun).map(
-    ([point, command]) => `<dt>${escape(point)}<dd><code>${escape(command)}</code>`,
+    ([point, command]) => `<dt>${escapeHtml(point)}<dd><code>${escapeHtml(command)}</code>`,
   );
   return [
-    `<section id="${escape(id)}"><h2>${escape(title)}</h2>`,
+    `<section id="${escapeHtml(id)}"><h2>${escapeHtml(title)}</h2>`,
     ...text.map(paragraph => `<p>${prose(paragraph)}</p>`),
     ...(pictures.length > 0 ? [`<div class="pictures">${pictures.map(picture).join('\n')}</div>`] : []),
     ...(figures.length > 0 ? [`<div class="charts">${figures.join('\n')}</div>`] : []),
@@ -134,14 +134,14 @@ function figure(name: string, spec: Chart, svg: string, text: string): string {
   const [title, subtitle] = [spec.title.text, spec.title.subtitle ?? []].map(lines => lines.join(' '));
   const crowded =
     'width' in spec && typeof spec.width === 'object' && 'step' in spec.width && spec.width.step < LEGIBLE_STEP;
-  return `<figure id="${escape(name)}"${crowded ? ' class="crowded"' : ''}><figcaption><b>${escape(title)}</b>${subtitle && !text.includes(subtitle) ? `<br>${escape(subtitle)}` : ''}</figcaption><div class="chart">${svg}</div></figure>`;
+  return `<figure id="${escapeHtml(name)}"${crowded ? ' class="crowded"' : ''}><figcaption><b>${escapeHtml(title)}</b>${subtitle && !text.includes(subtitle) ? `<br>${escapeHtml(subtitle)}` : ''}</figcaption><div class="chart">${svg}</div></figure>`;
 }
 
 /** A matrix with narrower columns takes the whole width of the page. */
 const LEGIBLE_STEP = 20;
 
 function picture({ jpeg, caption: [first, ...rest] }: Section['pictures'][number]): string {
-  return `<figure><img alt="${escape(first)}" src="data:image/jpeg;base64,${jpeg.toString('base64')}"><figcaption><b>${escape(first)}</b>${rest.map(line => `<br>${escape(line)}`).join('')}</figcaption></figure>`;
+  return `<figure><img alt="${escapeHtml(first)}" src="data:image/jpeg;base64,${jpeg.toString('base64')}"><figcaption><b>${escapeHtml(first)}</b>${rest.map(line => `<br>${escapeHtml(line)}`).join('')}</figcaption></figure>`;
 }
 
 const STYLE = `

@@ -1,5 +1,5 @@
 import { INK } from '../charts/style';
-import { escape } from '../util/html';
+import { escapeHtml } from '../util/html';
 
 /** Pages that need nothing but themselves: no network, no file beside them, light or dark as the reader has it. */
 
@@ -7,7 +7,7 @@ import { escape } from '../util/html';
 export function prose(text: string): string {
   return text
     .split('`')
-    .map((part, i) => (i % 2 === 1 ? `<code>${escape(part)}</code>` : escape(part)))
+    .map((part, i) => (i % 2 === 1 ? `<code>${escapeHtml(part)}</code>` : escapeHtml(part)))
     .join('');
 }
 
@@ -29,7 +29,7 @@ export function page({ title, body, head = '', scripts }: Page): string {
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="${policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escape(title)} · EdgeViT Lab</title>
+<title>${escapeHtml(title)} · EdgeViT Lab</title>
 <style>${STYLE}</style>
 ${head}<main>
 ${body}
@@ -56,6 +56,6 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; font-si
 /** Names and values, both as text. */
 export function list(entries: Record<string, string>): string {
   return `<dl>${Object.entries(entries)
-    .map(([key, value]) => `<dt>${escape(key)}<dd>${escape(value)}`)
+    .map(([key, value]) => `<dt>${escapeHtml(key)}<dd>${escapeHtml(value)}`)
     .join('')}</dl>`;
 }

@@ -5,7 +5,7 @@ import { percent } from '../runs/console';
 import { type Run, type RunRecord, reportFiles } from '../runs/store';
 import { settingsOf } from '../train/recipe';
 import { writeFileAtomic } from '../util/files';
-import { escape } from '../util/html';
+import { escapeHtml } from '../util/html';
 import { flattenRecord } from '../util/records';
 import { htmlTable, thousands } from '../util/tables';
 import { list, page } from './page';
@@ -33,15 +33,15 @@ function runPage(run: Run, charts: string[]): string {
     : 'not a git checkout';
   return page({
     title: name,
-    body: `<h1>${escape(name)}</h1>
-<p>${escape(headline)} Data: ${escape(dataset.description)}.${dataset.name === 'petals' ? ' Drawn flowers show that the network learns; they prove nothing about photographs.' : ''}</p>
+    body: `<h1>${escapeHtml(name)}</h1>
+<p>${escapeHtml(headline)} Data: ${escapeHtml(dataset.description)}.${dataset.name === 'petals' ? ' Drawn flowers show that the network learns; they prove nothing about photographs.' : ''}</p>
 ${htmlTable({ columns: RESULT_COLUMNS, rows: [resultRow(run)] })}
 ${charts.map(chart => `<figure class="wide">${chart}</figure>`).join('\n')}
 <h2>Run it again</h2>
 <p>Equal recipes give equal bytes on equal engines. The weights' sha256 is <code>${result ? result.weights : 'not known yet'}</code>.</p>
-<pre>${escape(rerunCommand(record))}</pre>
+<pre>${escapeHtml(rerunCommand(record))}</pre>
 <div class="columns">
-<section><h2>Recipe ${escape(recipeName)}</h2>${list(
+<section><h2>Recipe ${escapeHtml(recipeName)}</h2>${list(
       Object.fromEntries(
         flattenRecord(record.recipe).map(([key, value]) => [
           key,

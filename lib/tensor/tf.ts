@@ -1,16 +1,6 @@
 import type * as TensorFlow from '@tensorflow/tfjs';
 
-export type {
-  DataType,
-  Rank,
-  Scalar,
-  Tensor,
-  Tensor1D,
-  Tensor2D,
-  Tensor3D,
-  Tensor4D,
-  TensorLike,
-} from '@tensorflow/tfjs';
+export type { Scalar, Tensor, Tensor1D, Tensor2D, Tensor4D } from '@tensorflow/tfjs';
 
 type TF = typeof TensorFlow;
 

@@ -1,4 +1,4 @@
-import { escape } from './html';
+import { escapeHtml } from './html';
 
 /** Rows of text under column names: what is printed, written as Markdown, or put into a page. */
 export interface Table<K extends string = string> {
@@ -74,7 +74,7 @@ export function htmlTable<K extends string>(table: Table<K>): string {
   const numeric = numericColumns(table);
   const [head, ...body] = cells(table);
   const line = (tag: string, row: string[]) =>
-    `<tr>${row.map((cell, i) => `<${tag}${numeric[i] ? ' class="number"' : ''}>${escape(cell)}`).join('')}`;
+    `<tr>${row.map((cell, i) => `<${tag}${numeric[i] ? ' class="number"' : ''}>${escapeHtml(cell)}`).join('')}`;
   return `<div class="wide"><table>${line('th', head)}${body.map(row => line('td', row)).join('\n')}</table></div>`;
 }
 

@@ -135,6 +135,6 @@ test('names are completed, and looked up', async () => {
   await page.page.keyboard.press('Shift+Tab');
   const tooltip = page.page.locator('.jp-Tooltip');
   await tooltip.waitFor();
-  expect(await tooltip.innerText()).toContain('petals: number');
+  expect(await tooltip.textContent()).toContain('petals: number');
   await page.close();
 });

@@ -5,7 +5,8 @@ import { cpus } from 'node:os';
 import { basename, dirname, join, relative, sep } from 'node:path';
 import { writeFileAtomic } from '../../util/files';
 import { inScratch } from '../../util/folders';
-import { diskFull, execute, Obstacle } from './system';
+import { execute } from '../../util/processes';
+import { diskFull, Obstacle } from './system';
 import { libraryFolder, TENSORFLOW, type Wheel } from './wheel';
 
 const resolve = createRequire(__filename).resolve;

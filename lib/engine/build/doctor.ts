@@ -3,10 +3,11 @@ import { createRequire } from 'node:module';
 import * as os from 'node:os';
 import { join } from 'node:path';
 import { userJupyter } from '../../util/jupyter';
+import { execute } from '../../util/processes';
 import { THREAD_VARIABLES } from '../../util/threads';
 import { ADDON, findCompiler, probe } from './addon';
 import { currentEngine, type Engine, JS_ASKED } from './install';
-import { cacheFolder, execute, Obstacle } from './system';
+import { cacheFolder, Obstacle } from './system';
 import { findPip } from './wheel';
 
 /** One line of the doctor's report. */

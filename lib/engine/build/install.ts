@@ -1,8 +1,9 @@
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { writeFileAtomic } from '../../util/files';
+import { execute } from '../../util/processes';
 import { ADDON, builtAddon, installAddon, isInPlace, probe, TFJS_NODE } from './addon';
-import { asObstacle, cacheFolder, execute, Obstacle } from './system';
+import { asObstacle, cacheFolder, Obstacle } from './system';
 import { installLibrary, isComplete, libraryFolder, machineWheel, requireWheel, TENSORFLOW } from './wheel';
 
 /*

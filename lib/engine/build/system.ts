@@ -1,6 +1,5 @@
-import { spawn } from 'node:child_process';
-import { homedir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
+import envPaths from 'env-paths';
 import { noRoom } from '../../util/files';
 
 /** Why a way to an engine is closed and what opens it: one sentence. The installer prints it and takes the next way. */
@@ -10,37 +9,7 @@ export class Obstacle extends Error {
 
 /** Where the library and the built addons are kept, shared by all checkouts of a user. `EDGEVIT_CACHE` moves it. */
 export function cacheFolder(): string {
-  if (process.env.EDGEVIT_CACHE) return resolve(process.env.EDGEVIT_CACHE);
-  if (process.platform === 'darwin') return join(homedir(), 'Library/Caches/edgevit-lab');
-  return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'edgevit-lab');
-}
-
-export interface Outcome {
-  /** Exit status; null when a signal ended the program or there is no such program. */
-  code: number | null;
-  signal: NodeJS.Signals | null;
-  /** Whether the program could not be started at all. */
-  missing: boolean;
-  /** stdout and stderr, as they came. */
-  output: string;
-}
-
-/** Runs a program to its end. Never throws: the outcome says what happened. */
-export function execute(
-  command: string,
-  args: readonly string[],
-  options: { cwd?: string; env?: NodeJS.ProcessEnv } = {},
-): Promise<Outcome> {
-  return new Promise(resolve => {
-    const child = spawn(command, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] });
-    const chunks: Buffer[] = [];
-    child.stdout.on('data', (chunk: Buffer) => chunks.push(chunk));
-    child.stderr.on('data', (chunk: Buffer) => chunks.push(chunk));
-    const finish = (outcome: Omit<Outcome, 'output'>): void =>
-      resolve({ ...outcome, output: Buffer.concat(chunks).toString() });
-    child.on('error', () => finish({ code: null, signal: null, missing: true }));
-    child.on('close', (code, signal) => finish({ code, signal, missing: false }));
-  });
+  return process.env.EDGEVIT_CACHE ? resolve(process.env.EDGEVIT_CACHE) : envPaths('edgevit-lab', { suffix: '' }).cache;
 }
 
 /** The sentence for a full disk, met before, during or inside another program. */

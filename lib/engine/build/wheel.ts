@@ -14,8 +14,9 @@ import { basename, dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import * as yauzl from 'yauzl';
 import { inScratch } from '../../util/folders';
+import { execute } from '../../util/processes';
 import { byteProgress } from '../../util/progress';
-import { diskFull, execute, Obstacle } from './system';
+import { diskFull, Obstacle } from './system';
 
 /** The version of TensorFlow that the lab runs on. */
 export const TENSORFLOW = '2.19.1';

@@ -1,6 +1,6 @@
 import type { Picture } from '../../data/dataset';
 import type { Tensor } from '../../tensor/tf';
-import { escape } from '../../util/html';
+import { escapeHtml } from '../../util/html';
 import { ruledTable } from '../../util/tables';
 import { type Bundle, chart, send } from './bundle';
 import { extent, heatMap, type Image, legible, mosaic, overlay, toPicture, toPng } from './pictures';
@@ -43,7 +43,7 @@ export function showTable(
       values.length > 0 && values.every(row => row[c] === null || row[c] === undefined || typeof row[c] === 'number'),
   );
   const tag = (name: string, row: readonly string[]): string =>
-    `<tr>${row.map((value, c) => `<${name} style="text-align: ${right[c] ? 'right' : 'left'}">${escape(value)}</${name}>`).join('')}</tr>`;
+    `<tr>${row.map((value, c) => `<${name} style="text-align: ${right[c] ? 'right' : 'left'}">${escapeHtml(value)}</${name}>`).join('')}</tr>`;
   return send({
     'text/plain': ruledTable(columns, body, right),
     'text/html': `<table>\n<thead>${tag('th', columns)}</thead>\n<tbody>\n${body.map(row => tag('td', row)).join('\n')}\n</tbody>\n</table>`,
@@ -131,8 +131,8 @@ async function figures(
     };
   const cells = await Promise.all(
     all.map(async ({ picture, caption = '' }) => {
-      const image = `<img src="data:image/png;base64,${await toPng(picture)}" width="${picture.width}" height="${picture.height}" alt="${escape(caption)}">`;
-      return `<td style="text-align: center; vertical-align: top">${image}<br>${escape(caption)}</td>`;
+      const image = `<img src="data:image/png;base64,${await toPng(picture)}" width="${picture.width}" height="${picture.height}" alt="${escapeHtml(caption)}">`;
+      return `<td style="text-align: center; vertical-align: top">${image}<br>${escapeHtml(caption)}</td>`;
     }),
   );
   const rows = Array.from(

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { toSvg } from '../../charts/svg';
-import { escape } from '../../util/html';
+import { escapeHtml } from '../../util/html';
 import { type Bundle, chart, send, summary } from './bundle';
 import { kernelOutput } from './output';
 
@@ -80,7 +80,7 @@ export function progressBar(total: number, label = ''): Bar {
     const text = [`${state.done}/${total}`, state.note, left].filter(Boolean).join(' · ');
     return {
       'text/plain': `${label} ${'█'.repeat(filled)}${'░'.repeat(24 - filled)} ${text}`.trim(),
-      'text/html': `<div>${escape(label)} <progress value="${state.done}" max="${total}"></progress> ${escape(text)}</div>`,
+      'text/html': `<div>${escapeHtml(label)} <progress value="${state.done}" max="${total}"></progress> ${escapeHtml(text)}</div>`,
     };
   };
   const end = (): Promise<void> => output.last(async () => bundle(''));

@@ -153,13 +153,16 @@ class Wire {
   private fromSession(message: FromSession): void {
     switch (message.kind) {
       case 'stream':
-        return this.write(message.name, message.text);
+        this.write(message.name, message.text);
+        break;
       case 'publish':
         this.flushStream();
-        return this.publish(message.type, message.content);
+        this.publish(message.type, message.content);
+        break;
       case 'reply':
         this.flushStream();
-        return this.answered?.(message.content);
+        this.answered?.(message.content);
+        break;
       case 'interrupting':
         this.interrupting = true;
         break;

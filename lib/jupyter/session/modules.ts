@@ -54,7 +54,7 @@ export class Modules {
     const dependencies = `${sep}node_modules${sep}`;
     return Object.values(require.cache).filter(
       (module): module is NodeJS.Module =>
-        module !== undefined && module.id.startsWith(this.root + sep) && !module.id.includes(dependencies),
+        Boolean(module?.id.startsWith(this.root + sep)) && !module!.id.includes(dependencies),
     );
   }
 

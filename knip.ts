@@ -1,0 +1,41 @@
+import type { KnipConfig } from 'knip';
+
+interface Notebook {
+  cells: { cell_type: string; source: string | string[] }[];
+}
+
+/** The code of a notebook, whose imports are relative to the checkout. */
+const codeOf = (text: string): string =>
+  (JSON.parse(text) as Notebook).cells
+    .filter(({ cell_type }) => cell_type === 'code')
+    .map(({ source }) => [source].flat().join(''))
+    .join('\n')
+    .replaceAll("'./lib/", "'../lib/");
+
+export default {
+  entry: [
+    'lib/cli/*.ts',
+    'lib/index.ts',
+    'lib/jupyter/session/kernel.ts', // by its launcher
+    'lib/jupyter/display/display.ts', // for whoever writes a notebook
+    'experiments/bench/ours.ts', // a process of its own, as is
+    'test/products.ts',
+    'lib/jupyter/protocol/wire.ts', // as a thread
+    'notebooks/*.ipynb',
+    'test/**/*.test.ts',
+    'test/*.cjs', // preloaded into processes under test
+  ],
+  project: ['lib/**/*.ts', 'experiments/**/*.ts', 'notebooks/*.ipynb', 'test/**/*.{ts,mts,cjs}'],
+  compilers: { ipynb: codeOf },
+  ignoreExportsUsedInFile: true,
+  exclude: ['duplicates'], // `ops` begins as `stockOps`
+  ignoreDependencies: [
+    '@expo-google-fonts/inter', // read as files: the font of charts,
+    'vega-embed', // what pages embed,
+    'node-api-headers', // and the addon's headers
+    'jasmine-core', // tfjs-core's own tests
+    '@tslab/typescript-for-tslab', // the compiler of the notebook kernel, brought by tslab
+    '@tensorflow/tfjs-node', // loaded by openEngine()
+    'onnxruntime-node', // the other side of the export of weights
+  ],
+} satisfies KnipConfig;
