@@ -18,6 +18,8 @@ export default {
     'lib/index.ts',
     'lib/jupyter/session/kernel.ts', // by its launcher
     'lib/jupyter/display/display.ts', // for whoever writes a notebook
+    'experiments/*.ts', // found by name, as are
+    'experiments/bench/commands/*.ts',
     'experiments/bench/ours.ts', // a process of its own, as is
     'test/products.ts',
     'lib/jupyter/protocol/wire.ts', // as a thread
