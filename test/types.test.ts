@@ -12,12 +12,3 @@ test('the types are right', async () => {
   expect(output).toBe('');
   expect(code).toBe(0);
 });
-
-test("lib's types are right for the compiler of the notebooks, which is older", async () => {
-  const { output } = await execute(
-    process.execPath,
-    ['node_modules/@tslab/typescript-for-tslab/lib/tsc.js', '-p', '.'],
-    { cwd: root },
-  );
-  expect(output.split('\n').filter(line => line.startsWith('lib/'))).toEqual([]);
-});

@@ -8,12 +8,32 @@ export type Bundle = { 'text/plain': string } & Record<string, unknown>;
 const VEGA_LITE_MIME = 'application/vnd.vegalite.v5+json';
 const VEGA_LITE_SCHEMA = 'https://vega.github.io/schema/vega-lite/v5.json';
 
+/** Throws a TypeError that says what is wrong with a specification of which Vega-Lite only says where it stumbled. */
 export async function chart(spec: object): Promise<Bundle> {
+  const svg = await toSvg(spec).catch((error: unknown) => {
+    const [mark] = unknownMarks(spec);
+    if (mark === undefined) throw error;
+    throw new TypeError(`The chart has the mark '${mark}': Vega-Lite knows ${MARKS.join(', ')}.`, { cause: error });
+  });
   return {
     'text/plain': summary(spec),
     [VEGA_LITE_MIME]: { ...spec, $schema: VEGA_LITE_SCHEMA },
-    'image/svg+xml': await toSvg(spec),
+    'image/svg+xml': svg,
   };
+}
+
+const MARKS =
+  'arc area bar boxplot circle errorband errorbar geoshape image line point rect rule square text tick trail'.split(
+    ' ',
+  );
+
+/** Also of layers and of charts within the chart. */
+function unknownMarks(spec: unknown): string[] {
+  if (typeof spec !== 'object' || spec === null) return [];
+  const { mark, layer, concat, hconcat, vconcat, spec: inner } = spec as Record<string, unknown>;
+  const name = typeof mark === 'object' && mark !== null ? (mark as { type?: unknown }).type : mark;
+  const own = name === undefined || MARKS.includes(String(name)) ? [] : [String(name)];
+  return [...own, ...[layer, concat, hconcat, vconcat, inner].flat().flatMap(unknownMarks)];
 }
 
 /** A chart in words. */

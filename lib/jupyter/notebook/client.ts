@@ -64,11 +64,12 @@ export class KernelClient {
     readonly connection: Connection,
     private readonly folder: string,
     environment: NodeJS.ProcessEnv,
+    cwd: string | undefined,
   ) {
     const file = join(folder, 'connection.json');
     writeFileSync(file, JSON.stringify({ ...connection, kernel_name: 'edgevit-lab' }), { mode: 0o600 });
     const [command, ...args] = argv.map(word => word.replace('{connection_file}', file));
-    this.process = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env: environment });
+    this.process = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env: environment, cwd });
     for (const stream of [this.process.stdout!, this.process.stderr!])
       stream.on('data', (text: Buffer) => (this.log = (this.log + text.toString()).slice(-LOG_LIMIT)));
     this.process.on('error', error => this.dead(`the kernel could not start: ${error.message}`));
@@ -82,8 +83,15 @@ export class KernelClient {
     void this.listen(this.iopub, 'iopub');
   }
 
-  /** Starts the command `argv`, in which `{connection_file}` stands for the path of the connection file, and waits until it answers. */
-  static async start(argv: readonly string[], environment: NodeJS.ProcessEnv = process.env): Promise<KernelClient> {
+  /**
+   * Starts the command `argv`, in which `{connection_file}` stands for the path of the connection file, in the notebook's `folder` (default: the
+   * working directory), and waits until it answers.
+   */
+  static async start(
+    argv: readonly string[],
+    environment: NodeJS.ProcessEnv = process.env,
+    folder?: string,
+  ): Promise<KernelClient> {
     const [shell_port, iopub_port, stdin_port, control_port, hb_port] = await freePorts(5);
     const key = randomBytes(32).toString('hex');
     const connection: Connection = {
@@ -97,7 +105,13 @@ export class KernelClient {
       control_port,
       hb_port,
     };
-    const kernel = new KernelClient(argv, connection, mkdtempSync(join(tmpdir(), 'edgevit-kernel-')), environment);
+    const kernel = new KernelClient(
+      argv,
+      connection,
+      mkdtempSync(join(tmpdir(), 'edgevit-kernel-')),
+      environment,
+      folder,
+    );
     try {
       await kernel.ready();
     } catch (error) {

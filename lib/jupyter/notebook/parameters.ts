@@ -1,4 +1,4 @@
-import type * as TypeScript from '@tslab/typescript-for-tslab';
+import type * as TypeScript from 'typescript';
 import { oneOf, UserError } from '../../util/errors';
 import type { CodeCell, Notebook } from './notebook';
 
@@ -53,7 +53,7 @@ export function withParameters(notebook: Notebook, values: ReadonlyMap<string, s
 
 /** The variables at the top level of a cell. */
 function declarations(source: string): Map<string, Parameter> {
-  const ts: typeof TypeScript = require('@tslab/typescript-for-tslab'); // a third of a second that most runs don't need
+  const ts: typeof TypeScript = require('typescript'); // a third of a second that most runs don't need
   const file = ts.createSourceFile('parameters.ts', source, ts.ScriptTarget.Latest, true);
   const parameters = new Map<string, Parameter>();
   for (const statement of file.statements) {

@@ -2,15 +2,19 @@ import type { Content } from './message';
 
 /** What the thread of the wire protocol (wire.ts) and the main thread (kernel.ts), which runs the cells, tell each other. */
 export type ToSession =
-  | { kind: 'request'; type: string; content: Content; cell: number }
+  | { kind: 'request'; type: string; content: Content; cell: number; request: number }
   | { kind: 'interrupt' }
   | { kind: 'terminated' }
   | { kind: 'exit' };
 
+/**
+ * `request` is the one whose code has written it, which may have been answered long ago. `mark` is the last that was put into descriptors
+ * 1 and 2 before: what was written there earlier is to be told earlier.
+ */
 export type FromSession =
-  | { kind: 'stream'; name: 'stdout' | 'stderr'; text: string }
-  | { kind: 'publish'; type: string; content: Content }
-  | { kind: 'reply'; content: Content }
+  | { kind: 'stream'; name: 'stdout' | 'stderr'; text: string; request?: number; mark: number }
+  | { kind: 'publish'; type: string; content: Content; request?: number; mark: number }
+  | { kind: 'reply'; content: Content; mark: number }
   | { kind: 'interrupting' }
   | { kind: 'close' };
 
@@ -18,6 +22,9 @@ export interface WireData {
   connectionFile: string;
   /** Int32Array [2], at the indices of Flag. */
   flags: SharedArrayBuffer;
+  /** Of the marks in descriptors 1 and 2. */
+  markKey: string;
+  language: 'typescript' | 'javascript';
 }
 
 /** What a thread must be able to see while the other is busy. */

@@ -2,13 +2,14 @@ import { readFileSync, writeSync } from 'node:fs';
 import { Session as Inspector } from 'node:inspector';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parentPort, workerData } from 'node:worker_threads';
-import { version as typescriptVersion } from '@tslab/typescript-for-tslab/package.json';
+import { version as typescriptVersion } from 'typescript/package.json';
 import { Publisher, Reply, Router } from 'zeromq';
 import { z } from 'zod';
 import { version } from '../../../package.json';
 import { UserError } from '../../util/errors';
 import { parseOptions } from '../../util/options';
 import { isAlive } from '../../util/processes';
+import { Descriptors, LOG } from './descriptors';
 import {
   address,
   type Connection,
@@ -54,8 +55,11 @@ const KERNEL_INFO = {
 /** A main thread in a training step is given this long to notice an interrupt by itself: what V8 ends cannot clean up after itself. */
 const PATIENCE_MS = 2000;
 
+/** What was written to descriptors 1 and 2 is a moment away; if it does not come the launcher is in trouble. */
+const DESCRIPTORS_MS = 1000;
+
 const port = parentPort!;
-const { connectionFile, flags: sharedFlags } = workerData as WireData;
+const { connectionFile, flags: sharedFlags, markKey } = workerData as WireData;
 const flags = new Int32Array(sharedFlags);
 
 /**
@@ -79,10 +83,27 @@ class Wire {
   private executionCount = 0;
   private answered: ((content: Content) => void) | undefined;
   private interrupting = false;
-  private stream = { name: '', text: '', timer: undefined as NodeJS.Timeout | undefined };
+  private stream = {
+    name: '',
+    text: '',
+    parent: undefined as Message | undefined,
+    timer: undefined as NodeJS.Timeout | undefined,
+  };
+  /** What the session was asked to execute: an output may come long after the reply. */
+  private readonly requests = new Map<number, Message>();
+  private requestCount = 0;
+  private readonly descriptors = new Descriptors(
+    markKey,
+    (name, text) => this.write(name, text),
+    () => void this.exit(),
+  );
+  private told: Promise<void> = Promise.resolve();
 
   constructor(private readonly connection: Connection) {
-    port.on('message', (message: FromSession) => this.fromSession(message));
+    port.on('message', (message: FromSession) => {
+      if (message.kind === 'interrupting') this.interrupting = true;
+      else this.told = this.told.then(() => this.fromSession(message));
+    });
   }
 
   async start(): Promise<void> {
@@ -112,7 +133,7 @@ class Wire {
       try {
         message = decode(this.connection.key, frames);
       } catch (error) {
-        writeSync(2, `edgevit-lab kernel: refused ${(error as Error).message}\n`);
+        writeSync(LOG, `edgevit-lab kernel: refused ${(error as Error).message}\n`);
         continue;
       }
       accept({ message, replies });
@@ -150,41 +171,39 @@ class Wire {
     port.postMessage(message);
   }
 
-  private fromSession(message: FromSession): void {
+  private async fromSession(message: FromSession): Promise<void> {
+    if ('mark' in message) await this.descriptors.until(message.mark, DESCRIPTORS_MS);
     switch (message.kind) {
       case 'stream':
-        this.write(message.name, message.text);
+        this.write(message.name, message.text, this.requests.get(message.request ?? 0));
         break;
       case 'publish':
         this.flushStream();
-        this.publish(message.type, message.content);
+        this.publish(message.type, message.content, this.requests.get(message.request ?? 0));
         break;
       case 'reply':
         this.flushStream();
         this.answered?.(message.content);
         break;
-      case 'interrupting':
-        this.interrupting = true;
-        break;
       case 'close':
-        void this.close();
+        await this.close();
     }
   }
 
   /** A cell may print 100,000 lines: what comes within 30 ms goes out as one message. */
-  private write(name: string, text: string): void {
-    if (name !== this.stream.name) this.flushStream();
-    this.stream.name = name;
+  private write(name: string, text: string, parent = this.executing): void {
+    if (name !== this.stream.name || parent !== this.stream.parent) this.flushStream();
+    Object.assign(this.stream, { name, parent });
     this.stream.text += text;
     if (this.stream.text.length > 1 << 16) this.flushStream();
     else this.stream.timer ??= setTimeout(() => this.flushStream(), 30);
   }
 
   private flushStream(): void {
-    const { name, text, timer } = this.stream;
+    const { name, text, parent, timer } = this.stream;
     clearTimeout(timer);
-    this.stream = { name: '', text: '', timer: undefined };
-    if (text !== '') this.publish('stream', { name, text });
+    this.stream = { name: '', text: '', parent: undefined, timer: undefined };
+    if (text !== '') this.publish('stream', { name, text }, parent);
   }
 
   private publish(type: string, content: Content, parent = this.executing): void {
@@ -303,7 +322,10 @@ class Wire {
   /** `cell` names the code in stack traces; 0 is code that belongs to no cell. */
   private async ask(type: string, content: Content, cell = 0): Promise<Content> {
     const reply = new Promise<Content>(resolve => (this.answered = resolve));
-    this.toSession({ kind: 'request', type, content, cell });
+    const request = ++this.requestCount;
+    if (type === 'execute_request' && this.executing)
+      this.requests.set(request, { ...this.executing, content: {}, identities: [] });
+    this.toSession({ kind: 'request', type, content, cell, request });
     const answer = await reply;
     this.answered = undefined;
     return answer;
@@ -351,6 +373,6 @@ async function main(): Promise<void> {
 }
 
 main().catch((error: Error) => {
-  writeSync(2, `edgevit-lab kernel: ${error instanceof UserError ? error.message : error.stack}\n`);
+  writeSync(LOG, `edgevit-lab kernel: ${error instanceof UserError ? error.message : error.stack}\n`);
   process.exit(1);
 });

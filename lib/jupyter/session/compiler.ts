@@ -1,10 +1,11 @@
-import { readFileSync } from 'node:fs';
-import { createRequire, SourceMap } from 'node:module';
-import { join } from 'node:path';
-import type * as TypeScript from '@tslab/typescript-for-tslab';
-import type { Converter } from 'tslab/dist/converter';
-import { shareVariables, withoutExports } from './cellVariables';
-import { modificationTime } from './modules';
+import { SourceMap } from 'node:module';
+import { relative } from 'node:path';
+import ts from 'typescript';
+import { type CellModule, cellModule, type Kind } from './cellModule';
+import { type Completeness, type Completions, completeness, completions, describeAt } from './editor';
+import type { Place } from './place';
+import { CellProgram, type Language } from './program';
+import { interruptible, shareVariables, withoutEarlyExports } from './transform';
 
 /** A place in a cell or in a file of the project; both numbers from 1. */
 export interface Position {
@@ -16,230 +17,162 @@ export interface Position {
 
 export interface Problem extends Position {
   message: string;
+  /** The text of the file that it is in. */
+  source: string;
 }
 
 export interface CompiledCell {
   /** CommonJS. Variables of other cells, and what the cell waits for, go through `__cell__`. */
   js: string;
-  /** The names and types that the next cells see. */
-  declarations: string;
-  /** The property of `exports` that gets the value of the last expression. */
-  lastExpression: string | undefined;
+  /** The values that the cell declares. */
+  names: ReadonlyMap<string, Kind>;
+  /** What the checker says and does not refuse. */
+  warnings: readonly Problem[];
   /** Where a position of `js` comes from. */
   original(line: number, column: number): Position | undefined;
 }
 
-const INLINE_MAP = /\/\/# sourceMappingURL=data:application\/json;base64,(\S+)\s*$/;
-const MODULE_NOT_FOUND = [2307, 2792];
+const MODULE_NOT_FOUND = [2307, 2792, 7016];
+/** A package without types is not the user's mistake. */
+const UNTYPED_PACKAGE = 7016;
 
 /**
- * tslab's converter, which checks a cell against the declarations of those before it, with what it lacks: the project's own compiler
- * options, source maps, top-level await by TypeScript's rules, waits that an interrupt can end, and changed files seen
- * when a cell is compiled rather than when a watcher wakes. The project's modules are checked here, but loaded by modules.ts.
+ * Compiles cells on TypeScript's language service: each is checked in the scope of those before it, and the modules of the project that it
+ * imports are checked with it, but loaded by modules.ts.
  */
 export class Compiler {
-  readonly isComplete: (code: string) => { completed: boolean; indent?: string };
-  private readonly ts: typeof TypeScript;
-  private readonly converter: Converter;
-  private readonly describe: (info: TypeScript.QuickInfo) => string;
-  private readonly files = new Map<string, { modified: number; changed: TypeScript.FileWatcherCallback }>();
-  private readonly folders = new Map<string, TypeScript.DirectoryWatcherCallback>();
-  /** Modules found free of errors; they stay so until a file changes. */
-  private correct = new WeakSet<TypeScript.SourceFile>();
-  private moduleMissing = false;
-  private lookingAgain = false;
-  /** Of the cell compiled last: CommonJS to ES module, ES module to TypeScript. */
-  private maps: readonly [SourceMap, SourceMap] | undefined;
+  private readonly program: CellProgram;
 
-  /** `root` must be the working directory: tslab resolves everything from there. Takes about a second. */
-  constructor(private readonly root: string) {
-    const load = createRequire(join(root, 'package.json'));
-    const path = load.resolve('@tslab/typescript-for-tslab');
-    this.ts = load(path);
-    require.cache[path]!.exports = this.hardened(); // its properties are read-only, so tslab gets an altered copy
-    const { createConverter, isCompleteCode } = load(
-      'tslab/dist/converter.js',
-    ) as typeof import('tslab/dist/converter');
-    this.describe = (load('tslab/dist/inspect.js') as typeof import('tslab/dist/inspect')).printQuickInfo;
-    this.isComplete = isCompleteCode;
-    this.converter = createConverter({ isJS: false, isBrowser: false });
+  /** Takes about half a second. */
+  constructor(
+    private readonly place: Place,
+    private readonly language: Language = 'typescript',
+    private readonly lenient = false,
+  ) {
+    this.program = new CellProgram(place, language);
   }
 
-  /** `declarations` are those of the cells before. */
-  compile(code: string, declarations: string): CompiledCell | Problem[] {
-    this.refresh();
-    const {
-      diagnostics,
-      output = '',
-      declOutput = '',
-      lastExpressionVar,
-    } = this.converter.convert(declarations, withoutExports(this.ts, code));
-    this.moduleMissing = diagnostics.some(problem => MODULE_NOT_FOUND.includes(problem.code));
-    if (diagnostics.length > 0) {
-      return diagnostics.map(({ fileName, start, code: number, messageText }) => ({
-        file: fileName,
-        line: start.line + 1,
-        column: start.character + 1,
-        message: `TS${number}: ${messageText}`,
-      }));
-    }
-    const [toModule, toCell] = this.maps!;
-    return {
-      js: output,
-      declarations: declOutput,
-      lastExpression: lastExpressionVar,
-      original(line, column) {
-        const inModule = find(toModule, line - 1, column - 1);
-        const inCell = inModule && find(toCell, inModule.line, inModule.column);
-        return inCell && { line: inCell.line, column: inCell.column + 1 }; // tslab puts a line before the cell's first
-      },
-    };
+  compile(code: string): CompiledCell | Problem[] {
+    const cell = cellModule(code, this.language === 'javascript');
+    const name = this.program.set(cell.text);
+    const { program } = this.program;
+    const file = program.getSourceFile(name)!;
+    if (program.getSyntacticDiagnostics(file).length > 0) return this.syntaxErrors(code);
+    const { errors, warnings } = this.check(program, file, code, cell);
+    if (errors.length > 0) return errors;
+    const compiled = this.emit(program, file, cell);
+    this.program.keep();
+    return { ...compiled, names: cell.names, warnings };
   }
 
   /** Names that fit at `position` (UTF-16 units), and the span that they replace. */
-  complete(code: string, declarations: string, position: number): { start: number; end: number; candidates: string[] } {
-    this.refresh();
-    return this.converter.complete(declarations, code, position);
+  complete(code: string, position: number): Completions {
+    const name = this.program.set(cellModule(code, this.language === 'javascript').text);
+    void this.program.program;
+    return completions(this.program.service, name, code, position, this.place.folder);
   }
 
-  /** Type and documentation of the name at `position`. */
-  inspect(code: string, declarations: string, position: number): string | undefined {
-    this.refresh();
-    const info = this.converter.inspect(declarations, code, position) as TypeScript.QuickInfo | undefined;
-    return info && this.describe(info);
+  /** Type and documentation of the name at `position`, or the signature of the call that it stands in. */
+  inspect(code: string, position: number): string | undefined {
+    const name = this.program.set(cellModule(code, this.language === 'javascript').text);
+    void this.program.program;
+    return describeAt(this.program.service, name, position);
   }
 
-  /** Tells TypeScript what has changed since the last time; where a module was missing, that it may be there now. */
-  private refresh(): void {
-    const { Created, Changed, Deleted } = this.ts.FileWatcherEventKind;
-    for (const [path, file] of this.files) {
-      const modified = modificationTime(path);
-      if (modified === file.modified) continue;
-      file.changed(path, modified === 0 ? Deleted : file.modified === 0 ? Created : Changed);
-      file.modified = modified;
-      this.correct = new WeakSet();
+  isComplete(code: string): Completeness {
+    return completeness(code, this.language === 'javascript');
+  }
+
+  /** Of the text as it was written: what is put behind it would change what the parser says of its end. */
+  private syntaxErrors(code: string): Problem[] {
+    const { diagnostics = [] } = ts.transpileModule(code, {
+      fileName: this.language === 'javascript' ? 'cell.js' : 'cell.ts',
+      reportDiagnostics: true,
+      compilerOptions: { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext },
+    });
+    return diagnostics.map(diagnostic => this.problem(diagnostic, code));
+  }
+
+  private check(
+    program: ts.Program,
+    file: ts.SourceFile,
+    code: string,
+    cell: CellModule,
+  ): { errors: Problem[]; warnings: Problem[] } {
+    const diagnostics =
+      this.language === 'javascript'
+        ? []
+        : program.getSemanticDiagnostics(file).filter(({ start = 0 }) => start < code.length);
+    for (const module of this.program.unchecked(file)) {
+      const found = [...program.getSyntacticDiagnostics(module), ...program.getSemanticDiagnostics(module)];
+      if (found.length === 0) this.program.found(module);
+      else if (this.language === 'typescript') diagnostics.push(...found);
     }
-    if (!this.moduleMissing) return;
-    this.lookingAgain = true;
-    for (const [path, changed] of this.folders) changed(path);
-    this.lookingAgain = false;
+    const errors: Problem[] = [];
+    const warnings: Problem[] = [];
+    for (const diagnostic of diagnostics) {
+      if (diagnostic.category !== ts.DiagnosticCategory.Error) continue;
+      const harmless = this.lenient || cell.lenient || diagnostic.code === UNTYPED_PACKAGE;
+      (harmless ? warnings : errors).push(this.problem(diagnostic, diagnostic.file === file ? code : undefined));
+    }
+    return { errors, warnings };
   }
 
-  private projectOptions(): TypeScript.CompilerOptions {
-    const { ts, root } = this;
-    const { config } = ts.readConfigFile(join(root, 'tsconfig.json'), path => readFileSync(path, 'utf8'));
+  /** `code` is that of the cell, if it is in it. */
+  private problem({ file, start = 0, code: number, messageText }: ts.Diagnostic, code: string | undefined): Problem {
+    const source = code ?? file?.text ?? '';
+    const before = source.slice(0, start).split('\n');
+    const text = ts.flattenDiagnosticMessageText(messageText, '\n');
     return {
-      ...ts.convertCompilerOptionsFromJson(config?.compilerOptions ?? {}, root).options,
-      module: ts.ModuleKind.ESNext,
-      noEmit: false,
-      noUnusedLocals: false, // a later cell may use them
-      disableTopLevelAwait: false, // tslab's own way misses `await (x)` and `for await`
-      inlineSourceMap: true,
+      file: code === undefined && file ? relative(this.place.project, file.fileName) : undefined,
+      line: before.length,
+      column: before.at(-1)!.length + 1,
+      message: `TS${number}: ${text}${MODULE_NOT_FOUND.includes(number) ? this.hint(source.slice(start)) : ''}`,
+      source,
     };
   }
 
-  private hardened(): typeof TypeScript {
-    const { ts, files, folders } = this;
-    const isCell = (file: TypeScript.SourceFile | undefined): boolean =>
-      file !== undefined && /\/__tslab__\.ts$/.test(file.fileName);
+  /** What would have been found. */
+  private hint(source: string): string {
+    const [, specifier] = /^(?:require\()?["']([^"']+)["']/.exec(source) ?? [];
+    const path = specifier?.replace(/^(\.\.?\/)+/, './');
+    if (!specifier?.startsWith('.') || path === specifier || !this.program.finds(path!)) return '';
+    return ` Imports begin at the notebook's folder or at that of its project: '${path}' is found.`;
+  }
+
+  private emit(program: ts.Program, file: ts.SourceFile, { names }: CellModule): Pick<CompiledCell, 'js' | 'original'> {
+    const output = { js: '', map: '' };
+    const before = [shareVariables(program.getTypeChecker(), other => this.program.isCell(other), names)];
+    program.emit(
+      file,
+      (path, text) => {
+        if (path.endsWith('.map')) output.map = text;
+        else output.js = text;
+      },
+      undefined,
+      false,
+      { before },
+    );
+    const { outputText, sourceMapText } = ts.transpileModule(output.js, {
+      compilerOptions: {
+        module: ts.ModuleKind.CommonJS,
+        target: ts.ScriptTarget.ES2022,
+        esModuleInterop: true,
+        newLine: ts.NewLineKind.LineFeed,
+        sourceMap: true,
+      },
+      transformers: { before: [interruptible], after: [withoutEarlyExports] },
+    });
+    const [toModule, toCell] = [sourceMapText!, output.map].map(map => new SourceMap(JSON.parse(map)));
     return {
-      ...ts,
-      sys: {
-        ...ts.sys,
-        watchFile(path, changed) {
-          if (!path.includes('/node_modules/')) files.set(path, { modified: modificationTime(path), changed });
-          return { close: () => void files.delete(path) };
-        },
-        watchDirectory(path, changed) {
-          folders.set(path, changed);
-          return { close: () => void folders.delete(path) };
-        },
-      },
-      createWatchCompilerHost: ((
-        rootFiles: string[],
-        options: TypeScript.CompilerOptions,
-        ...rest: [TypeScript.System]
-      ) => {
-        const host = ts.createWatchCompilerHost(rootFiles, { ...options, ...this.projectOptions() }, ...rest);
-        const { setTimeout } = host; // tslab's, which holds one timer: that of the next compilation, before which folders are looked at anyway
-        host.setTimeout = (...timer) => (this.lookingAgain ? undefined : setTimeout!(...timer));
-        let created = host.afterProgramCreate;
-        return Object.defineProperty(host, 'afterProgramCreate', {
-          get: () => created,
-          set(use: NonNullable<typeof created>) {
-            const nothing: TypeScript.EmitResult = { emitSkipped: true, diagnostics: [] };
-            created = builder =>
-              use({
-                ...builder,
-                emit(file, write, token, declarationsOnly, transformers) {
-                  if (!isCell(file)) return nothing;
-                  const checker = builder.getProgram().getTypeChecker();
-                  const { getSymbolAtLocation } = checker;
-                  const before = [shareVariables(ts, { ...checker })];
-                  checker.getSymbolAtLocation = () => undefined; // so tslab finds no variable to rename
-                  try {
-                    return builder.emit(file, write, token, declarationsOnly, { ...transformers, before });
-                  } finally {
-                    checker.getSymbolAtLocation = getSymbolAtLocation;
-                  }
-                },
-              });
-          },
-        });
-      }) as typeof ts.createWatchCompilerHost,
-      getPreEmitDiagnosticsOfFiles: (program, sources) => {
-        const unchecked = sources.filter(file => !this.correct.has(file));
-        const problems = ts.getPreEmitDiagnosticsOfFiles(program, unchecked).filter(({ file }) => file); // others are about tslab's options
-        if (problems.length === 0) for (const file of unchecked) if (!isCell(file)) this.correct.add(file);
-        // As one text, since tslab forgets which file a chain of messages is about.
-        return problems.map(problem => ({
-          ...problem,
-          messageText: ts.flattenDiagnosticMessageText(problem.messageText, '\n'),
-        }));
-      },
-      transpileModule: (js, { compilerOptions }) => {
-        const [, toCell] = INLINE_MAP.exec(js)!;
-        const { outputText, sourceMapText } = ts.transpileModule(js.replace(INLINE_MAP, ''), {
-          compilerOptions: { ...compilerOptions, sourceMap: true },
-          transformers: { before: [interruptible(ts)] },
-        });
-        this.maps = [
-          new SourceMap(JSON.parse(sourceMapText!)),
-          new SourceMap(JSON.parse(Buffer.from(toCell, 'base64').toString())),
-        ];
-        return { outputText: outputText.replace(/\/\/# sourceMappingURL=.*\s*$/, '') };
+      js: outputText.replace(/\/\/# sourceMappingURL=.*\s*$/, ''),
+      original(line, column) {
+        const inModule = find(toModule, line - 1, column - 1);
+        const inCell = inModule && find(toCell, inModule.line, inModule.column);
+        return inCell && { line: inCell.line + 1, column: inCell.column + 1 };
       },
     };
   }
-}
-
-/** `await x` → `await __cell__.wait(x)`, `for await (… of xs)` → `… of __cell__.each(xs)`. */
-function interruptible(ts: typeof TypeScript): TypeScript.TransformerFactory<TypeScript.SourceFile> {
-  return context => {
-    const { factory } = context;
-    const through = (method: string, value: TypeScript.Expression): TypeScript.Expression =>
-      factory.createCallExpression(
-        factory.createPropertyAccessExpression(factory.createIdentifier('__cell__'), method),
-        undefined,
-        [value],
-      );
-    const visit = (node: TypeScript.Node): TypeScript.Node => {
-      const visited = ts.visitEachChild(node, visit, context);
-      if (ts.isAwaitExpression(visited))
-        return factory.updateAwaitExpression(visited, through('wait', visited.expression));
-      if (ts.isForOfStatement(visited) && visited.awaitModifier) {
-        return factory.updateForOfStatement(
-          visited,
-          visited.awaitModifier,
-          visited.initializer,
-          through('each', visited.expression),
-          visited.statement,
-        );
-      }
-      return visited;
-    };
-    return file => ts.visitEachChild(file, visit, context);
-  };
 }
 
 function find(map: SourceMap, line: number, column: number): { line: number; column: number } | undefined {

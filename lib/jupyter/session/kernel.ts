@@ -1,42 +1,107 @@
+import { randomBytes } from 'node:crypto';
 import { writeSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { Writable } from 'node:stream';
 import { StringDecoder } from 'node:string_decoder';
 import { Worker } from 'node:worker_threads';
-import { ROOT } from '../../util/root';
+import { toJson } from '../display/json';
 import { provideKernelOutput } from '../display/output';
+import { knowTensorsOf } from '../display/rich';
+import { LOG, mark } from '../protocol/descriptors';
 import type { Content } from '../protocol/message';
 import { Flag, type FromSession, type ToSession, type WireData } from '../protocol/threads';
+import { provideConsole } from './console';
+import { provideGlobals } from './globals';
+import { placeOf } from './place';
 import { Session } from './session';
+import { tslabModule } from './tslab';
 
 /**
- * The kernel's main thread: runs the cells, one request at a time, and sends all they write to the thread of the wire protocol.
+ * The kernel's main thread: runs the cells, one request at a time, and sends all they write to the thread of the wire protocol. The
+ * folder that it is started in is the notebook's.
  */
-const [, , connectionFile] = process.argv;
+const [, , connectionFile, ...flagNames] = process.argv;
 if (!connectionFile) {
-  writeSync(2, 'A Jupyter front end starts this kernel with the path of a connection file.\n');
+  writeSync(LOG, 'A Jupyter front end starts this kernel with the path of a connection file.\n');
   process.exit(2);
 }
-
-const workerData: WireData = { connectionFile: resolve(connectionFile), flags: new SharedArrayBuffer(8) };
+const place = placeOf(process.cwd());
+const language = flagNames.includes('--js') ? 'javascript' : 'typescript';
+const markKey = randomBytes(16).toString('hex');
+const workerData: WireData = {
+  connectionFile: resolve(connectionFile),
+  flags: new SharedArrayBuffer(8),
+  markKey,
+  language,
+};
 const flags = new Int32Array(workerData.flags);
-process.chdir(ROOT); // tslab resolves everything from the working directory
+Error.stackTraceLimit = 100; // ten frames of lib hide the cell
 
-const wire = new Worker(join(__dirname, 'launcher.cjs'), { workerData, stdout: true, stderr: true });
+const wire = new Worker(join(__dirname, 'threads.cjs'), { workerData, stdout: true, stderr: true });
 const send = (message: FromSession): void => wire.postMessage(message);
-const publish = (type: string, content: object): void => send({ kind: 'publish', type, content: content as Content });
 
-const session = new Session(
-  ROOT,
-  runs => Atomics.store(flags, Flag.userCodeRuns, Number(runs)),
-  failure => publish('error', failure),
-);
+/** Between two marks child processes and native code write at least so long after each other that nobody asks what was first. */
+const MARK_EVERY_MS = 1;
+let marks = 0;
+let marked = 0;
+/** After this, what was written to descriptors 1 and 2 before is told before what is sent now. */
+function putMark(force = false): number {
+  const now = performance.now();
+  if (!force && now - marked < MARK_EVERY_MS) return marks;
+  marked = now;
+  marks++;
+  try {
+    for (const descriptor of [1, 2]) writeSync(descriptor, mark(markKey, marks));
+  } catch {
+    // a cell has closed it: there is nothing to wait for
+  }
+  return marks;
+}
 
-async function answer(type: string, content: Content, cell: number): Promise<Content> {
+const publish = (type: string, content: object, request = session.request): void =>
+  send({ kind: 'publish', type, content: content as Content, request, mark: putMark() });
+
+const display: Parameters<typeof provideKernelOutput>[0]['display'] = (data, { id, update = false } = {}) => {
+  const { json, told } = toJson(data);
+  for (const line of told) tellOnce(line);
+  const transient = id === undefined ? {} : { display_id: id };
+  publish(update ? 'update_display_data' : 'display_data', { data: json, metadata: {}, transient });
+};
+
+/** A chart that is drawn every second need not say every second what it lacks. */
+let toldOf: { request?: number; kinds: Set<string> } = { kinds: new Set() };
+function tellOnce(line: string): void {
+  const { request } = session;
+  if (toldOf.request !== request) toldOf = { request, kinds: new Set() };
+  const kind = line.replace(/\d+/g, '#');
+  if (toldOf.kinds.has(kind)) return;
+  toldOf.kinds.add(kind);
+  process.stderr.write(`${line}\n`);
+}
+
+const tslab = tslabModule(display);
+const session: Session = new Session({
+  place,
+  language,
+  lenient: flagNames.includes('--lenient'),
+  provided: new Map([['tslab', tslab]]),
+  onLoad: knowTensorsOf,
+  userCodeRuns: runs => Atomics.store(flags, Flag.userCodeRuns, Number(runs)),
+  reportLate: (failure, request) => publish('error', failure, request),
+  warn: text => process.stderr.write(text),
+});
+
+async function answer(type: string, content: Content, cell: number, request: number): Promise<Content> {
   const code = String(content.code ?? '');
   const position = Number(content.cursor_pos ?? 0);
   switch (type) {
-    case 'execute_request':
-      return session.execute(code, cell);
+    case 'execute_request': {
+      const { ...outcome } = await session.execute(code, cell, request);
+      if (outcome.status === 'error' || !outcome.result) return outcome;
+      const { json, told } = toJson(outcome.result.data);
+      for (const line of told) tellOnce(line);
+      return { ...outcome, result: { ...outcome.result, data: json } };
+    }
     case 'complete_request':
       return { status: 'ok', ...session.complete(code, position), metadata: {} };
     case 'inspect_request': {
@@ -48,26 +113,23 @@ async function answer(type: string, content: Content, cell: number): Promise<Con
         metadata: {},
       };
     }
-    default: {
-      const { completed, indent = '' } = session.isComplete(code);
-      return completed ? { status: 'complete' } : { status: 'incomplete', indent };
-    }
+    default:
+      return session.isComplete(code);
   }
+}
+
+/** Of anything, also of what fails while it is described. */
+function refusal(error: unknown): Content {
+  const evalue = error instanceof Error ? `${error.message}` : 'the kernel failed';
+  return { status: 'error', ename: 'Error', evalue, traceback: [`Error: ${evalue}`] };
 }
 
 wire.on('message', (message: ToSession) => {
   switch (message.kind) {
     case 'request':
-      answer(message.type, message.content, message.cell)
-        .catch(
-          (error: Error): Content => ({
-            status: 'error',
-            ename: error.name,
-            evalue: error.message,
-            traceback: [String(error.stack)],
-          }),
-        )
-        .then(content => send({ kind: 'reply', content }));
+      answer(message.type, message.content, message.cell, message.request)
+        .catch(refusal)
+        .then(content => send({ kind: 'reply', content, mark: putMark(true) }));
       break;
     case 'interrupt':
       session.interrupt();
@@ -82,7 +144,14 @@ wire.on('message', (message: ToSession) => {
   }
 });
 
-wire.on('error', error => writeSync(2, `edgevit-lab kernel: ${error.stack}\n`));
+function log(text: string): void {
+  try {
+    writeSync(LOG, text);
+  } catch {
+    // whoever started the kernel does not listen any more
+  }
+}
+wire.on('error', error => log(`edgevit-lab kernel: ${error.stack}\n`));
 wire.on('exit', code => {
   Atomics.store(flags, Flag.closed, 1);
   process.exit(code);
@@ -100,22 +169,35 @@ listenForSigint();
 process.on('uncaughtException', error => session.backgroundError(error));
 process.on('unhandledRejection', reason => session.backgroundError(reason));
 
-for (const name of ['stdout', 'stderr'] as const) {
+// Not the streams of Node, which would make descriptors 1 and 2 non-blocking, also for the child processes that inherit them.
+for (const [name, fd] of [
+  ['stdout', 1],
+  ['stderr', 2],
+] as const) {
   const decoder = new StringDecoder();
-  process[name].write = (chunk: string | Uint8Array, encoding?: unknown, callback?: unknown): boolean => {
-    send({ kind: 'stream', name, text: typeof chunk === 'string' ? chunk : decoder.write(Buffer.from(chunk)) });
+  const stream = new Writable({ decodeStrings: false });
+  stream.write = (chunk: string | Uint8Array, encoding?: unknown, callback?: unknown): boolean => {
+    const text = typeof chunk === 'string' ? chunk : decoder.write(Buffer.from(chunk));
+    if (text !== '') send({ kind: 'stream', name, text, request: session.request, mark: putMark() });
     const done = typeof encoding === 'function' ? encoding : callback;
     if (typeof done === 'function') process.nextTick(done);
     return true;
   };
+  Object.defineProperty(process, name, {
+    value: Object.assign(stream, { fd, isTTY: false }),
+    configurable: true,
+    enumerable: true,
+    writable: true,
+  });
 }
+provideConsole({ display: data => display(data), cleanStack: error => session.cleanStack(error) });
+provideGlobals();
+provideKernelOutput({ display, settle: work => session.settle(work), signal: () => session.signal });
 
-const displayData = (content: { data: object; metadata?: object; transient?: object }, update = false): void =>
-  publish(update ? 'update_display_data' : 'display_data', { metadata: {}, transient: {}, ...content });
-provideKernelOutput({
-  display: (data, { id, update } = {}) =>
-    displayData({ data, transient: id === undefined ? {} : { display_id: id } }, update),
-  settle: work => session.settle(work),
-  signal: () => session.signal,
+// Also for modules beside the notebook that import it.
+const tslabPath = require.resolve('tslab');
+require.cache[tslabPath] = Object.assign(new (module.constructor as new (id: string) => NodeJS.Module)(tslabPath), {
+  exports: tslab,
+  filename: tslabPath,
+  loaded: true,
 });
-(require('tslab/dist/jupyter.js') as { lastWriteDisplayData: typeof displayData }).lastWriteDisplayData = displayData; // for `import { display } from 'tslab'`

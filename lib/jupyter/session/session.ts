@@ -1,21 +1,68 @@
-import { readFileSync } from 'node:fs';
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { inspect } from 'node:util';
+import { pathToFileURL } from 'node:url';
 import { constants, Script } from 'node:vm';
-import { Compiler } from './compiler';
+import { type Rich, rich } from '../display/rich';
+import type { Kind } from './cellModule';
+import { Compiler, type Problem } from './compiler';
+import type { Completeness } from './editor';
 import { Modules } from './modules';
-import { cellName, compileFailure, type Failure, failure, Interrupted, type Source } from './traceback';
+import type { Place } from './place';
+import type { Language } from './program';
+import { cellName, compileFailure, type Failure, failure, Interrupted, type Source, waitedAt } from './traceback';
 
-export type Outcome =
-  | { status: 'ok'; result?: { data: Record<string, unknown>; metadata: Record<string, unknown> } }
-  | ({ status: 'error' } & Failure);
+export type Outcome = { status: 'ok'; result?: Rich } | ({ status: 'error' } & Failure);
 
-type CellBody = (exports: object, require: (id: string) => unknown, cell: object) => Promise<void>;
+type CellBody = (exports: object, require: unknown, scope: CellScope, file: string, folder: string) => Promise<void>;
+
+/** What a cell's code reaches as `__cell__`: see transform.ts. */
+interface CellScope {
+  variables: object;
+  share(name: string, get: () => unknown, set: (value: unknown) => void): void;
+  wait<T>(value: T | PromiseLike<T>): T | Promise<T>;
+  each(values: AsyncIterable<unknown> | Iterable<unknown>): AsyncGenerator<unknown>;
+  import(specifier: unknown, options?: ImportCallOptions): Promise<unknown>;
+  meta: object;
+  result(value: unknown): void;
+}
+
+/** One execution of a cell, and what it leaves in the background. */
+class CellRun {
+  state: 'running' | 'ok' | 'failed' | 'interrupted' = 'running';
+  value: unknown;
+  readonly interruption = new AbortController();
+  readonly waiting = new Set<(reason: Interrupted) => void>();
+  readonly unfinished = new Set<Promise<unknown>>();
+  readonly background: unknown[] = [];
+
+  /** `request` is what the outputs belong to; `cell` its number, 0 for code that is no cell. */
+  constructor(
+    readonly request: number,
+    readonly cell: number,
+  ) {}
+}
+
+export interface SessionOptions {
+  place: Place;
+  language?: Language;
+  /** What the checker refuses is only told. */
+  lenient?: boolean;
+  /** Modules that the kernel provides. */
+  provided?: ReadonlyMap<string, unknown>;
+  /** Sees what cells load. */
+  onLoad?: (exports: unknown) => void;
+  /** Told whether code of a cell may run now. */
+  userCodeRuns: (runs: boolean) => void;
+  /** Gets the errors that code of a cell leaves behind when it has ended. */
+  reportLate: (failure: Failure, request: number) => void;
+  /** Gets what the compiler says of a cell and does not refuse. */
+  warn: (text: string) => void;
+}
 
 const ENTER = Symbol.for('edgevit-lab.enter');
 const enter = new Script(`globalThis[Symbol.for(${JSON.stringify(ENTER.description)})]()`, { filename: 'node:cell' });
-const HEAD = '(async function (exports, require, __cell__) { ';
+const HEAD = '(async function (exports, require, __cell__, __filename, __dirname) { ';
 
 /** The state of a notebook's cells: their variables and types, and the cell that runs. One cell at a time. */
 export class Session {
@@ -24,148 +71,231 @@ export class Session {
   /** Of all cells. */
   private readonly variables: Record<string, unknown> = {};
   private readonly exports = declaring(this.variables);
-  private declarations = '';
   private readonly cells = new Map<number, Source>();
+  private readonly meta: object;
 
+  private current: CellRun | undefined;
   private finish: ((outcome: Outcome) => void) | undefined;
-  private interruption = new AbortController();
-  private readonly waiting = new Set<(reason: Interrupted) => void>();
-  private readonly unfinished = new Set<Promise<unknown>>();
-  private background: unknown[] = [];
+  /** Of the code that runs: also of a timer or a callback that a cell has left in the background. */
+  private readonly owner = new AsyncLocalStorage<CellRun>();
 
-  /**
-   * `root` must be the working directory. `userCodeRuns` is told whether code of a cell may run now.
-   * `reportLate` gets the errors that code of a cell leaves behind when no cell runs.
-   */
-  constructor(
-    private readonly root: string,
-    private readonly userCodeRuns: (runs: boolean) => void,
-    private readonly reportLate: (failure: Failure) => void,
-  ) {
-    this.compiler = new Compiler(root);
-    this.modules = new Modules(root);
+  /** Reads the project's settings; the compiler starts with the first cell. */
+  constructor(private readonly options: SessionOptions) {
+    const { place, language, lenient, provided, onLoad } = options;
+    this.compiler = new Compiler(place, language, lenient);
+    this.modules = new Modules(place, provided, onLoad);
+    this.meta = {
+      url: pathToFileURL(this.file).href,
+      filename: this.file,
+      dirname: place.folder,
+      resolve: (id: string) => pathToFileURL(this.modules.require.resolve(id)).href,
+    };
   }
 
-  /** Aborted when the cell that runs is interrupted. */
+  /** Aborted when the cell whose code asks is interrupted. */
   get signal(): AbortSignal {
-    return this.interruption.signal;
+    return (this.run ?? new CellRun(0, 0)).interruption.signal;
   }
 
-  execute(code: string, cell: number): Promise<Outcome> {
-    this.interruption = new AbortController();
-    this.background = [];
+  /** The request whose code runs: what is printed now belongs to it. */
+  get request(): number | undefined {
+    return this.run?.request;
+  }
+
+  execute(code: string, cell: number, request: number): Promise<Outcome> {
+    const run = new CellRun(request, cell);
+    this.current = run;
     return new Promise(resolve => {
-      this.finish = outcome => {
+      const finish = (outcome: Outcome): void => {
+        if (this.finish !== finish) return; // ended already, by force
         this.finish = undefined;
         this.userCodeRuns(false);
         this.modules.settle();
         resolve(outcome);
       };
-      const finish = this.finish;
-      this.run(code, cell).then(finish, (thrown: unknown) => finish({ status: 'error', ...this.describe(thrown) }));
+      this.finish = finish;
+      this.owner
+        .run(run, () => this.runCell(code, run))
+        .then(finish, (thrown: unknown) => finish(this.fail(run, thrown)));
     });
   }
 
   /** Ends the cell at its next wait, by an error that its `finally` blocks see. */
   interrupt(): void {
-    if (!this.finish) return;
+    const run = this.current;
+    if (!run || !this.finish) return;
     const reason = new Interrupted('the cell was interrupted');
-    this.interruption.abort(reason);
-    for (const reject of this.waiting) reject(reason);
-    this.waiting.clear();
+    run.interruption.abort(reason);
+    for (const reject of run.waiting) reject(reason);
+    run.waiting.clear();
   }
 
   /** What the cell was doing has been ended by V8, and will never settle. */
   terminated(): void {
-    this.finish?.({
-      status: 'error',
-      ...this.describe(
-        new Interrupted('the cell was interrupted; it did not give way, so what it was changing may be half done'),
-      ),
-    });
+    if (!this.current) return;
+    const reason = 'the cell was interrupted; it did not give way, so what it was changing may be half done';
+    this.finish?.(this.fail(this.current, new Interrupted(reason)));
   }
 
-  /** The cell ends after this work, and fails if it fails. */
+  /** The cell that asks ends after this work, and fails if it fails. */
   settle(work: Promise<unknown>): void {
+    const { run } = this;
+    if (!run) return;
+    const here = waitedAt(this.settle);
     const settled = work
       .then(
         () => {},
-        (error: unknown) => void this.background.push(error),
+        (error: unknown) => {
+          here.of(error);
+          this.failedBehind(run, error);
+        },
       )
-      .finally(() => this.unfinished.delete(settled));
-    this.unfinished.add(settled);
+      .finally(() => run.unfinished.delete(settled));
+    run.unfinished.add(settled);
   }
 
-  /** An uncaught exception or an unhandled rejection: it fails the cell that runs. */
+  /** An uncaught exception or an unhandled rejection: it fails the cell that began it if that still runs, and no other. */
   backgroundError(error: unknown): void {
     if (error instanceof Interrupted) return;
-    if (this.finish) this.background.push(error);
-    else this.reportLate(this.describe(error));
+    const { run } = this;
+    if (run) this.failedBehind(run, error);
+    else this.options.reportLate(this.describe(error), 0);
   }
 
   /** `position` counts code points, as Jupyter does. */
   complete(code: string, position: number): { matches: string[]; cursor_start: number; cursor_end: number } {
-    const { start, end, candidates } = this.compiler.complete(code, this.declarations, units(code, position));
+    const { start, end, candidates } = this.compiler.complete(code, units(code, position));
     return { matches: candidates, cursor_start: codePoints(code, start), cursor_end: codePoints(code, end) };
   }
 
   /** `position` counts code points, as Jupyter does. */
   inspect(code: string, position: number): string | undefined {
-    return this.compiler.inspect(code, this.declarations, units(code, position));
+    return this.compiler.inspect(code, units(code, position));
   }
 
-  isComplete(code: string): { completed: boolean; indent?: string } {
+  isComplete(code: string): Completeness {
     return this.compiler.isComplete(code);
   }
 
-  private async run(code: string, cell: number): Promise<Outcome> {
-    const compiled = this.compiler.compile(code, this.declarations);
-    if (Array.isArray(compiled))
-      return {
-        status: 'error',
-        ...compileFailure(compiled, cell, code, file => readFileSync(join(this.root, file), 'utf8')),
-      };
-    this.declarations = compiled.declarations; // also of a cell that will fail: what it has set by then is there
-    this.cells.set(cell, { code, original: compiled.original });
+  /** A stack trace as a person wants to see it. */
+  cleanStack(error: Error): string {
+    return failure(error, this.options.place.project, this.cells).traceback.join('\n');
+  }
+
+  private get run(): CellRun | undefined {
+    return this.owner.getStore() ?? this.current;
+  }
+
+  private get file(): string {
+    const { place, language } = this.options;
+    return join(place.folder, language === 'javascript' ? 'cell.js' : 'cell.ts');
+  }
+
+  private failedBehind(run: CellRun, error: unknown): void {
+    if (this.finish && run === this.current) run.background.push(error);
+    else this.options.reportLate(this.describe(error, run.cell), run.request);
+  }
+
+  private userCodeRuns(runs: boolean): void {
+    this.options.userCodeRuns(runs);
+  }
+
+  private async runCell(code: string, run: CellRun): Promise<Outcome> {
+    const compiled = this.compiler.compile(code);
+    if (Array.isArray(compiled)) return { status: 'error', ...compileFailure(compiled, run.cell) };
+    this.warn(compiled.warnings, run.cell);
+    this.cells.set(run.cell, { code, original: compiled.original });
+    for (const name of compiled.names.keys()) this.promise(name, run);
     this.modules.refresh();
     await this.modules.prepare(compiled.js);
     await nextTurn(); // an interrupt may have come while the compiler held the thread
-    this.signal.throwIfAborted();
+    run.interruption.signal.throwIfAborted();
 
     this.userCodeRuns(true);
     const script = new Script(`${HEAD}${compiled.js}\n})`, {
-      filename: cellName(cell),
+      filename: cellName(run.cell),
       columnOffset: -HEAD.length,
       importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
     });
     const body = script.runInThisContext() as CellBody;
     Object.assign(globalThis, {
-      [ENTER]: () =>
-        body(this.exports, this.modules.require, {
-          variables: this.variables,
-          share: this.share,
-          wait: this.wait,
-          each: this.each,
-        }),
+      [ENTER]: () => body(this.exports, this.modules.require, this.scope(run), this.file, this.options.place.folder),
     });
-    await enter.runInThisContext({ breakOnSigint: true });
-    const value = compiled.lastExpression && (await this.wait(this.take(compiled.lastExpression)));
-    while (this.unfinished.size > 0) await this.wait(Promise.all(this.unfinished));
+    try {
+      await enter.runInThisContext({ breakOnSigint: true });
+    } catch (thrown) {
+      this.forget(compiled.names, run);
+      throw thrown;
+    }
+    const value = await this.wait(run.value);
+    while (run.unfinished.size > 0) await this.wait(Promise.all(run.unfinished));
     await nextTurn(); // rejections that nobody handles are known by now
-    if (this.background.length > 0) throw this.background[0];
-    if (value === undefined || value === null) return { status: 'ok' };
-    return { status: 'ok', result: { data: { 'text/plain': inspect(value) }, metadata: {} } };
+    if (run.background.length > 0) throw run.background[0];
+    const result = value === undefined || value === null ? undefined : await rich(value);
+    run.state = 'ok';
+    return { status: 'ok', result };
   }
 
-  private take(name: string): unknown {
-    const value = this.variables[name];
-    delete this.variables[name];
-    return value;
+  private scope(run: CellRun): CellScope {
+    return {
+      variables: this.variables,
+      share: this.share,
+      wait: this.wait,
+      each: this.each,
+      import: this.modules.import,
+      meta: this.meta,
+      result: value => {
+        run.value = value;
+      },
+    };
   }
 
-  private describe(thrown: unknown): Failure {
-    const interrupted = (thrown as NodeJS.ErrnoException | undefined)?.code === 'ERR_SCRIPT_EXECUTION_INTERRUPTED';
-    return failure(interrupted ? new Interrupted('the cell was interrupted') : thrown, this.root, this.cells);
+  private fail(run: CellRun, thrown: unknown): Outcome {
+    const described = this.describe(thrown);
+    run.state = described.ename === 'Interrupted' ? 'interrupted' : 'failed';
+    return { status: 'error', ...described };
+  }
+
+  private warn(warnings: readonly Problem[], cell: number): void {
+    if (warnings.length > 0) this.options.warn(`${compileFailure(warnings, cell).traceback.join('\n')}\n`);
+  }
+
+  /** `cell` is the one whose background work it was. */
+  private describe(thrown: unknown, cell?: number): Failure {
+    const interrupted = codeOf(thrown) === 'ERR_SCRIPT_EXECUTION_INTERRUPTED';
+    const error = interrupted ? new Interrupted('the cell was interrupted') : thrown;
+    return failure(error, this.options.place.project, this.cells, cell);
+  }
+
+  /** A name that the cell will set. Until then, and for good if it fails before, it has no value: not `undefined`, which is one. */
+  private promise(name: string, run: CellRun): void {
+    const which = run.cell === 0 ? 'code that is no cell' : `cell [${run.cell}]`;
+    const happened = {
+      running: 'has not come to it',
+      ok: 'has not set it',
+      failed: 'failed',
+      interrupted: 'was interrupted',
+    };
+    Object.defineProperty(this.variables, name, {
+      get: () => {
+        throw new ReferenceError(`${name} was never set: ${which} ${happened[run.state]}`);
+      },
+      set: (value: unknown) => void declare(this.variables, name, value),
+      enumerable: false,
+      configurable: true,
+    });
+  }
+
+  /** After a failure: what the cell did not come to set. */
+  private forget(names: ReadonlyMap<string, Kind>, run: CellRun): void {
+    for (const [name, kind] of names) {
+      if (kind !== 'let' && kind !== 'var') continue;
+      try {
+        if (this.variables[name] === undefined && kind === 'var') this.promise(name, run);
+      } catch {
+        this.promise(name, run); // it is in its temporal dead zone for ever
+      }
+    }
   }
 
   /** A `let` of a cell is one variable for all cells: those that change it and the functions that were declared beside it. */
@@ -175,20 +305,25 @@ export class Session {
 
   private readonly wait = <T>(value: T | PromiseLike<T>): T | Promise<T> => {
     if (typeof (value as PromiseLike<T> | undefined)?.then !== 'function') return value as T;
+    const { run } = this;
+    const here = waitedAt(this.wait);
     return new Promise<T>((resolve, reject) => {
-      this.waiting.add(reject);
+      run?.waiting.add(reject);
       Promise.resolve(value)
-        .then(resolve, reject)
-        .finally(() => this.waiting.delete(reject));
+        .then(resolve, (error: unknown) => {
+          here.of(error);
+          reject(error);
+        })
+        .finally(() => run?.waiting.delete(reject));
     });
   };
 
-  private readonly each = async function* <T>(
+  private readonly each = async function* (
     this: Session,
-    values: AsyncIterable<T> | Iterable<T | PromiseLike<T>>,
-  ): AsyncGenerator<T> {
+    values: AsyncIterable<unknown> | Iterable<unknown>,
+  ): AsyncGenerator<unknown> {
     const iterator =
-      (values as AsyncIterable<T>)[Symbol.asyncIterator]?.() ?? (values as Iterable<T>)[Symbol.iterator]();
+      (values as AsyncIterable<unknown>)[Symbol.asyncIterator]?.() ?? (values as Iterable<unknown>)[Symbol.iterator]();
     try {
       for (let step = await this.wait(iterator.next()); !step.done; step = await this.wait(iterator.next()))
         yield await this.wait(step.value);
@@ -198,16 +333,28 @@ export class Session {
   }.bind(this);
 }
 
+/** Of an error of Node's; of a thrown proxy even that can fail. */
+function codeOf(thrown: unknown): unknown {
+  try {
+    return (thrown as NodeJS.ErrnoException | undefined)?.code;
+  } catch {
+    return undefined;
+  }
+}
+
+function declare(variables: object, name: string | symbol, value: unknown): boolean {
+  return Reflect.defineProperty(variables, name, { value, writable: true, enumerable: true, configurable: true });
+}
+
 /**
  * What a cell declares: a new variable, also where an earlier cell has one of that name, whose functions keep theirs. TypeScript defines what a
  * cell imports as read-only getters; here a later cell may set it again.
  */
 function declaring(variables: Record<string, unknown>): object {
-  const declare = (name: string | symbol, value: unknown): boolean =>
-    Reflect.defineProperty(variables, name, { value, writable: true, enumerable: true, configurable: true });
   return new Proxy(variables, {
-    set: (_target, name, value) => declare(name, value),
-    defineProperty: (_target, name, { get, value }) => name === '__esModule' || declare(name, get ? get() : value),
+    set: (_target, name, value) => declare(variables, name, value),
+    defineProperty: (_target, name, { get, value }) =>
+      name === '__esModule' || declare(variables, name, get ? get() : value),
   });
 }
 

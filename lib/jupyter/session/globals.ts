@@ -1,0 +1,34 @@
+/** What cells have without an import, as the compiler is told of it; see `provideGlobals`. */
+export const GLOBAL_TYPES = `
+export {};
+declare global {
+  /** Runs \`work\`, prints how long it took, and gives what it gives. */
+  function time<T>(work: () => T | PromiseLike<T>, label?: string): Promise<T>;
+}
+declare module 'tslab' {
+  interface Display {
+    js(code: string): void;
+  }
+}
+`;
+
+/** Makes the functions of GLOBAL_TYPES. */
+export function provideGlobals(): void {
+  Object.assign(globalThis, { time });
+}
+
+async function time<T>(work: () => T | PromiseLike<T>, label = 'time'): Promise<T> {
+  const started = performance.now();
+  const before = process.cpuUsage();
+  try {
+    return await work();
+  } finally {
+    const { user, system } = process.cpuUsage(before);
+    console.log(`${label}: ${duration(performance.now() - started)} (CPU ${duration((user + system) / 1000)})`);
+  }
+}
+
+function duration(milliseconds: number): string {
+  if (milliseconds < 1) return `${(1000 * milliseconds).toFixed(0)} µs`;
+  return milliseconds < 1000 ? `${milliseconds.toPrecision(3)} ms` : `${(milliseconds / 1000).toPrecision(3)} s`;
+}
