@@ -1,5 +1,5 @@
-import { readdirSync } from 'node:fs';
-import { basename, join, relative, resolve } from 'node:path';
+import { readdirSync, statSync } from 'node:fs';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { ensureEngine } from '../engine/build/install';
 import { compareNotebooks } from '../jupyter/notebook/compare';
@@ -19,6 +19,7 @@ const BAR = 20;
 interface Options {
   param?: Map<string, string>;
   out?: string;
+  cwd?: string;
   check?: boolean;
   timeout: number;
   tolerance: number;
@@ -36,6 +37,11 @@ export function register(program: Command): void {
       addParameter,
     )
     .option('--out <folder>', 'save the executed notebooks there instead of in place')
+    .option(
+      '--cwd <folder>',
+      "what the cells' imports and paths are relative to (default: each notebook's own folder)",
+      folder,
+    )
     .option('--check', 'save nothing, but compare with the outputs that are there')
     .option(
       '--tolerance <share>',
@@ -68,6 +74,7 @@ async function run(names: string[], options: Options): Promise<void> {
     const progress = showProgress(name);
     const failure = await executeNotebook(notebook, {
       timeoutMs: 1000 * options.timeout,
+      folder: options.cwd ?? dirname(path),
       signal: interruption.signal,
       onCell: progress.to,
     });
@@ -129,6 +136,13 @@ function find(name: string): string {
     );
   }
   return join(FOLDER, found[0]);
+}
+
+function folder(name: string): string {
+  const path = resolve(HERE, name);
+  if (!statSync(path, { throwIfNoEntry: false })?.isDirectory())
+    throw new UserError(`--cwd is '${name}': there is no such folder.`);
+  return path;
 }
 
 function addParameter(text: string, parameters = new Map<string, string>()): Map<string, string> {

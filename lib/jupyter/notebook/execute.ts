@@ -6,6 +6,8 @@ import type { CodeCell, Notebook, Output } from './notebook';
 export interface ExecuteOptions {
   /** Per cell; a cell that takes longer is interrupted, and has failed. */
   timeoutMs: number;
+  /** The notebook's: what its cells import and read is relative to it (default: the working directory). */
+  folder?: string;
   /** Ends the run as a failure of the cell that runs. */
   signal?: AbortSignal;
   /** Called when a cell has ended: how many of all cells that run have. */
@@ -35,12 +37,12 @@ const SETTLE = `await (async () => {
  */
 export async function executeNotebook(
   notebook: Notebook,
-  { timeoutMs, signal, onCell }: ExecuteOptions,
+  { timeoutMs, folder, signal, onCell }: ExecuteOptions,
 ): Promise<CellFailure | undefined> {
   const all = notebook.cells.filter((cell): cell is CodeCell => cell.cell_type === 'code');
   for (const cell of all) Object.assign(cell, { outputs: [], execution_count: null });
   const cells = all.filter(cell => cell.source.trim() !== '' && !cell.metadata.tags?.includes('skip-execution'));
-  const kernel = await KernelClient.start(KERNEL_ARGV);
+  const kernel = await KernelClient.start(KERNEL_ARGV, process.env, folder);
   const outputs = new Outputs();
   let late: CellFailure | undefined;
   const addLate = (message: Message, cell?: CodeCell): void => {
