@@ -1,8 +1,6 @@
 import { readdirSync, statSync } from 'node:fs';
-import { basename, dirname, join, relative, resolve } from 'node:path';
+import { basename, dirname, join, relative, resolve, sep } from 'node:path';
 import type { Command } from 'commander';
-import { ensureEngine } from '../engine/build/install';
-import { compareNotebooks } from '../jupyter/notebook/compare';
 import { type CellFailure, executeNotebook } from '../jupyter/notebook/execute';
 import { type Notebook, readNotebook, writeNotebook } from '../jupyter/notebook/notebook';
 import { withoutParameters, withParameters } from '../jupyter/notebook/parameters';
@@ -67,7 +65,7 @@ async function run(names: string[], options: Options): Promise<void> {
     return { path, name, saved, notebook: withParameters(structuredClone(saved), options.param ?? new Map(), name) };
   });
 
-  await ensureEngine(); // here, where its progress is seen, rather than in some cell
+  if (paths.some(path => path.startsWith(FOLDER + sep))) await (await import('../engine/build/install')).ensureEngine(); // here, where its progress is seen, rather than in some cell
   const interruption = new AbortController();
   process.once('SIGINT', () => interruption.abort());
   for (const { path, name, saved, notebook } of notebooks) {
@@ -98,6 +96,7 @@ function report(name: string, { where, ename, evalue, traceback }: CellFailure):
 }
 
 async function check(name: string, before: Notebook, after: Notebook, tolerance: number): Promise<void> {
+  const { compareNotebooks } = await import('../jupyter/notebook/compare');
   const differences = await compareNotebooks(withoutParameters(before), withoutParameters(after), tolerance);
   if (differences.length === 0) {
     console.log(`${name}: ${cells(after)} checked, no differences`);

@@ -8,7 +8,6 @@ import { z } from 'zod';
 import { version } from '../../../package.json';
 import { UserError } from '../../util/errors';
 import { parseOptions } from '../../util/options';
-import { isAlive } from '../../util/processes';
 import { Descriptors, LOG } from './descriptors';
 import {
   address,
@@ -148,7 +147,7 @@ class Wire {
   private watchParent(): void {
     const parent = process.ppid;
     setInterval(() => {
-      if (process.ppid !== parent || !isAlive(parent)) void this.exit();
+      if (process.ppid !== parent) void this.exit();
     }, 1000);
   }
 
