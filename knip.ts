@@ -16,7 +16,7 @@ export default {
   entry: [
     'lib/cli/*.ts',
     'lib/index.ts',
-    'lib/jupyter/session/kernel.ts', // by its launcher
+    'lib/jupyter/session/kernel.ts', // by threads.cjs
     'lib/jupyter/display/display.ts', // for whoever writes a notebook
     'experiments/*.ts', // found by name, as are
     'experiments/bench/commands/*.ts',
@@ -36,7 +36,6 @@ export default {
     'vega-embed', // what pages embed,
     'node-api-headers', // and the addon's headers
     'jasmine-core', // tfjs-core's own tests
-    '@tslab/typescript-for-tslab', // the compiler of the notebook kernel, brought by tslab
     '@tensorflow/tfjs-node', // loaded by openEngine()
     'onnxruntime-node', // the other side of the export of weights
   ],

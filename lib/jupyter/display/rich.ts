@@ -1,4 +1,4 @@
-import { escape } from '../../util/html';
+import { escapeHtml } from '../../util/html';
 import { describe } from './text';
 
 /** A value as an output: its text, and what shows it better where a front end can. */
@@ -154,15 +154,15 @@ function tree(value: object): string {
     const isOpenable = typeof content === 'object' && content !== null && !around.includes(content);
     const entries =
       isOpenable && depth < MAX_DEPTH && nodes < MAX_NODES && !isTensor(content) ? entriesOf(content) : [];
-    const name = title === '' ? '' : `${escape(title)}: `;
+    const name = title === '' ? '' : `${escapeHtml(title)}: `;
     if (entries.length === 0)
-      return `<div style="margin-left: 1.2em">${name}${escape(describe(content, { depth: 0, breakLength: Infinity }))}</div>`;
+      return `<div style="margin-left: 1.2em">${name}${escapeHtml(describe(content, { depth: 0, breakLength: Infinity }))}</div>`;
     const shown = entries
       .slice(0, MAX_ENTRIES)
       .map(([key, entry]) => branch(key, entry, depth + 1, [...around, content]));
     if (entries.length > shown.length)
       shown.push(`<div style="margin-left: 1.2em">… ${entries.length - shown.length} more</div>`);
-    return `<details${depth === 0 ? ' open' : ''} style="margin-left: ${depth === 0 ? 0 : 1.2}em"><summary>${name}${escape(describe(content, { depth: -1 }).replace(/^\[(.*)\]$/, '$1'))}</summary>${shown.join('')}</details>`;
+    return `<details${depth === 0 ? ' open' : ''} style="margin-left: ${depth === 0 ? 0 : 1.2}em"><summary>${name}${escapeHtml(describe(content, { depth: -1 }).replace(/^\[(.*)\]$/, '$1'))}</summary>${shown.join('')}</details>`;
   };
   return `<div style="font-family: monospace; white-space: pre-wrap">${branch('', value, 0, [])}</div>`;
 }

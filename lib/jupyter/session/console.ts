@@ -1,7 +1,7 @@
 import { Console } from 'node:console';
 import { PassThrough } from 'node:stream';
 import { inspect } from 'node:util';
-import { escape } from '../../util/html';
+import { escapeHtml } from '../../util/html';
 import { knowTensors } from '../display/rich';
 
 export interface ConsoleOutput {
@@ -14,7 +14,10 @@ export interface ConsoleOutput {
 export function provideConsole({ display, cleanStack }: ConsoleOutput): void {
   const { table } = console;
   console.table = (rows: unknown, columns?: readonly string[]): void => {
-    if (typeof rows !== 'object' || rows === null) return table(rows);
+    if (typeof rows !== 'object' || rows === null) {
+      table(rows);
+      return;
+    }
     knowTensors(rows);
     const text = printed(plain => plain.table(rows, columns === undefined ? undefined : [...columns]));
     display({ 'text/plain': text.trimEnd(), 'text/html': htmlTable(rows, columns) });
@@ -62,7 +65,7 @@ function htmlTable(rows: object, only: readonly string[] | undefined): string {
     ...(hasValues ? [isRecord(row) ? '' : text(row)] : []),
   ]);
   const line = (tag: string, cells: readonly string[]): string =>
-    `<tr>${cells.map((cell, i) => `<${i === 0 ? 'th' : tag}>${escape(cell)}</${i === 0 ? 'th' : tag}>`).join('')}</tr>`;
+    `<tr>${cells.map((cell, i) => `<${i === 0 ? 'th' : tag}>${escapeHtml(cell)}</${i === 0 ? 'th' : tag}>`).join('')}</tr>`;
   const head = line('th', ['', ...columns, ...(hasValues ? ['value'] : [])]);
   return `<table>\n<thead>${head}</thead>\n<tbody>\n${body.map(row => line('td', row)).join('\n')}\n</tbody>\n</table>`;
 }
