@@ -1,4 +1,7 @@
 import { describe, expect, test } from 'vitest';
+import { hasGraphs } from '../lib/engine/binding';
+import { compile } from '../lib/engine/compile/compile';
+import { fusedOps, TALL } from '../lib/engine/fused';
 import { article } from '../lib/model/baselines/article';
 import { invertedResidual } from '../lib/model/baselines/mobilenetV2';
 import { VIT_TINY, viT } from '../lib/model/baselines/vit';
@@ -6,7 +9,8 @@ import { type BlockConfig, globalSparseAttn, lglBlock, localAgg, patchEmbed, sel
 import { ABLATIONS, VARIANTS } from '../lib/model/config';
 import { edgeViT, stageBlocks } from '../lib/model/edgevit';
 import { definePart, initialise, type Layer, type Params, type Scope } from '../lib/model/module';
-import { type Tensor, tf } from '../lib/tensor/tf';
+import { type Ops, stockOps } from '../lib/tensor/ops';
+import { type Tensor, type Tensor4D, tf } from '../lib/tensor/tf';
 import { random } from '../lib/util/random';
 import './allclose';
 
@@ -109,3 +113,46 @@ const dot = (a: Tensor[], b: Tensor[]): number =>
   a.reduce((sum, tensor, i) => sum + tf.sum(tf.mul(tensor, b[i])).dataSync()[0], 0);
 const unit = (tensors: Tensor[]): Tensor[] => tensors.map(tensor => tf.div(tensor, Math.sqrt(dot(tensors, tensors))));
 const add = (a: Tensor[], b: Tensor[]): Tensor[] => a.map((tensor, i) => tf.add(tensor, b[i]));
+
+const rngOfBlocks = random('second derivatives');
+const normalOf = (...shape: number[]): Tensor =>
+  tf.tensor(
+    Float32Array.from({ length: tf.util.sizeFromShape(shape) }, () => rngOfBlocks.normal()),
+    shape,
+  );
+
+/** ∂/∂w of |∂/∂x Σ f(x, w)²|², the penalty of WGAN-GP (Gulrajani et al. 2017). */
+const penaltyGradient = (f: (x: Tensor, w: Tensor) => Tensor) => (x: Tensor, w: Tensor) =>
+  tf.grad((w: Tensor) => tf.sum(tf.square(tf.grad((x: Tensor) => tf.sum(tf.square(f(x, w))))(x))))(w);
+
+// Inputs are small where the penalty is of their sixth power. tfjs has no second derivative of a depthwise convolution: a whole one
+// whose kernel is diagonal stands in for it.
+describe.skipIf(!hasGraphs())("second derivatives through the lab's kernels equal those of stock ops", () => {
+  const [c, zeros] = [16, tf.zeros([16])];
+  type Block = (ops: Ops, x: Tensor, w: Tensor) => Tensor;
+  const dense = (kernel: Tensor) => tf.mul(kernel, tf.eye(c)) as Tensor4D;
+  test.each<[string, Block, number[], number[], Block?]>([
+    ['layerNorm', (ops, x, w) => ops.layerNorm(tf.mul(x, x), w, zeros, 1e-5), [4, c], [c]],
+    ['batchNorm', (ops, x, w) => ops.batchNorm(tf.mul(x, w), w, zeros, 1e-2).y, [4, c], [c]],
+    ['biasGelu', (ops, x, w) => ops.biasGelu(x, w), [4, c], [c]],
+    ['addBias', (ops, x, w) => ops.addBias(tf.mul(x, x), w), [4, c], [c]],
+    ['matmul of many rows', (ops, x, w) => ops.matmul(x, w, tf.ones([3])), [TALL, c], [c, 3]],
+    ['matmul of few rows', (ops, x, w) => ops.matmul(x, w, tf.ones([3])), [8, c], [c, 3]],
+    ['feedForward', (ops, x, w) => ops.feedForward(x, w, zeros, tf.ones([c, 3]), tf.zeros([3])), [1024, 4], [4, c]],
+    ['attention', (ops, x, w) => ops.attention(tf.mul(x, w), { heads: 2 }), [1, 5, 24], [24]],
+    ['localProp', (ops, x, w) => ops.localProp(x, w, zeros), [1, 2, 2, c], [2, 2, c]],
+    ['addScaled', (ops, x, w) => ops.addScaled(x, tf.mul(x, w), tf.tensor1d([0, 1, 2, 1])), [4, c], [c]],
+    [
+      'depthwiseConv',
+      (ops, x, w) => ops.depthwiseConv(x, w, zeros),
+      [1, 4, 5, c],
+      [3, 3, c, 1],
+      (_ops, x, w) => tf.conv2d(x as Tensor4D, dense(w), 1, 'same'),
+    ],
+  ])('%s', (_name, block, xShape, wShape, reference = block) => {
+    const [x, w] = [tf.mul(normalOf(...xShape), 0.5), normalOf(...wShape)];
+    const expected = penaltyGradient((x, w) => reference(stockOps, x, w))(x, w);
+    const penalty = penaltyGradient((x, w) => block(fusedOps, x, w));
+    for (const gradient of [penalty, compile(penalty)]) expect(gradient(x, w)).toBeAllclose(expected, 1e-4); // sums of sixth powers
+  });
+});

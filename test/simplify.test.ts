@@ -47,6 +47,16 @@ describe.skipIf(!hasGraphs())('simplifying a traced graph', () => {
     ).toEqual(['LabProduct']);
   });
 
+  it('leaves a batch norm that broadcasts as it is', () => {
+    const [scale, shift] = [normal([6]), normal([6])];
+    const x = normal([4, 1]);
+    simplified(x => fused.addBias(tf.matMul(tf.reshape(tf.add(tf.mul(x, scale), shift), [4, 6]), weight), bias), x);
+    simplified(
+      x => fused.addBias(tf.matMul(tf.reshape(tf.add(tf.mul(x, scale), tf.ones([4, 6])), [4, 6]), weight), bias),
+      normal([1, 6]),
+    );
+  });
+
   it('leaves to TensorFlow a matmul whose weights are no constants, without what only oneDNN can fuse', () => {
     const shift = normal([4]);
     const matmul = (x: Tensor) => tf.matMul(x, tf.reshape(x, [6, 4]));

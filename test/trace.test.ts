@@ -2,6 +2,7 @@ import { afterAll, describe, expect, it, vi } from 'vitest';
 import { hasGraphs, nodeBackend } from '../lib/engine/binding';
 import { compile, TraceError, type Tree } from '../lib/engine/compile/compile';
 import { type Tensor, type Tensor1D, type Tensor2D, tf } from '../lib/tensor/tf';
+import { random } from '../lib/util/random';
 import './allclose';
 
 /** All that tracing puts aside for a while. */
@@ -49,6 +50,8 @@ describe.skipIf(!hasGraphs())("what can't be traced is refused", () => {
   const captured = tf.tidy(() => tf.add(tf.scalar(2), 0));
   const weight = tf.variable(tf.scalar(1));
   tf.add(weight, 0).dispose(); // tensors reach TensorFlow when they are first used
+  const outside = random('outside');
+  const optimizer = tf.train.adam(0.1);
   const gone = tf.scalar(1);
   gone.dispose();
   afterAll(() => {
@@ -119,6 +122,16 @@ describe.skipIf(!hasGraphs())("what can't be traced is refused", () => {
         ),
       ['NonMaxSuppression', 'shape'],
     ],
+    ["a draw from a stream of the lab's", x => tf.mul(x, outside.uniform()), ['random']],
+    ['exp of int32, whose argument tfjs-node frees', x => tf.exp(tf.cast(x, 'int32')), ['int32', 'float32']],
+    [
+      "an optimizer's iterations",
+      x => {
+        const { iterations } = optimizer;
+        return tf.mul(x, iterations);
+      },
+      ['iterations'],
+    ],
     ['a disposed tensor', x => tf.add(x, gone), []],
     ['what TensorFlow refuses', x => tf.einsum('ij,jk->ik', x, tf.ones([3, 3])), ['Einsum']],
     ['texts', x => [x, tf.reshape(tf.tensor1d(['a', 'b']), [2, 1])], ['strings']],
@@ -140,9 +153,10 @@ describe.skipIf(!hasGraphs())("what can't be traced is refused", () => {
   });
 
   it.each<[string, unknown, RegExp]>([
-    ['a number among the arguments', { x, rate: 0.1 }, /\[0\]\.rate is number/],
-    ['null among the arguments', [x, null], /\[0\]\[1\] is null/],
-    ['a typed array as an argument', new Float32Array(2), /\[0\] is object/],
+    ['a function among the arguments', { x, rate: () => 0.1 }, /\[0\]\.rate is a function.*trace\.test\.ts:\d+/],
+    ['a Map as an argument', new Map([['x', x]]), /\[0\] is a Map/],
+    ['an instance of a class', [x, new (class Point {})()], /\[0\]\[1\] is a Point/],
+    ['a typed array as an argument', new Float32Array(2), /\[0\] is a Float32Array/],
     ['an argument of strings', tf.tensor1d(['a', 'b']), /strings/],
     ['an argument that was disposed', gone, /disposed/],
   ])('%s', (_, argument, message) => {
@@ -150,8 +164,8 @@ describe.skipIf(!hasGraphs())("what can't be traced is refused", () => {
   });
 
   it.each<[string, (x: Tensor) => unknown, RegExp]>([
-    ['no result', () => undefined, /undefined/],
-    ['a number among the results', x => ({ x, loss: 1 }), /\.loss is number/],
+    ['no result and no assignment', () => undefined, /returns no tensor/],
+    ['a number among the results', x => ({ x, loss: 1 }), /\.loss is a number/],
     [
       'a disposed result',
       x => {

@@ -146,7 +146,11 @@ function maybeCompile<A extends readonly Tree[], R extends Tree>(
   const profile = () => {
     throw new Error('Only a compiled function can be profiled.');
   };
-  return Object.assign((...args: A) => fn(...args), { profile, dispose() {} });
+  return Object.assign((...args: A) => fn(...args), {
+    async: async (...args: A) => fn(...args),
+    profile,
+    dispose() {},
+  });
 }
 
 /** [b, h, w, 3], as normalised pictures are: centred, of unit order. */

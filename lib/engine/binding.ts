@@ -66,6 +66,7 @@ export interface Binding {
   graphDelete(graph: NativeGraph): void;
   sessionNew(graphDef: Buffer, feeds: string[], fetches: string[], threads: number): NativeSession;
   sessionRun(session: NativeSession, tensors: number[]): TensorHandle[];
+  sessionRunAsync(session: NativeSession, tensors: number[]): Promise<TensorHandle[]>;
   sessionProfile(session: NativeSession, tensors: number[]): KernelTiming[];
   sessionDelete(session: NativeSession): void;
 }

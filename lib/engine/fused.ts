@@ -23,8 +23,15 @@ function floats(attrs: Record<string, number>): Attr[] {
   return Object.entries(attrs).map(([name, value]) => ({ name, type, value }));
 }
 
-/** The custom gradient of a kernel: `backward` gets dy and what `forward` saved. */
+/** Whether tfjs records what runs now; within a gradient that means that this gradient will be differentiated in its turn. */
+const isRecorded = () => (tf.engine() as unknown as { isTapeOn(): boolean }).isTapeOn();
+
+/**
+ * A kernel with its gradient, `backward`, which gets dy and what `forward` saved. Where that is differentiated again, it is the
+ * gradient of `stock`, the composition that the kernel equals: stock ops have derivatives of every order.
+ */
 function differentiable(
+  stock: (...inputs: Tensor[]) => Tensor,
   inputs: Tensor[],
   forward: (inputs: Tensor[]) => { value: Tensor; saved: Tensor[] },
   backward: (dy: Tensor, saved: Tensor[]) => Tensor[],
@@ -32,8 +39,14 @@ function differentiable(
   const op = tf.customGrad((...args) => {
     const save = args.pop() as unknown as (tensors: Tensor[]) => void;
     const { value, saved } = forward(args as Tensor[]);
-    save(saved);
-    return { value, gradFunc: (dy: Tensor, tensors: Tensor[]) => backward(dy, tensors) };
+    save([...(args as Tensor[]), ...saved]);
+    return {
+      value,
+      gradFunc: (dy: Tensor, tensors: Tensor[]) =>
+        isRecorded()
+          ? tf.grads(stock)(tensors.slice(0, inputs.length), dy)
+          : backward(dy, tensors.slice(inputs.length)),
+    };
   });
   return op(...inputs);
 }
@@ -41,6 +54,7 @@ function differentiable(
 /** Over the last axis: x [..., c], weight [c], bias [c] → [..., c]; the variance is the biased one. */
 export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number): Tensor {
   return differentiable(
+    (x, weight, bias) => stockOps.layerNorm(x, weight, bias, eps),
     [x, weight, bias],
     ([x, weight, bias]) => {
       const [y, mean, rstd] = run('LabLayerNorm', [x!, weight!, bias!], 3, floats({ eps }));
@@ -59,6 +73,7 @@ export function batchNorm(
 ): { y: Tensor; mean: Tensor; variance: Tensor } {
   const [mean, variance] = run('LabBatchMoments', [x], 2);
   const y = differentiable(
+    (x, weight, bias) => stockOps.batchNorm(x, weight, bias, eps).y,
     [x, weight, bias],
     ([x, weight, bias]) => ({
       value: run('LabBatchNorm', [x!, weight!, bias!, mean!, variance!], 1, floats({ eps }))[0]!,
@@ -74,6 +89,7 @@ export function addBias(x: Tensor, bias: Tensor): Tensor {
   // After a product as BiasAdd, which TensorFlow fuses into it; after a depthwise convolution that breaks its remapper (2.19).
   const add = (x: Tensor, bias: Tensor) => (x.rank === 2 ? run('BiasAdd', [x, bias], 1)[0]! : tf.add(x, bias));
   return differentiable(
+    stockOps.addBias,
     [x, bias],
     ([x, bias]) => ({ value: add(x!, bias!), saved: [] }),
     dy => [dy, run('LabChannelSum', [dy], 1)[0]!],
@@ -83,6 +99,7 @@ export function addBias(x: Tensor, bias: Tensor): Tensor {
 /** The exact GELU, x · Φ(x), of x [..., c] + bias [c]. */
 export function biasGelu(x: Tensor, bias: Tensor): Tensor {
   return differentiable(
+    stockOps.biasGelu,
     [x, bias],
     ([x, bias]) => ({ value: run('LabBiasGelu', [x!, bias!], 1)[0]!, saved: [x!, bias!] }),
     (dy, saved) => run('LabBiasGeluGrad', [dy, ...saved], 2),
@@ -96,6 +113,7 @@ export const TALL = 128;
 export function product(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   if (x.shape[0]! < TALL) return bias ? addBias(tf.matMul(x, weight), bias) : tf.matMul(x, weight);
   return differentiable(
+    stockOps.matmul,
     bias ? [x, weight, bias] : [x, weight],
     ([x, weight, bias]) => {
       const rows: Tensor = tf.matMul(x!, weight!);
@@ -117,6 +135,7 @@ export function feedForward(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: 
   const { TF_ATTR_BOOL } = nodeBackend().binding;
   const attrs: Attr[] = [...ints({ joins: 0 }), { name: 'keep', type: TF_ATTR_BOOL, value: x.shape[1]! >= KEPT_FROM }];
   return differentiable(
+    stockOps.feedForward,
     [x, weight1, bias1, weight2, bias2],
     inputs => {
       const [y, hidden] = run('LabFeedForward', inputs, 2, attrs);
@@ -131,6 +150,7 @@ export function addScaled(x: Tensor, branch: Tensor, scale: Tensor): Tensor {
   const scaled = (branch: Tensor, scale: Tensor) =>
     tf.mul(branch, tf.reshape(scale, [scale.size, ...branch.shape.slice(1).map(() => 1)]));
   return differentiable(
+    (x, branch) => stockOps.addScaled(x, branch, scale),
     [x, branch],
     ([x, branch]) => ({ value: run('LabAddScaled', [x!, branch!, scale], 1)[0]!, saved: [scale] }),
     (dy, [scale]) => [dy, scaled(dy, scale!)],
@@ -146,15 +166,31 @@ export function depthwiseConv(x: Tensor, kernel: Tensor, bias: Tensor): Tensor {
   if ((height !== 3 && height !== 5) || height !== width || channels < LANES)
     return stockOps.depthwiseConv(x, kernel, bias);
   return differentiable(
+    depthwiseConvByTaps,
     [x, kernel, bias],
     ([x, kernel, bias]) => ({ value: run('LabDepthwiseConv', [x!, kernel!, bias!], 1)[0]!, saved: [x!, kernel!] }),
     (dy, saved) => run('LabDepthwiseConvGrad', [dy, ...saved], 3, ints({ joins: 0 })),
   );
 }
 
+/** The same as a sum over the kernel's entries: tfjs's own depthwise convolution has no second derivative. */
+function depthwiseConvByTaps(x: Tensor, kernel: Tensor, bias: Tensor): Tensor {
+  const [b, h, w, c] = x.shape as [number, number, number, number];
+  const k = kernel.shape[0]!;
+  const margin: [number, number] = [(k - 1) / 2, (k - 1) / 2];
+  const padded = tf.pad(x, [[0, 0], margin, margin, [0, 0]]);
+  const taps = Array.from({ length: k * k }, (_, tap) => {
+    const at = [Math.floor(tap / k), tap % k] as const;
+    const weight = tf.reshape(tf.slice(kernel, [...at, 0, 0], [1, 1, c, 1]), [c]);
+    return tf.mul(tf.slice(padded, [0, ...at, 0], [b, h, w, c]), weight);
+  });
+  return tf.add(tf.addN(taps), bias);
+}
+
 /** Depthwise transposed convolution whose kernel is its stride: x [b, h, w, c], kernel [r, r, c], bias [c] → [b, h·r, w·r, c]. */
 export function localProp(x: Tensor, kernel: Tensor, bias: Tensor): Tensor {
   return differentiable(
+    stockOps.localProp,
     [x, kernel, bias],
     ([x, kernel, bias]) => ({ value: run('LabLocalProp', [x!, kernel!, bias!], 1)[0]!, saved: [x!, kernel!] }),
     (dy, saved) => run('LabLocalPropGrad', [dy, ...saved], 3),
@@ -168,6 +204,7 @@ export function attention(qkv: Tensor, options: AttentionOptions): Tensor {
   const [, , c3] = qkv.shape as [number, number, number];
   const attrs = [...ints({ heads }), ...floats({ scale: scale ?? (c3 / 3 / heads) ** -0.5 })];
   return differentiable(
+    qkv => stockOps.attention(qkv, options),
     [qkv],
     ([qkv]) => ({ value: run('LabAttention', [qkv!], 1, attrs)[0]!, saved: [qkv!] }),
     (dy, [qkv]) => run('LabAttentionGrad', [dy, qkv!], 1, attrs),

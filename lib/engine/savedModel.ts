@@ -59,7 +59,7 @@ function savedModelOf(fn: (inputs: NamedTensors) => NamedTensors, signature: Sig
     const graph = withStockOps(() =>
       trace(fn, [examples], { capture: 'constant', inputNames: inputNames.map(name => `serving_default_${name}`) }),
     );
-    const outputNames = Object.keys(graph.result);
+    const outputNames = Object.keys(graph.result as object);
     outputNames.forEach(refuseName);
     const { graphDef, feeds, fetches } = serialise(binding, graph);
     return encode(

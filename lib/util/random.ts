@@ -14,12 +14,31 @@ export interface Random {
   fork(...names: (string | number)[]): Random;
 }
 
+let streams = 0;
+let frozen: { streams: number; refuse: () => never } | undefined;
+
+/** Runs `fn`, in which a draw from a stream that is there already calls `refuse`: what `fn` draws would be kept and used again. */
+export function refusingDraws<T>(refuse: () => never, fn: () => T): T {
+  const before = frozen;
+  frozen = { streams, refuse };
+  try {
+    return fn();
+  } finally {
+    frozen = before;
+  }
+}
+
 /** The stream of a seed. Forks depend on the seed and the names alone, never on how much was drawn before. */
 export function random(seed: string | number): Random {
   const key = String(seed);
-  const draw = seedrandom(key);
+  const next = seedrandom(key);
+  const stream = streams++;
+  const draw = (): number => {
+    if (frozen && stream < frozen.streams) frozen.refuse();
+    return next();
+  };
   return {
-    uniform: () => draw(),
+    uniform: draw,
     int: n => Math.floor(draw() * n),
     normal: () => Math.sqrt(-2 * Math.log(1 - draw())) * Math.cos(2 * Math.PI * draw()),
     permutation(n) {

@@ -31,13 +31,16 @@ export function shapeOf(output: Output): number[] {
   return output.node.outputs[output.index]!.shape;
 }
 
-/** The nodes that the outputs need, each after its inputs. Iterative: a training step is thousands of nodes deep. */
-export function reachable(outputs: readonly Output[]): Node[] {
+/**
+ * The nodes that the outputs need, each after its inputs, without those that are `known` and what they alone need. Iterative: a
+ * training step is thousands of nodes deep.
+ */
+export function reachable(outputs: readonly Output[], known: (node: Node) => boolean = () => false): Node[] {
   const order: Node[] = [];
   const seen = new Set<Node>();
   const stack: { node: Node; next: number }[] = [];
   const push = (node: Node) => {
-    if (!seen.has(node)) {
+    if (!seen.has(node) && !known(node)) {
       seen.add(node);
       stack.push({ node, next: 0 });
     }
@@ -64,18 +67,14 @@ export function addNode(
 ): NativeOutput[] {
   if (!node.values) return binding.graphOp(graph, node.op, name, node.attrs, inputs);
   const { dtype, shape } = node.outputs[0]!;
-  const first = node.values[0];
-  if (node.values.length <= 16 || !node.values.every(value => Object.is(value, first)))
-    return binding.graphConst(graph, name, dtype, shape, node.values);
+  const { values } = node;
+  // A complex number is two floats; tfjs-node writes an int64 as two words.
+  const words = values.length / shape.reduce((product, size) => product * size, 1);
+  if (values.length <= 16 || !values.every((value, i) => Object.is(value, values[i % words])))
+    return binding.graphConst(graph, name, dtype, shape, values);
   // tfjs's gradients make ones and zeros of every shape; as constants they would fill the file and the memory.
   const dims = binding.graphConst(graph, `${name}/dims`, binding.TF_INT32, [shape.length], Int32Array.from(shape))[0]!;
-  const value = binding.graphConst(
-    graph,
-    `${name}/value`,
-    dtype,
-    [],
-    node.values.slice(0, dtype === binding.TF_INT64 ? 2 : 1),
-  )[0]!;
+  const value = binding.graphConst(graph, `${name}/value`, dtype, [], values.slice(0, words))[0]!;
   return binding.graphOp(graph, 'Fill', name, [], [dims.endpoint, value.endpoint]);
 }
 

@@ -1,6 +1,7 @@
 import type * as TensorFlow from '@tensorflow/tfjs';
 import { type Tensor, tf } from '../../tensor/tf';
-import { flatten, type Tree, unflatten } from '../../tensor/tree';
+import { flatten, type StaticTree, unflatten } from '../../tensor/tree';
+import { refusingDraws } from '../../util/random';
 import {
   type Attr,
   type Binding,
@@ -8,27 +9,73 @@ import {
   type NodeBackend,
   nodeBackend,
   type TensorHandle,
+  type TensorRecord,
   type Values,
 } from '../binding';
 import { addNode, dtypeOf, type Graph, load, type Node, type Output, reachable } from './ir';
+import { core, randomOps } from './randomOps';
 
 /** A function that cannot be traced: the message names the op and the line of the caller's code. */
 export class TraceError extends Error {
   override name = 'TraceError';
 }
 
+/** What a traced function gives: tensors, in which `undefined` and `null` may stand, or nothing. */
+// biome-ignore lint/suspicious/noConfusingVoidType: a function without a return statement has this type
+export type Result = StaticTree | void;
+
+/** What a graph reads anew at each call, beside its arguments. */
+export interface Captured {
+  /** What is read, the same in every trace: the variable, the tensor as the caller holds it, or who keeps a number. */
+  key: object;
+  /** The value of now; it stays this object's. */
+  read(): Tensor;
+  dispose(): void;
+}
+
 export interface Trace extends Graph {
-  /** What the function captured, in the order of the inputs that follow its arguments. Read anew at each call. */
-  captured: Tensor[];
+  /** What the function captured, in the order of the inputs that follow its arguments. */
+  captured: Captured[];
+  /** The variables and tensors whose values were frozen into the graph. */
+  frozen: Tensor[];
   /** Variables that the function assigned; their new values are the last outputs. */
   assigned: TensorFlow.Variable[];
+  /** How many iterations each optimizer made. */
+  iterations: Map<Optimizer, number>;
+  /** Whether the numbers that were read on the host are still the same, so that the graph is still the function. */
+  isCurrent(): boolean;
+  /** The seed, where the function drew random numbers by it. */
+  seed?: Seed;
   /** The function's result, with tensors that must not be used, for its structure. */
-  result: Tree;
+  result: StaticTree;
+}
+
+/** What random numbers inside a compiled function depend on: equal seeds give equal numbers in equal calls, and each call others. */
+export interface Seed {
+  value: number;
+  /** Calls so far. */
+  calls: number;
+}
+
+/** An optimizer of tfjs, with what it keeps on the host. SGD and momentum keep the rate in the tensor `c`, the others as a number. */
+interface Optimizer {
+  learningRate?: number;
+  c?: Tensor;
+  iterations_: number | null;
+  readonly iterations: number;
+  incrementIterations(): void;
+  applyGradients(grads: unknown): void;
 }
 
 /** tfjs's engine, as far as tracing touches it. */
 interface Engine {
-  state: { registeredVariables: Record<string, TensorFlow.Variable> };
+  state: {
+    registeredVariables: Record<string, TensorFlow.Variable>;
+    gradientDepth: number;
+    kernelDepth: number;
+    activeTape: unknown;
+  };
+  runKernel(name: string, inputs: Record<string, unknown>, attrs?: object): Tensor | Tensor[];
   disposeTensor(tensor: Tensor): void;
   disposeVariable(variable: TensorFlow.Variable): void;
   trackTensor(tensor: Tensor, backend: unknown): void;
@@ -58,7 +105,7 @@ function canonical(
 }
 
 /** The line of the caller's code that led here: the first frame outside the engine and the packages. */
-function callerLine(): string {
+export function callerLine(): string {
   const { stackTraceLimit } = Error;
   Error.stackTraceLimit = Infinity; // a dozen frames of tfjs lie between
   const frames = (new Error().stack ?? '').split('\n').slice(1);
@@ -73,14 +120,89 @@ function callerLine(): string {
 
 /** Puts properties in front of an object's own; returns what takes them away again. */
 function override<T extends object>(target: T, properties: Partial<T>): () => void {
-  const before = Object.keys(properties).map(key => [key, Object.getOwnPropertyDescriptor(target, key)] as const);
-  Object.assign(target, properties);
+  const own = Object.entries(Object.getOwnPropertyDescriptors(properties));
+  const before = own.map(([key]) => [key, Object.getOwnPropertyDescriptor(target, key)] as const);
+  for (const [key, property] of own) Object.defineProperty(target, key, property);
   return () => {
     for (const [key, property] of before) {
       if (property) Object.defineProperty(target, key, property);
       else delete target[key as keyof T];
     }
   };
+}
+
+const OPTIMIZERS = ['SGD', 'Momentum', 'Adagrad', 'Adadelta', 'Adam', 'Adamax', 'RMSProp'] as const;
+
+/** The `applyGradients` of tfjs's own optimizers, each on the prototype that has it. */
+const optimizerPrototypes = (): Optimizer[] =>
+  OPTIMIZERS.map(name => (tf as unknown as Record<string, { prototype: Optimizer }>)[`${name}Optimizer`]!.prototype);
+
+/** A number that no program has, to know a rate again that an optimizer makes a constant of: exact in float32, another for each `i`. */
+const marker = (i: number) => Math.fround(1.7320508 * 2 ** -97) * (1 + i * 2 ** -20);
+
+/** Numbers and switches of an optimizer other than its rate. */
+const settingsOf = (optimizer: Optimizer): string =>
+  JSON.stringify(
+    Object.entries(optimizer).filter(
+      ([key, value]) => !['learningRate', 'iterations_'].includes(key) && ['number', 'boolean'].includes(typeof value),
+    ),
+  );
+
+// What follows makes closures that outlive the trace: apart from the tracer, which would live on in them with all its nodes.
+
+const areUnchanged = (optimizers: ReadonlyMap<Optimizer, string>) => () =>
+  [...optimizers].every(([optimizer, before]) => settingsOf(optimizer) === before);
+
+/** A rate that an optimizer keeps as a number. */
+function rateOf(optimizer: Optimizer): Captured {
+  let value: number | undefined;
+  let tensor: Tensor | undefined;
+  return {
+    key: optimizer,
+    read() {
+      if (!tensor || value !== optimizer.learningRate) {
+        tensor?.dispose();
+        value = optimizer.learningRate!;
+        tensor = tf.keep(tf.scalar(value));
+      }
+      return tensor;
+    },
+    dispose: () => tensor?.dispose(),
+  };
+}
+
+/** A rate that an optimizer keeps as a tensor, another one whenever it is set. */
+function rateTensorOf(optimizer: Optimizer): Captured {
+  return {
+    key: optimizer,
+    read() {
+      if (optimizer.c!.isDisposed) throw new Error('An optimizer that the compiled function uses was disposed.');
+      return optimizer.c!;
+    },
+    dispose() {},
+  };
+}
+
+/** A seed as the int32 tensor [value, calls]. */
+function seedOf(seed: Seed): Captured {
+  let tensor: Tensor | undefined;
+  return {
+    key: seed,
+    read() {
+      tensor?.dispose();
+      return (tensor = tf.keep(tf.tensor1d([seed.value, seed.calls], 'int32')));
+    },
+    dispose: () => tensor?.dispose(),
+  };
+}
+
+function variableOf(variable: TensorFlow.Variable): Captured {
+  return { key: variable, read: () => variable, dispose() {} };
+}
+
+/** A captured tensor. The one at hand may be a clone that tfjs made inside and frees at the end of the trace: `own` stays. */
+function tensorOf(key: Tensor, own: Tensor): Captured {
+  return { key, read: () => own, dispose: () => own.dispose() };
 }
 
 /** Runs a function on symbols instead of tensors and records every op. Nothing is computed; TensorFlow infers the shapes. */
@@ -102,32 +224,57 @@ class Tracer {
   /** The data that every variable has while the function runs, until it is assigned. */
   private readonly standIns = new Map<TensorFlow.Variable, object>();
   private readonly inputs: Node[] = [];
-  private readonly captured: Tensor[] = [];
+  private readonly captured: Captured[] = [];
+  private readonly frozen: Tensor[] = [];
+  private readonly iterations = new Map<Optimizer, number>();
+  /** The optimizers at work, with what they held before. */
+  private readonly optimizers = new Map<Optimizer, string>();
+  /** What constants stand for that have these values. */
+  private readonly markers = new Map<number, () => Output>();
+  /** Clones that the function makes of tensors from outside. */
+  private readonly clones = new WeakMap<object, Tensor>();
+  /** What is read from arguments in place of the outside. */
+  private readonly bound = new Map<object, Output>();
   /** The tensors that the function sees as its arguments, while it runs. */
   private arguments = new Set<Tensor>();
+  private seed?: Output;
+  /** Clones of captured tensors, which outlive the trace. */
+  private readonly own = new Set<Tensor>();
   /** Indices that tfjs-node reads only to check their range. */
   private checked?: object;
 
   constructor(private readonly capture: 'input' | 'constant') {}
 
-  trace(fn: (...args: never[]) => Tree, args: readonly Tree[], inputNames?: readonly string[]): Trace {
-    const { leaves } = flatten(args);
-    const trace = { inputs: this.inputs, captured: this.captured } as Trace;
+  trace(
+    fn: (...args: never[]) => Result,
+    args: readonly StaticTree[],
+    { inputNames, bound = [], seed }: Omit<TraceOptions, 'capture'>,
+  ): Trace {
+    const { leaves } = flatten(args, 'all');
+    const { inputs, captured, frozen, iterations, optimizers } = this;
+    const trace = { inputs, captured, frozen, iterations, isCurrent: areUnchanged(optimizers) } as Trace;
     let traced = false;
     const restore = this.patch();
+    const restoreRandom =
+      seed &&
+      override(
+        core(),
+        randomOps(() => this.seedTensor((trace.seed = seed))),
+      );
     try {
       leaves.forEach((leaf, i) => this.placeholder(leaf, inputNames?.[i]));
+      bound.forEach((key, i) => this.bound.set(key, { node: inputs[leaves.length - bound.length + i]!, index: 0 }));
       tf.tidy(() => {
         // A tensor given twice, or captured as well, is two inputs: each argument gets a tensor of its own.
         const own = this.inputs.map(node => this.symbolicTensor({ node, index: 0 }, node.outputs[0]!));
         this.arguments = new Set(own);
         try {
-          trace.result = (fn as (...args: Tree[]) => Tree)(...(unflatten(args, own) as Tree[]));
+          trace.result = (fn as (...args: StaticTree[]) => StaticTree)(...(unflatten(args, own) as StaticTree[]));
         } finally {
           this.arguments.clear();
         }
-        if (trace.result instanceof Promise) {
-          trace.result.catch(() => {}); // it may wait for a value and so reject
+        if ((trace.result as unknown) instanceof Promise) {
+          (trace.result as unknown as Promise<unknown>).catch(() => {}); // it may wait for a value and so reject
           throw new TraceError("An async function can't be compiled: it waits for values that a graph computes later.");
         }
         trace.assigned = [...this.standIns]
@@ -138,15 +285,24 @@ class Tracer {
           throw new TraceError(
             `The function assigns the variable '${frozen.name}', which is frozen into its graph: capture it as 'input', or return the new value.`,
           );
-        trace.outputs = [...flatten(trace.result).leaves, ...trace.assigned].map(tensor => this.outputOf(tensor));
+        const results = flatten(trace.result, 'empty').leaves;
+        if (!results.length && !trace.assigned.length && !iterations.size)
+          throw new TraceError(
+            'The function returns no tensor and assigns no variable, so that there is nothing to compute: return its results.',
+          );
+        trace.outputs = [...results, ...trace.assigned].map(tensor => this.outputOf(tensor));
       });
       traced = true;
       return trace;
     } finally {
+      restoreRandom?.();
       restore();
       this.real.graphDelete(this.oracle);
-      this.initialise(leaves);
-      if (!traced) for (const tensor of this.captured) if (!(tensor instanceof tf.Variable)) tensor.dispose();
+      try {
+        this.initialise(leaves);
+      } finally {
+        if (!traced) for (const source of captured) source.dispose();
+      }
     }
   }
 
@@ -154,7 +310,7 @@ class Tracer {
   private patch(): () => void {
     const { backend, engine, real } = this;
     const { getInputTensorIds, move } = backend;
-    const { disposeTensor, disposeVariable, makeVariable, trackTensor } = engine;
+    const { disposeTensor, disposeVariable, makeVariable, runKernel, trackTensor } = engine;
     const made: Tensor[] = [];
 
     // The addon's functions are read-only properties: the whole object is replaced.
@@ -162,6 +318,11 @@ class Tracer {
       Object.getOwnPropertyNames(real).map(key => [key, real[key as keyof Binding]]),
     ) as unknown as Binding;
     binding.createTensor = (shape, dtype, values) => this.idOf(this.constant(shape, dtype, values.slice())); // JavaScript may go on writing to its array
+    (binding as unknown as { runSavedModel(): never }).runSavedModel = () => {
+      throw new TraceError(
+        `A loaded SavedModel can't become a part of a graph${callerLine()}: call it outside, and pass its results in.`,
+      );
+    };
     binding.executeOp = (op, attrs, inputs, outputs) => this.execute(op, attrs, inputs, outputs);
     binding.deleteTensor = id => {
       if (id < SYMBOLIC) real.deleteTensor(id);
@@ -205,6 +366,12 @@ class Tracer {
         disposeTensor.call(engine, tensor);
       },
       disposeVariable: refuseDisposal,
+      runKernel: (name, inputs, attrs) => {
+        const result = runKernel.call(engine, name, inputs, attrs);
+        const x = inputs.x as Tensor | undefined;
+        if (name === 'Identity' && x && !Array.isArray(result)) this.clones.set(result, this.clones.get(x) ?? x);
+        return result;
+      },
       makeVariable: (...options) => {
         const variable = makeVariable.apply(engine, options);
         if (this.capture === 'constant') {
@@ -236,6 +403,18 @@ class Tracer {
         }
       },
     });
+    const exp = tf.getKernel('Exp', 'tensorflow');
+    const exponential = exp.kernelFunc;
+    const restoreExp = override(exp, {
+      kernelFunc: params => {
+        if (params.inputs.x!.dtype === 'int32')
+          throw new TraceError(
+            `tfjs-node's exp of int32 disposes its argument${callerLine()}: cast it to float32 before, tf.cast(x, 'float32').`,
+          );
+        return exponential(params);
+      },
+    });
+    const restoreOptimizers = this.patchOptimizers();
     // In debug mode tfjs reads every kernel's result.
     const environment = tf.env();
     const restoreEnvironment = override(environment, {
@@ -244,28 +423,83 @@ class Tracer {
     const restoreMath = override(Math, {
       random: () => {
         throw new TraceError(
-          `The compiled function draws random numbers without a seed${callerLine()}: they would be the same in every call. Pass them in as a tensor.`,
+          `The compiled function draws random numbers without a seed${callerLine()}: they would be the same in every call. Give compile a \`seed\`, or pass them in as a tensor.`,
         );
       },
     });
+    // A gradient outside records what the compiled function does as one step, not what happens while it is traced.
+    const { gradientDepth, kernelDepth, activeTape } = engine.state;
+    Object.assign(engine.state, { gradientDepth: 0, kernelDepth: 0, activeTape: null });
     for (const variable of Object.values(engine.state.registeredVariables)) {
       this.variables.set(variable, variable.dataId);
       this.standIn(variable);
     }
 
     return () => {
+      Object.assign(engine.state, { gradientDepth, kernelDepth, activeTape });
       restoreMath();
       restoreEnvironment();
+      restoreOptimizers();
+      restoreExp();
       restoreGather();
       restoreEngine();
       for (const variable of this.standIns.keys()) {
         engine.disposeTensor(variable);
         variable.dataId = this.variables.get(variable) ?? variable.dataId;
       }
-      const captured = new Set(this.captured);
       for (const tensor of made)
-        if (!tensor.isDisposed && !(tensor instanceof tf.Variable) && !captured.has(tensor)) tensor.dispose();
+        if (!tensor.isDisposed && !(tensor instanceof tf.Variable) && !this.own.has(tensor)) tensor.dispose();
       restoreBackend();
+    };
+  }
+
+  /**
+   * What tfjs's optimizers keep on the host becomes an input: their rate, by a marker in its place or a tensor that stands for
+   * it. Iterations are counted after each run.
+   */
+  private patchOptimizers(): () => void {
+    const tracer = this;
+    const work = (optimizer: Optimizer, apply: () => void): void => {
+      if (!this.optimizers.has(optimizer)) this.optimizers.set(optimizer, settingsOf(optimizer));
+      const symbols: { learningRate?: number; c?: Tensor } = {};
+      if (this.capture === 'input' && typeof optimizer.learningRate === 'number') {
+        const value = marker(this.markers.size);
+        let input: Output | undefined;
+        this.markers.set(value, () => (input ??= this.source(rateOf(optimizer), tf.scalar(0))));
+        symbols.learningRate = value;
+      }
+      if (this.capture === 'input' && optimizer.c && optimizer.c.id < this.firstTensorId) {
+        const output = this.source(rateTensorOf(optimizer), optimizer.c);
+        symbols.c = this.symbolicTensor(output, output.node.outputs[0]!);
+      }
+      const restore = override<{ learningRate?: number; c?: Tensor }>(optimizer, symbols);
+      try {
+        apply();
+      } finally {
+        restore();
+      }
+    };
+    const restores = optimizerPrototypes().map(prototype => {
+      const { applyGradients } = prototype;
+      return override(prototype, {
+        applyGradients(this: Optimizer, grads) {
+          work(this, () => applyGradients.call(this, grads));
+        },
+      });
+    });
+    const restoreBase = override((tf.Optimizer as unknown as { prototype: Optimizer }).prototype, {
+      incrementIterations(this: Optimizer) {
+        tracer.iterations.set(this, (tracer.iterations.get(this) ?? 0) + 1);
+      },
+      get iterations(): number {
+        throw new TraceError(
+          `The compiled function reads an optimizer's iterations${callerLine()}: the number would be frozen into the graph. Pass it in as an argument.`,
+        );
+      },
+    });
+    return () => {
+      restoreBase();
+      for (const restore of restores.reverse()) restore();
     };
   }
 
@@ -304,22 +538,56 @@ class Tracer {
     if (record.id >= SYMBOLIC) return this.symbolOf(record.id);
     let output = this.byDataId.get(tensor.dataId);
     if (!output) {
-      output = this.created.has(tensor.dataId)
-        ? this.constant(record.shape, record.dtype, record.values!.slice())
-        : this.captureOf(tensor);
+      output = this.created.has(tensor.dataId) ? this.createdOf(record) : this.captureOf(tensor);
       this.byDataId.set(tensor.dataId, output);
     }
     return output;
   }
 
+  /** A tensor that the function made of numbers of the host. */
+  private createdOf({ shape, dtype, values }: TensorRecord): Output {
+    if (dtype === this.real.TF_FLOAT && values!.length === 1) {
+      const value = values![0] as number;
+      const rate = this.markers.get(Math.abs(value))?.();
+      if (rate && value > 0) return rate;
+      if (rate) return this.negative(rate);
+    }
+    return this.constant(shape, dtype, values!.slice());
+  }
+
+  private negative(x: Output): Output {
+    const attrs: Attr[] = [{ name: 'T', type: this.real.TF_ATTR_TYPE, value: dtypeOf(x) }];
+    const node: Node = { op: 'Neg', attrs, inputs: [x], outputs: [{ ...x.node.outputs[x.index]! }] };
+    this.record(node);
+    return { node, index: 0 };
+  }
+
   private captureOf(tensor: Tensor, dataId = tensor.dataId): Output {
+    const key = this.clones.get(tensor) ?? tensor;
+    const bound = this.bound.get(key);
+    if (bound) return bound;
     if (this.capture === 'constant') {
+      this.frozen.push(key);
       const record = this.backend.tensorMap.get(dataId)!;
       return this.constant(tensor.shape, record.dtype, record.values ?? this.real.tensorDataSync(record.id));
     }
-    // The tensor at hand may be a clone that tfjs made inside and frees at the end of the trace: keep one of our own.
-    this.captured.push(tensor instanceof tf.Variable ? tensor : tf.keep(tensor.clone()));
-    return this.placeholder(tensor);
+    if (tensor instanceof tf.Variable) return this.source(variableOf(tensor), tensor);
+    const own = tf.keep(tensor.clone());
+    this.own.add(own);
+    return this.source(tensorOf(key, own), tensor);
+  }
+
+  private seedTensor(seed: Seed): Tensor {
+    this.seed ??= this.source(seedOf(seed), tf.tensor1d([0, 0], 'int32'));
+    return this.symbolicTensor(this.seed, this.seed.node.outputs[0]!);
+  }
+
+  /** An input of its own for what is read at each call. `example` has its shape and dtype. */
+  private source(captured: Captured, example: Tensor): Output {
+    const bound = this.bound.get(captured.key);
+    if (bound) return bound;
+    this.captured.push(captured);
+    return this.placeholder(example);
   }
 
   private placeholder(tensor: Tensor, name?: string): Output {
@@ -399,7 +667,8 @@ class Tracer {
 
   /** The variables that the function made, an optimizer's moments say, start with the values that it gave them. */
   private initialise(leaves: readonly Tensor[]): void {
-    const sources: Tensor[] = [...leaves, ...this.captured];
+    if (!this.newVariables.size) return;
+    const sources: Tensor[] = [...leaves, ...this.captured.map(source => source.read())];
     const waiting = new Map(this.newVariables);
     while (waiting.size) {
       // One that starts from the value of another waits for the next round.
@@ -423,19 +692,33 @@ class Tracer {
   }
 }
 
+export interface TraceOptions {
+  capture: 'input' | 'constant';
+  inputNames?: readonly string[];
+  /** By which random ops without a seed of their own draw; without it they are refused. */
+  seed?: Seed;
+  /** What the function captures and the last arguments stand for, by the keys of another trace. */
+  bound?: readonly object[];
+}
+
 /**
  * Records what a function of tensors does as a graph of TensorFlow ops, without computing anything.
- * Throws TraceError where the result would not be the function: values read back, tensors from outside disposed, unseeded
- * random numbers, shapes that depend on values.
+ * Throws TraceError where the result would not be the function: values read back, tensors from outside disposed, random
+ * numbers that would be the same in every call, shapes that depend on values.
  */
 export function trace(
-  fn: (...args: never[]) => Tree,
-  args: readonly Tree[],
-  options: { capture: 'input' | 'constant'; inputNames?: readonly string[] },
+  fn: (...args: never[]) => Result,
+  args: readonly StaticTree[],
+  { capture, ...options }: TraceOptions,
 ): Trace {
+  const refuse = (): never => {
+    throw new TraceError(
+      `The compiled function draws from a random stream${callerLine()}: the numbers would be the same in every call. Pass them in as a tensor.`,
+    );
+  };
   tracing = true;
   try {
-    return new Tracer(options.capture).trace(fn, args, options.inputNames);
+    return refusingDraws(refuse, () => new Tracer(capture).trace(fn, args, options));
   } finally {
     tracing = false;
   }

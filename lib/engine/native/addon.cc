@@ -243,6 +243,9 @@ struct Session {
   }
 };
 
+// Shared with the runs in flight on other threads: JavaScript may delete it before they end.
+using SharedSession = std::shared_ptr<Session>;
+
 // sessionNew(graphDef, feeds, fetches, threads) → session. Feeds and fetches are 'node:0' names. Operations run one
 // after another on the caller's thread, each divided among the threads: branches at once gained nothing, and cost 5–10
 // % by handing over between threads.
@@ -255,14 +258,17 @@ napi_value SessionNew(napi_env env, napi_value* args) {
   if (!graph.ParseFromArray(data, static_cast<int>(length))) throw std::runtime_error("not a GraphDef");
   tensorflow::SessionOptions options;
   options.config.set_intra_op_parallelism_threads(static_cast<int>(ReadInt(env, args[3])));
-  auto session = std::make_unique<Session>();
+  // TensorFlow's graph optimizer changes values: max(x, 2x) becomes the minimum, (x + c) − c becomes x, a NaN that passes
+  // a fused ReLU 0. What of it pays, compile/passes does; constants are folded without it.
+  options.config.mutable_graph_options()->mutable_rewrite_options()->set_disable_meta_optimizer(true);
+  auto session = std::make_shared<Session>();
   session->session.reset(tensorflow::NewSession(options));
   Check(session->session->Create(std::move(graph)));
   for (const auto& feed : ReadList(env, args[1], ReadString)) session->options.add_feed(feed);
   for (const auto& fetch : ReadList(env, args[2], ReadString)) session->options.add_fetch(fetch);
   session->options.mutable_run_options()->set_inter_op_thread_pool(-1);  // the caller's thread
   Check(session->session->MakeCallable(session->options, &session->callable));
-  return Wrap(env, session.release());
+  return Wrap(env, new SharedSession(std::move(session)));
 }
 
 std::vector<tensorflow::Tensor> Feeds(napi_env env, napi_value ids) {
@@ -295,16 +301,66 @@ napi_value Fetched(napi_env env, const std::vector<tensorflow::Tensor>& results)
 // sessionRun(session, tensorIds) → [{id, dtype, shape}]
 napi_value SessionRun(napi_env env, napi_value* args) {
   const SignalsHeld held;
-  Session& session = Unwrap<Session>(env, args[0]);
+  Session& session = *Unwrap<SharedSession>(env, args[0]);
   std::vector<tensorflow::Tensor> results;
   Check(session.session->RunCallable(session.callable, Feeds(env, args[1]), &results, nullptr));
   return Fetched(env, results);
 }
 
+// A run on a thread of Node's pool.
+struct Flight {
+  SharedSession session;
+  std::vector<tensorflow::Tensor> feeds, results;
+  absl::Status status;
+  napi_deferred deferred;
+  napi_async_work work = nullptr;
+};
+
+void Fly(napi_env, void* data) {
+  const SignalsHeld held;
+  Flight& flight = *static_cast<Flight*>(data);
+  flight.status = flight.session->session->RunCallable(flight.session->callable, flight.feeds, &flight.results, nullptr);
+}
+
+void Land(napi_env env, napi_status, void* data) {
+  const std::unique_ptr<Flight> flight(static_cast<Flight*>(data));
+  napi_delete_async_work(env, flight->work);
+  std::string reason;
+  try {
+    Check(flight->status);
+    napi_resolve_deferred(env, flight->deferred, Fetched(env, flight->results));
+    return;
+  } catch (const Pending&) {
+    napi_value error;
+    napi_get_and_clear_last_exception(env, &error);
+    napi_reject_deferred(env, flight->deferred, error);
+    return;
+  } catch (const std::exception& error) {
+    reason = error.what();
+  }
+  napi_value message, error;
+  napi_create_string_utf8(env, reason.data(), reason.size(), &message);
+  napi_create_error(env, nullptr, message, &error);
+  napi_reject_deferred(env, flight->deferred, error);
+}
+
+// sessionRunAsync(session, tensorIds) → promise of what sessionRun returns; the event loop stays free meanwhile.
+napi_value SessionRunAsync(napi_env env, napi_value* args) {
+  auto flight = std::make_unique<Flight>();
+  flight->session = Unwrap<SharedSession>(env, args[0]);
+  flight->feeds = Feeds(env, args[1]);
+  napi_value promise;
+  Check(env, napi_create_promise(env, &flight->deferred, &promise));
+  Check(env, napi_create_async_work(env, nullptr, Text(env, "sessionRun"), Fly, Land, flight.get(), &flight->work));
+  Check(env, napi_queue_async_work(env, flight->work));
+  flight.release();
+  return promise;
+}
+
 // sessionProfile(session, tensorIds) → [{node, op, thread, start, duration}] of one run, in microseconds
 napi_value SessionProfile(napi_env env, napi_value* args) {
   const SignalsHeld held;
-  Session& session = Unwrap<Session>(env, args[0]);
+  Session& session = *Unwrap<SharedSession>(env, args[0]);
   tensorflow::CallableOptions options = session.options;
   options.mutable_run_options()->set_trace_level(tensorflow::RunOptions::FULL_TRACE);
   tensorflow::Session::CallableHandle callable;
@@ -331,7 +387,7 @@ napi_value SessionProfile(napi_env env, napi_value* args) {
 
 // sessionDelete(session)
 napi_value SessionDelete(napi_env env, napi_value* args) {
-  Holder<Session>(env, args[0]).reset();
+  Holder<SharedSession>(env, args[0]).reset();
   return nullptr;
 }
 
@@ -359,6 +415,7 @@ NAPI_MODULE_INIT() {
   lab::Export<lab::GraphDelete>(env, exports, "graphDelete");
   lab::Export<lab::SessionNew>(env, exports, "sessionNew");
   lab::Export<lab::SessionRun>(env, exports, "sessionRun");
+  lab::Export<lab::SessionRunAsync>(env, exports, "sessionRunAsync");
   lab::Export<lab::SessionProfile>(env, exports, "sessionProfile");
   lab::Export<lab::SessionDelete>(env, exports, "sessionDelete");
   return exports;

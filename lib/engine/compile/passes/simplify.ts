@@ -36,13 +36,13 @@ class Rewriting {
   }
 
   /** Whether a value depends on constants alone, so that TensorFlow computes it once, when the graph is loaded. */
-  isConstant({ node }: Output): boolean {
-    let constant = this.constants.get(node);
-    if (constant === undefined) {
-      constant = node.op === 'Const' || (node.inputs.length > 0 && node.inputs.every(input => this.isConstant(input)));
-      this.constants.set(node, constant);
+  isConstant(output: Output): boolean {
+    const { constants } = this;
+    for (const node of reachable([output], node => constants.has(node))) {
+      const { op, inputs } = node;
+      constants.set(node, op === 'Const' || (inputs.length > 0 && inputs.every(input => constants.get(input.node))));
     }
-    return constant;
+    return constants.get(output.node)!;
   }
 
   node(op: string, inputs: Output[], shape: readonly number[], attrs: readonly Attr[] = []): Output {
@@ -147,6 +147,7 @@ const foldBatchNorm: Rule = (node, graph) => {
   const scaled = sum?.op === 'AddV2' ? graph.onlyUse(sum.inputs[0]!) : undefined;
   if (!sum || scaled?.op !== 'Mul') return undefined;
   const [shift, scale] = [sum.inputs[1]!, scaled.inputs[1]!];
+  if (shapeOf(scaled.inputs[0]!).join() !== shapeOf({ node: sum, index: 0 }).join()) return undefined; // broadcast
   const [from, to] = shapeOf(weight) as [number, number];
   if (
     ![shift, scale, weight].every(value => graph.isConstant(value)) ||
@@ -255,6 +256,14 @@ function joinSums(binding: Binding, graph: Graph): Graph {
     index: 0,
   });
 
+  // A node can need only what stands before it in some order, which few joined sums change.
+  let places = placesOf(outputs);
+  const place = (node: Node) => places.get(node) ?? -1; // a constant made here needs nothing
+  const needs = ({ node }: Output, kernel: Node): boolean => {
+    if (place(node) < place(kernel)) return false;
+    return reachable([{ node, index: 0 }], other => place(other) < place(kernel)).includes(kernel);
+  };
+
   for (const sum of drafts.values()) {
     if (sum.op !== 'AddV2' && sum.op !== 'LabAddScaled') continue;
     const { dtype, shape } = sum.outputs[0]!;
@@ -266,30 +275,28 @@ function joinSums(binding: Binding, graph: Graph): Graph {
         ] as const)
       : ([[first, second]] as const)) {
       const kernel = joinable(branch, 1 + scale.length);
-      if (
-        !kernel ||
-        [x, branch].some(value => shapeOf(value).join() !== shape.join()) ||
-        reachable([x]).includes(kernel)
-      )
-        continue;
+      if (!kernel || [x, branch].some(value => shapeOf(value).join() !== shape.join()) || needs(x, kernel)) continue;
       const rows = kernel.outputs[0]!.shape;
       const joined: Node = { op: 'Reshape', attrs: [], inputs: [x, dims(rows)], outputs: [{ dtype, shape: rows }] };
       kernel.inputs = [...kernel.inputs, { node: joined, index: 0 }, ...scale];
       kernel.attrs = withListed(kernel.attrs, 'joins', 1 + scale.length);
       Object.assign(sum, { op: 'Reshape', attrs: [], inputs: [{ node: kernel, index: 0 }, dims(shape)] });
+      if (place(x.node) > place(kernel)) places = placesOf(outputs);
       break;
     }
   }
   return { inputs: graph.inputs.map(node => drafts.get(node)!), outputs };
 }
 
+const placesOf = (outputs: readonly Output[]) => new Map(reachable(outputs).map((node, place) => [node, place]));
+
 /** The graph in fewer kernels: rewritten by the rules, then with sums joined to what they add. */
 export function simplify(binding: Binding, graph: Graph): Graph {
-  return joinSums(binding, rewrite(binding, graph));
+  return rewrite(binding, joinSums(binding, rewrite(binding, graph, RULES)), [mergeReshapes]);
 }
 
 /** By the rules, from the graph's inputs to its outputs, each node until none applies. */
-function rewrite(binding: Binding, graph: Graph): Graph {
+function rewrite(binding: Binding, graph: Graph, rules: readonly Rule[]): Graph {
   const rewriting = new Rewriting(binding, graph);
   const replacements = new Map<Node, Output>();
   // Rules replace nodes of one output, and a copy keeps its outputs' order: the indices add up.
@@ -298,7 +305,7 @@ function rewrite(binding: Binding, graph: Graph): Graph {
     return replacement ? { node: replacement.node, index: replacement.index + output.index } : output;
   };
   const apply = (node: Node): Output | undefined => {
-    for (const rule of RULES) {
+    for (const rule of rules) {
       const result = rule(node, rewriting);
       if (result) return result;
     }
