@@ -3,6 +3,7 @@ import { type Tensor, tf } from '../../tensor/tf';
 import { flatten, type StaticTree, unflatten } from '../../tensor/tree';
 import { random } from '../../util/random';
 import { hasGraphs, type KernelTiming, type NativeSession, nodeBackend, type TensorHandle } from '../binding';
+import { BATCHES, unify } from './dynamicBatch';
 import { load } from './ir';
 import { simplify } from './passes/simplify';
 import {
@@ -31,6 +32,11 @@ export interface CompileOptions {
    * without it: equal seeds give equal numbers in each call after the first, second, …, and every call others.
    */
   seed?: number;
+  /**
+   * The arguments, by position, whose tensors all have a batch as their first dimension: one graph, traced for several batches,
+   * serves any. Without gradients from outside.
+   */
+  dynamicBatch?: readonly number[];
   /** Named in messages (default: the function's name). */
   name?: string;
   /** Graphs kept at once, one per shapes and dtypes of the arguments (default 8). Past it the oldest is dropped, with a warning. */
@@ -72,9 +78,20 @@ class Program {
   private readonly backend = nodeBackend();
   private gradient?: Program;
 
-  constructor(fn: AnyFunction, args: readonly StaticTree[], options: TraceOptions) {
-    const { inputs, outputs, ...traced } = trace(fn as never, args, options);
-    this.session = load(this.backend.binding, simplify(this.backend.binding, { inputs, outputs }));
+  constructor(
+    fn: AnyFunction,
+    args: readonly StaticTree[],
+    options: TraceOptions,
+    private readonly isDynamic: readonly boolean[] = [],
+  ) {
+    const { binding } = this.backend;
+    const traces = isDynamic.includes(true)
+      ? BATCHES.map(batch => traceForBatch(fn, args, options, isDynamic, batch))
+      : [trace(fn as never, args, options)];
+    const [{ inputs, outputs, ...traced }, ...others] = traces as [Trace, ...Trace[]];
+    for (const source of others.flatMap(({ captured }) => captured)) source.dispose();
+    const graphs = traces.map(({ inputs, outputs }) => simplify(binding, { inputs, outputs }));
+    this.session = load(binding, others.length ? unify(binding, graphs, isDynamic) : graphs[0]!);
     this.traced = traced;
   }
 
@@ -104,6 +121,10 @@ class Program {
     leaves: readonly Tensor[],
     options: TraceOptions & { name: string },
   ): Result {
+    if (this.isDynamic.includes(true))
+      throw new TraceError(
+        `The compiled function '${options.name}' has a dynamic batch, and so no gradient from outside: compile the gradient with it.`,
+      );
     const { captured, frozen } = this.traced;
     const isFloat = ({ dtype }: Tensor) => dtype === 'float32';
     const sources = this.sources();
@@ -194,6 +215,24 @@ class Program {
   }
 }
 
+/** A trace as if the dynamic arguments held so many examples. */
+function traceForBatch(
+  fn: AnyFunction,
+  args: readonly StaticTree[],
+  options: TraceOptions,
+  isDynamic: readonly boolean[],
+  batch: number,
+): Trace {
+  const examples = flatten(args, 'all').leaves.map((leaf, i) =>
+    isDynamic[i] ? tf.zeros([batch, ...leaf.shape.slice(1)], leaf.dtype as 'float32') : leaf,
+  );
+  try {
+    return trace(fn as never, unflatten(args, examples) as StaticTree[], options);
+  } finally {
+    tf.dispose(examples.filter((_, i) => isDynamic[i]));
+  }
+}
+
 /** From a function's tensors and the gradients of its results (those that are float32), the gradients of its tensors and of what it captured. */
 function gradientOf(fn: AnyFunction, args: readonly StaticTree[], captured: readonly Tensor[]) {
   return (leaves: Tensor[], dys: Tensor[]): Tensor[] => {
@@ -237,7 +276,7 @@ export function compile<A extends readonly StaticTree[], R extends Result>(
   fn: (...args: A) => R,
   options: CompileOptions = {},
 ): Compiled<A, R> {
-  const { capture = 'input', name = fn.name || 'function', maxSignatures = 8 } = options;
+  const { capture = 'input', name = fn.name || 'function', maxSignatures = 8, dynamicBatch = [] } = options;
   const seed: Seed | undefined = options.seed === undefined ? undefined : { value: options.seed, calls: 0 };
   if (!hasGraphs()) {
     if (!announced)
@@ -278,11 +317,20 @@ export function compile<A extends readonly StaticTree[], R extends Result>(
     const { structure, leaves } = flattenArguments(args, name);
     if (!leaves.every(leaf => nodeBackend().tensorMap.has(leaf.dataId)))
       throw new Error(`An argument of '${name}' was disposed${callerLine()}.`);
-    const signature = structure + leaves.map(leaf => `|${leaf.dtype}[${leaf.shape.join()}]`).join('');
+    const isDynamic = dynamicBatch.length
+      ? args.flatMap((arg, i) => flatten(arg, 'all').leaves.map(() => dynamicBatch.includes(i)))
+      : [];
+    const batches = new Set(leaves.filter((_, i) => isDynamic[i]).map(({ shape }) => shape[0]));
+    if (batches.size > 1 || [...batches].includes(undefined as never))
+      throw new Error(
+        `The arguments of '${name}' with a dynamic batch have the first dimensions ${[...batches].join(', ')}${callerLine()}: one batch is allowed.`,
+      );
+    const sizes = ({ shape }: Tensor, i: number) => (isDynamic[i] ? ['?', ...shape.slice(1)] : shape).join();
+    const signature = structure + leaves.map((leaf, i) => `|${leaf.dtype}[${sizes(leaf, i)}]`).join('');
     if (programs.get(signature)?.isCurrent() === false) drop(signature);
     let program = programs.get(signature);
     if (!program) {
-      program = new Program(traceable, args, { capture, seed });
+      program = new Program(traceable, args, { capture, seed }, isDynamic);
       if (programs.size >= maxSignatures) {
         if (!warned)
           console.error(

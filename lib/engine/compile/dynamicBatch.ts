@@ -2,8 +2,11 @@ import type { Attr, Binding } from '../binding';
 import { type Graph, type Node, type Output, reachable } from './ir';
 import { TraceError } from './trace';
 
-/** Batches for which a function is traced to find what of its graph depends on the batch; primes that no network has as a size. */
-export const BATCHES = [11, 13, 17] as const;
+/**
+ * Batches for which a function is traced to find what of its graph depends on the batch: primes that no network has as a size, and close
+ * together, so that the fused kernels for many rows are taken for all of them or none.
+ */
+export const BATCHES = [131, 137, 139] as const;
 
 /**
  * One graph for every batch, of three that a function gave for BATCHES: they must be the same but for shapes and for constants that are
