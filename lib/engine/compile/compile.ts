@@ -17,7 +17,7 @@ import {
   trace,
 } from './trace';
 
-export type { Static, StaticTree, Tree } from '../../tensor/tree';
+export type { StaticTree, Tree } from '../../tensor/tree';
 export type { KernelTiming } from '../binding';
 export { TraceError } from './trace';
 

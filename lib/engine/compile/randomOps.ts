@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module';
 import type * as TensorFlow from '@tensorflow/tfjs';
-import { type DataType, type Tensor, type Tensor1D, type Tensor2D, type TensorLike, tf } from '../../tensor/tf';
+import { type Tensor, type Tensor1D, type Tensor2D, tf } from '../../tensor/tf';
 import { nodeBackend } from '../binding';
 
 type Core = Pick<
@@ -36,13 +36,13 @@ export function randomOps(seed: () => Tensor): Core {
   };
   const floats = (op: string, shape: readonly number[]) =>
     draw(op, { dtype: binding.TF_FLOAT, T: binding.TF_INT32 }, [tf.tensor1d([...shape], 'int32')]);
-  const cast = (values: Tensor, dtype: DataType = 'float32') =>
+  const cast = (values: Tensor, dtype: TensorFlow.DataType = 'float32') =>
     dtype === 'float32' ? values : tf.cast(tf.round(values), dtype); // as tfjs rounds them
-  const scaled = (values: Tensor, mean: number, factor: number, dtype?: DataType) =>
+  const scaled = (values: Tensor, mean: number, factor: number, dtype?: TensorFlow.DataType) =>
     cast(tf.add(tf.mul(values, factor), mean), dtype);
 
   const ops = {
-    randomUniform(shape: number[], min = 0, max = 1, dtype?: DataType, own?: number | string) {
+    randomUniform(shape: number[], min = 0, max = 1, dtype?: TensorFlow.DataType, own?: number | string) {
       if (own) return original.randomUniform(shape, min, max, dtype as 'float32', own);
       return scaled(floats('StatelessRandomUniform', shape), min, max - min, dtype);
     },
@@ -56,7 +56,12 @@ export function randomOps(seed: () => Tensor): Core {
       if (own) return original.truncatedNormal(shape, mean, deviation, dtype, own);
       return scaled(floats('StatelessTruncatedNormal', shape), mean, deviation, dtype);
     },
-    multinomial(logits: Tensor1D | Tensor2D | TensorLike, samples: number, own?: number, normalized = false) {
+    multinomial(
+      logits: Tensor1D | Tensor2D | TensorFlow.TensorLike,
+      samples: number,
+      own?: number,
+      normalized = false,
+    ) {
       if (own) return original.multinomial(logits, samples, own, normalized);
       const x = logits instanceof tf.Tensor ? logits : (tf.tensor(logits) as Tensor);
       const rows = x.rank === 1 ? tf.reshape(x, [1, -1]) : x;
@@ -64,7 +69,7 @@ export function randomOps(seed: () => Tensor): Core {
       const result = draw('StatelessMultinomial', { T: binding.TF_FLOAT, output_dtype: binding.TF_INT32 }, inputs);
       return x.rank === 1 ? tf.reshape(result, [samples]) : result;
     },
-    dropout(x: Tensor | TensorLike, rate: number, noiseShape?: number[], own?: number | string) {
+    dropout(x: Tensor | TensorFlow.TensorLike, rate: number, noiseShape?: number[], own?: number | string) {
       if (own || rate <= 0 || rate >= 1) return original.dropout(x, rate, noiseShape, own);
       const values = x instanceof tf.Tensor ? x : tf.tensor(x);
       const shape = noiseShape?.map((size, i) => size ?? values.shape[i]!) ?? values.shape;
