@@ -17,6 +17,7 @@ describe('refused with a UserError', () => {
     ['an unknown ablation', () => createModel('edgevit-xxs', { ...xxs, ablation: 'noHeads' })],
     ['an ablation of a baseline', () => createModel('mobilenet-v2', { ...xxs, ablation: 'noLocalAgg' })],
     ['an unknown setting', () => createModel('edgevit-xxs', { ...xxs, set: ['sampelRates=4,2,2,1'] })],
+    // @ts-expect-error: a model's name tells its settings
     ['an unknown setting of an object', () => createModel('edgevit-xxs', { ...xxs, sampelRates: [4, 2, 2, 1] })],
     ['a setting without a value', () => createModel('edgevit-xxs', { ...xxs, set: ['delegate'] })],
     ['an unknown choice', () => createModel('edgevit-xxs', { ...xxs, set: ['delegate=median'] })],
@@ -192,4 +193,17 @@ describe('batch norm', () => {
         UserError,
       );
     }));
+});
+
+test("a model's name tells the types of its settings and its configuration", () => {
+  const edgeViT = createModel('edgevit-xxs', { numClasses: 2, size: 64, sampleRates: [2, 2, 2, 1] });
+  const sampleRates: readonly number[] = edgeViT.config.sampleRates;
+  expect(sampleRates).toEqual([2, 2, 2, 1]);
+  const width: number = createModel('mobilenet-v2', { numClasses: 2, size: 64, width: 0.5 }).config.width;
+  expect(width).toBe(0.5);
+  // @ts-expect-error: MobileNetV2 has no heads
+  expect(() => createModel('mobilenet-v2', { numClasses: 2, size: 64, heads: 2 })).toThrow(UserError);
+  const name: string = 'vit-tiny';
+  const { config } = createModel(name, { numClasses: 2, size: 32, depth: 1 }); // known at run time only
+  expect(config).toMatchObject({ depth: 1 });
 });

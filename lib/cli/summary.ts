@@ -1,8 +1,7 @@
 import type { Command } from 'commander';
 import { openEngine } from '../engine/open';
-import { publishedClasses } from '../measure/prediction';
 import { formatSummary, summarise } from '../measure/summary';
-import { createModel, parseSize } from '../model/registry';
+import { architectureOf, createModel, parseSize } from '../model/registry';
 import { wholeNumber } from './support/dataOptions';
 
 interface Options {
@@ -30,7 +29,7 @@ export function register(program: Command): void {
 }
 
 async function run(name: string, options: Options): Promise<void> {
-  const { classes: numClasses = publishedClasses(name), batch } = options;
+  const { classes: numClasses = architectureOf(name).classes, batch } = options;
   const model = createModel(name, {
     numClasses,
     size: parseSize(options.size),

@@ -60,9 +60,10 @@ export function register(program: Command): void {
 
 async function train(flags: TrainFlags): Promise<Run> {
   const { recipe: recipeName = DEFAULT_RECIPE, runs, name, init, flowers102Dir, cacheDir, side, strict } = flags;
-  const shorthands = (Object.keys(SHORTHANDS) as Shorthand[]).flatMap(key =>
-    flags[key] === undefined ? [] : [[key, flags[key]] as const],
-  );
+  const shorthands = (Object.keys(SHORTHANDS) as Shorthand[]).flatMap(key => {
+    const value = flags[key];
+    return value === undefined ? [] : [[key, value] as const];
+  });
   const settings = { ...Object.fromEntries(shorthands), ...parseSettings(flags.set) };
   const options = {
     reporter: consoleReporter(),

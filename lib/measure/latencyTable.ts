@@ -2,13 +2,13 @@ import { z } from 'zod';
 import { hasGraphs } from '../engine/binding';
 import { machine } from '../engine/machine';
 import type { Model } from '../model/module';
-import { createModel } from '../model/registry';
+import { architectureOf, createModel } from '../model/registry';
 import { isNative } from '../tensor/tf';
 import { UserError } from '../util/errors';
 import { countConfig, totalCount } from './count';
 import { predictionInJs } from './jsPrediction';
 import { type Contender, type Estimate, interleave, type Plan, timeQuantile } from './latency';
-import { prediction, publishedClasses } from './prediction';
+import { prediction } from './prediction';
 
 /** How a prediction can be run. */
 export const ENGINES = {
@@ -86,7 +86,7 @@ export async function measureLatency({
   jsPlan = JS_PLAN,
 }: LatencyOptions): Promise<Latencies> {
   checkEngines(engines);
-  const built = models.map(name => createModel(name, { numClasses: publishedClasses(name), size }));
+  const built = models.map(name => createModel(name, { numClasses: architectureOf(name).classes, size }));
   const own = engines.filter((engine): engine is Exclude<Engine, 'js'> => engine !== 'js');
   const rows = await time(
     built.flatMap(model =>

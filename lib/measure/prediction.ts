@@ -5,9 +5,6 @@ import { evalStep } from '../train/step';
 import { random } from '../util/random';
 import { type Contender, stopwatch } from './latency';
 
-/** Outputs that a network is published with: ImageNet's classes, and the article's, whose labels of 102 begin at 1. */
-export const publishedClasses = (model: string): number => (model.startsWith('article') ? 103 : 1000);
-
 /**
  * The prediction of `batch` pictures, from host memory to logits in host memory, as something to be timed: compiled with constant
  * weights, or op by op. Weights and pictures are random, on which no time depends.

@@ -1,4 +1,5 @@
 import type { Model } from '../model/module';
+import { architectureOf } from '../model/registry';
 import type { Tensor } from '../tensor/tf';
 import { alignColumns, thousands } from '../util/tables';
 import { countConfig, totalCount, walkLayers } from './count';
@@ -61,7 +62,7 @@ export function summarise(model: Model, batch: number): Summary {
     total,
     trainable,
     nonTrainable,
-    ...(model.name.startsWith('article') && {
+    ...(architectureOf(model.name).paddleSplit && {
       articleSplit: { trainable: total - inBatchNorms, nonTrainable: inBatchNorms },
     }),
     megabytes: { input, forwardBackward, params, total: input + forwardBackward + params },

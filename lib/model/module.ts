@@ -57,10 +57,10 @@ export interface Scope {
 }
 
 /** A network as data: what it holds, how that starts, and one pure function. */
-export interface Model {
+export interface Model<C extends object = object> {
   readonly name: string;
   /** Everything that `createModel` needs, beside name, classes and size, to build the same model again. */
-  readonly config: object;
+  readonly config: C;
   readonly numClasses: number;
   /** [height, width] in pixels. */
   readonly inputSize: readonly [number, number];
@@ -137,10 +137,10 @@ export function definePart(build: (scope: Scope) => Layer): Part {
 }
 
 /** The model that a builder describes. */
-export function defineModel(
-  about: Pick<Model, 'name' | 'config' | 'numClasses' | 'inputSize'>,
+export function defineModel<C extends object>(
+  about: Pick<Model<C>, 'name' | 'config' | 'numClasses' | 'inputSize'>,
   build: (scope: Scope) => Layer,
-): Model {
+): Model<C> {
   const { forward, ...declared } = definePart(build);
   const [height, width] = about.inputSize;
   return {

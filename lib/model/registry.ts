@@ -1,101 +1,100 @@
-import { z } from 'zod';
+import type { z } from 'zod';
 import { oneOf, UserError } from '../util/errors';
-import { article, checkArticle } from './baselines/article';
-import { MOBILENET_V2, MOBILENET_V2_SETTINGS, mobileNetV2 } from './baselines/mobilenetV2';
-import { checkViT, VIT_SETTINGS, VIT_TINY, viT } from './baselines/vit';
-import { ablate, EDGEVIT_SETTINGS, parseSettings, VARIANTS, type Variant, withSettings } from './config';
-import { checkEdgeViT, edgeViT } from './edgevit';
-import { defineModel, type Layer, type Model, type Scope } from './module';
+import type { Architecture, Size } from './architecture';
+import { ARTICLE_MODELS } from './baselines/article';
+import { MOBILENET_V2_MODELS } from './baselines/mobilenetV2';
+import { VIT_MODELS } from './baselines/vit';
+import { parseSettings, withSettings } from './config';
+import { type Counts, Tally } from './count';
+import { EDGEVIT_MODELS } from './edgevit';
+import { defineModel, type Model } from './module';
+
+/** All networks by name. A new one is a file that exports its entry, and a line here. */
+const ARCHITECTURES = { ...EDGEVIT_MODELS, ...ARTICLE_MODELS, ...MOBILENET_V2_MODELS, ...VIT_MODELS };
+
+export type ModelName = keyof typeof ARCHITECTURES;
+
+/** The configuration of a network, by its name. */
+export type ModelConfig<N extends ModelName> = z.output<(typeof ARCHITECTURES)[N]['settings']>;
+
+/** Names that `createModel` takes. */
+export const MODELS = Object.keys(ARCHITECTURES) as readonly ModelName[];
 
 export interface ModelOptions {
   numClasses: number;
-  /** Side of a square picture, or [height, width]. */
+  /** Side of a square image, or [height, width]. */
   size: number | readonly [number, number];
   /** A name of `ABLATIONS`; EdgeViT only. */
   ablation?: string;
   /** Settings as the command line gives them: `['sampleRates=2,2,2,1']`. */
   set?: readonly string[];
-  /** Any other key is a setting of the model's configuration; a model's own `config` rebuilds it. */
-  [setting: string]: unknown;
 }
-
-interface Request {
-  name: string;
-  numClasses: number;
-  size: readonly [number, number];
-  settings: Record<string, unknown>;
-  ablation?: string;
-}
-
-/** The resolved configuration of a network and its builder. */
-interface Plan {
-  config: object;
-  build(scope: Scope): Layer;
-}
-
-const PLANS: Record<string, (request: Request) => Plan> = {
-  ...Object.fromEntries(Object.keys(VARIANTS).map(variant => [variant, planEdgeViT])),
-  article: request => planArticle(request, false),
-  'article-as-printed': request => planArticle(request, true),
-  'mobilenet-v2': planMobileNetV2,
-  'vit-tiny': planViT,
-};
-
-const NO_SETTINGS = z.strictObject({});
-
-/** Names that `createModel` takes. */
-export const MODELS: readonly string[] = Object.keys(PLANS);
 
 /**
- * A network by name: an EdgeViT variant with any ablation and settings, the article's, or a baseline. Throws UserError
- * for names and settings that do not exist, values that do not parse, and sizes that do not fit.
+ * What `createModel` takes for a name: beside the options the settings of that network, so that a model's own `config` rebuilds it. Of a name that is
+ * known at run time only, any settings.
  */
-export function createModel(name: string, options: ModelOptions): Model {
-  const { numClasses, size, ablation, set = [], ...settings } = options;
-  if (!Object.hasOwn(PLANS, name)) throw new UserError(`Unknown model '${name}': allowed are ${oneOf(MODELS)}.`);
+export type OptionsOf<N extends string> = ModelOptions &
+  (N extends ModelName
+    ? SettingsOf<z.input<(typeof ARCHITECTURES)[N]['settings']>>
+    : string extends N
+      ? Record<string, unknown>
+      : unknown);
+
+/** A network without settings has zod's index signature, which would refuse the options too. */
+type SettingsOf<I> = string extends keyof I ? unknown : Partial<I>;
+
+type ConfigOf<N extends string> = N extends ModelName ? ModelConfig<N> : object;
+
+/** A network's configuration, resolved and checked, before anything is built. */
+export type ResolvedModel<C extends object = object> = Pick<Model<C>, 'name' | 'config' | 'numClasses' | 'inputSize'>;
+
+/** What the lab knows of a network. Throws UserError for a name that does not exist. */
+export function architectureOf(name: string): Architecture {
+  if (!Object.hasOwn(ARCHITECTURES, name))
+    throw new UserError(`Unknown model '${name}': allowed are ${oneOf(MODELS)}.`);
+  return ARCHITECTURES[name as ModelName] as unknown as Architecture;
+}
+
+/** Fills in a network's configuration and checks it, without building. Throws as `createModel`. */
+export function resolveModel<N extends string>(name: N, options: OptionsOf<N>): ResolvedModel<ConfigOf<N>> {
+  const { numClasses, size, ablation, set = [], ...settings } = options as ModelOptions & Record<string, unknown>;
+  const { settings: schema, published, ablate, check } = architectureOf(name);
   if (!Number.isSafeInteger(numClasses) || numClasses < 1)
     throw new UserError(`The number of classes is '${numClasses}' but must be a positive integer.`);
-  const inputSize = typeof size === 'number' ? ([size, size] as const) : size;
+  const inputSize: Size = typeof size === 'number' ? [size, size] : size;
   if (inputSize.length !== 2 || inputSize.some(side => !Number.isSafeInteger(side) || side < 1)) {
     throw new UserError(
       `The picture size is '${String(size)}' but must be a positive integer, or two (height and width).`,
     );
   }
-  if (ablation !== undefined && !Object.hasOwn(VARIANTS, name))
+  if (ablation !== undefined && !ablate)
     throw new UserError(`${name} has no ablations, so not '${ablation}' either: they are EdgeViT's.`);
-  const { config, build } = PLANS[name]({
-    name,
-    numClasses,
-    size: inputSize,
-    settings: { ...settings, ...parseSettings(set) },
-    ablation,
-  });
-  return defineModel({ name, config, numClasses, inputSize }, build);
+  const base = ablation === undefined ? published : ablate!(ablation);
+  const config = withSettings(name, schema, base, { ...settings, ...parseSettings(set) });
+  check?.(name, config, inputSize);
+  return { name, config: config as ConfigOf<N>, numClasses, inputSize };
 }
 
-function planEdgeViT({ name, numClasses, size, settings, ablation }: Request): Plan {
-  const config = withSettings(name, EDGEVIT_SETTINGS, ablate(name as Variant, ablation), settings);
-  checkEdgeViT(name, config, size);
-  return { config, build: scope => edgeViT(scope, config, numClasses) };
+/**
+ * A network by name: an EdgeViT variant with any ablation and settings, the article's, or a baseline. Throws UserError
+ * for names and settings that do not exist, values that are not allowed, and sizes that do not fit.
+ */
+export function createModel<N extends string>(name: N, options: OptionsOf<N>): Model<ConfigOf<N>> {
+  return buildModel(resolveModel(name, options));
 }
 
-function planArticle({ name, numClasses, size, settings }: Request, asPrinted: boolean): Plan {
-  checkArticle(name, size, asPrinted);
-  return {
-    config: withSettings(name, NO_SETTINGS, {}, settings),
-    build: scope => article(scope, numClasses, size, asPrinted),
-  };
+/** Builds a network from its resolved configuration. */
+export function buildModel<C extends object>(resolved: ResolvedModel<C>): Model<C> {
+  const { name, config, numClasses, inputSize } = resolved;
+  return defineModel(resolved, scope => architectureOf(name).build(scope, config as never, numClasses, inputSize));
 }
 
-function planMobileNetV2({ name, numClasses, settings }: Request): Plan {
-  const config = withSettings(name, MOBILENET_V2_SETTINGS, MOBILENET_V2, settings);
-  return { config, build: scope => mobileNetV2(scope, config, numClasses) };
-}
-
-function planViT({ name, numClasses, size, settings }: Request): Plan {
-  const config = withSettings(name, VIT_SETTINGS, VIT_TINY, settings);
-  checkViT(name, config, size);
-  return { config, build: scope => viT(scope, config, numClasses, size) };
+/** Parameters and MACs per image by arithmetic alone, by the name of the module that owns the parameters or does the work. */
+export function countConfig({ name, config, numClasses, inputSize }: ResolvedModel): Counts {
+  const tally = new Tally();
+  architectureOf(name).count(tally, config as never, numClasses, inputSize);
+  return tally.counts;
 }
 
 /** `224` or `192x256` (height x width) → a size for `createModel`. Throws UserError for anything else. */

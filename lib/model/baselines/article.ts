@@ -1,5 +1,8 @@
+import { z } from 'zod';
 import { tf } from '../../tensor/tf';
 import { UserError } from '../../util/errors';
+import { architecture } from '../architecture';
+import type { Tally } from '../count';
 import {
   attention,
   batchNorm,
@@ -134,3 +137,41 @@ const linearInit = (inDim: number, outDim: number) => ({
   weightInit: { uniform: Math.sqrt(6 / (inDim + outDim)) },
   biasInit: ZEROS,
 });
+
+function countArticle(
+  tally: Tally,
+  _config: object,
+  numClasses: number,
+  [height, width]: readonly [number, number],
+): void {
+  const dim = 48;
+  const pixels = (height * width) / 16;
+  tally.conv('downsample1.downsample', 3, dim, 4, pixels);
+  tally.depthwise('patchembeding1.embed', dim, 3, pixels);
+  tally.conv('residual_add1.module.conv1', dim, dim, 1, pixels);
+  tally.depthwise('residual_add1.module.conv2', dim, 3, pixels);
+  tally.conv('residual_add1.module.conv3', dim, dim, 1, pixels);
+  tally.batchNorm('residual_add1.module.norm1', dim, pixels);
+  tally.batchNorm('residual_add1.module.norm2', dim, pixels);
+  tally.linear('residual_add1_1.module.fc1', dim, 4 * dim, pixels);
+  tally.linear('residual_add1_1.module.fc2', 4 * dim, dim, pixels);
+  tally.depthwise('patchembeding2.embed', dim, 3, pixels);
+  tally.linear('residual_add2.module.qkv', dim, 3 * dim, pixels / 16);
+  tally.attention('residual_add2.module.attention', dim, pixels / 16);
+  tally.localProp('residual_add2.module.LocalProp', dim, 4, pixels);
+  tally.linear('residual_add2.module.proj', dim, dim, pixels);
+  tally.linear('fc', dim * pixels, numClasses, 1);
+}
+
+const articleModel = (asPrinted: boolean) =>
+  architecture({
+    settings: z.strictObject({}),
+    published: {},
+    classes: 103, // its labels of 102 begin at 1
+    paddleSplit: true,
+    check: (name, _config, size) => checkArticle(name, size, asPrinted),
+    build: (scope, _config, numClasses, size) => article(scope, numClasses, size, asPrinted),
+    count: countArticle,
+  });
+
+export const ARTICLE_MODELS = { article: articleModel(false), 'article-as-printed': articleModel(true) };

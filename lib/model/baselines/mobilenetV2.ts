@@ -1,6 +1,8 @@
 import { z } from 'zod';
 import { tf } from '../../tensor/tf';
 import { positive } from '../../util/options';
+import { architecture } from '../architecture';
+import type { Tally } from '../count';
 import { batchNorm, conv2d, depthwiseConv, globalAveragePool, linear } from '../layers';
 import type { Layer, Scope } from '../module';
 
@@ -94,3 +96,52 @@ export function round8(channels: number): number {
   const rounded = Math.max(8, Math.floor((channels + 4) / 8) * 8);
   return rounded < 0.9 * channels ? rounded + 8 : rounded;
 }
+
+function countMobileNetV2(
+  tally: Tally,
+  { width }: MobileNetV2Config,
+  numClasses: number,
+  size: readonly [number, number],
+): void {
+  let sides = [...size];
+  let dim = round8(32 * width);
+  let index = 0;
+  const halve = (stride: number) => {
+    sides = sides.map(side => Math.ceil(side / stride));
+    return product(sides);
+  };
+  const convNorm = (name: string, kernel: number, from: number, to: number, pixels: number) => {
+    if (from === 0) tally.depthwise(`${name}.0`, to, kernel, pixels, false);
+    else tally.conv(`${name}.0`, from, to, kernel, pixels, false);
+    tally.batchNorm(`${name}.1`, to, pixels);
+  };
+  convNorm(`features.${index++}`, 3, 3, dim, halve(2));
+  for (const [expansion, channels, repeats, firstStride] of MOBILENET_V2_STAGES) {
+    for (let i = 0; i < repeats; i++, index++) {
+      const at = `features.${index}.conv`;
+      const hidden = dim * expansion;
+      let step = 0;
+      if (expansion > 1) convNorm(`${at}.${step++}`, 1, dim, hidden, product(sides));
+      const pixels = halve(i === 0 ? firstStride : 1);
+      convNorm(`${at}.${step++}`, 3, 0, hidden, pixels);
+      dim = round8(channels * width);
+      tally.conv(`${at}.${step++}`, hidden, dim, 1, pixels, false);
+      tally.batchNorm(`${at}.${step}`, dim, pixels);
+    }
+  }
+  const last = round8(1280 * Math.max(1, width));
+  convNorm(`features.${index}`, 1, dim, last, product(sides));
+  tally.linear('classifier.1', last, numClasses, 1);
+}
+
+const product = (values: readonly number[]): number => values.reduce((a, b) => a * b, 1);
+
+export const MOBILENET_V2_MODELS = {
+  'mobilenet-v2': architecture({
+    settings: MOBILENET_V2_SETTINGS,
+    published: MOBILENET_V2,
+    classes: 1000,
+    build: mobileNetV2,
+    count: countMobileNetV2,
+  }),
+};

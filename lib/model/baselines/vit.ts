@@ -2,7 +2,9 @@ import { z } from 'zod';
 import { tf } from '../../tensor/tf';
 import { UserError } from '../../util/errors';
 import { dropRate, positive, positiveInteger } from '../../util/options';
+import { architecture } from '../architecture';
 import { feedForward, residual } from '../blocks';
+import type { Tally } from '../count';
 import { attention, conv2d, dropPath, dropPathRates, layerNorm, linear, TRUNC_NORMAL } from '../layers';
 import type { Layer, Scope } from '../module';
 
@@ -89,3 +91,39 @@ function selfAttention(scope: Scope, dim: number, heads: number): Layer {
   const proj = linear(scope.at('proj'), dim, dim);
   return scope.layer('Attention', (x, ctx) => proj(attend(qkv(x, ctx), ctx), ctx));
 }
+
+function countViT(
+  tally: Tally,
+  { patch, dim, depth, mlpRatio }: ViTConfig,
+  numClasses: number,
+  [height, width]: readonly [number, number],
+): void {
+  const patches = (height * width) / patch ** 2;
+  const tokens = patches + 1;
+  const hidden = Math.floor(dim * mlpRatio);
+  tally.set('', dim + dim * tokens, 0); // class token and position embedding
+  tally.conv('patch_embed.proj', 3, dim, patch, patches);
+  for (let i = 0; i < depth; i++) {
+    const at = `blocks.${i}`;
+    tally.tokenNorm(`${at}.norm1`, dim, tokens);
+    tally.linear(`${at}.attn.qkv`, dim, 3 * dim, tokens);
+    tally.attention(`${at}.attn.attention`, dim, tokens);
+    tally.linear(`${at}.attn.proj`, dim, dim, tokens);
+    tally.tokenNorm(`${at}.norm2`, dim, tokens);
+    tally.linear(`${at}.mlp.fc1`, dim, hidden, tokens);
+    tally.linear(`${at}.mlp.fc2`, hidden, dim, tokens);
+  }
+  tally.tokenNorm('norm', dim, tokens);
+  tally.linear('head', dim, numClasses, 1);
+}
+
+export const VIT_MODELS = {
+  'vit-tiny': architecture({
+    settings: VIT_SETTINGS,
+    published: VIT_TINY,
+    classes: 1000,
+    check: checkViT,
+    build: viT,
+    count: countViT,
+  }),
+};
