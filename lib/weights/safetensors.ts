@@ -2,13 +2,14 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { z } from 'zod';
 import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
+import { convert, ELEMENT_BYTES, type ElementType } from './elements';
 
 /**
  * The safetensors format (github.com/huggingface/safetensors): eight bytes with the header's length, a JSON header, the
  * tensors' bytes one after another, little-endian and row-major. Python reads and writes the same files.
  */
 
-/** A tensor on the host. `I64` is there for PyTorch's counters, which are the only integers in its checkpoints. */
+/** A tensor on the host: whatever a file holds, floats are float32 here and integers 64 bits. */
 export type HostTensor =
   | { dtype: 'F32'; shape: readonly number[]; data: Float32Array }
   | { dtype: 'I64'; shape: readonly number[]; data: BigInt64Array };
@@ -19,7 +20,6 @@ export interface TensorFile {
   metadata: Record<string, string>;
 }
 
-const ELEMENT_BYTES = { F32: 4, I64: 8 } as const;
 const METADATA = '__metadata__';
 /** The reference implementation's bound, which keeps a damaged length from allocating the machine's memory. */
 const MAX_HEADER_BYTES = 100_000_000;
@@ -55,7 +55,10 @@ const whole = z.number().int().nonnegative();
 const entrySchema = z.object({ dtype: z.string(), shape: z.array(whole), data_offsets: z.tuple([whole, whole]) });
 const metadataSchema = z.record(z.string(), z.string());
 
-/** Reads a whole file. Throws UserError when it is not there, cut short, or holds another element type. */
+/**
+ * Reads a whole file; floats of other widths become float32, integers 64 bits. Throws UserError when it is not there, damaged, or
+ * holds an element type that has no such form (8-bit floats, complex).
+ */
 export function readTensors(path: string): TensorFile {
   const file = open(path);
   try {
@@ -82,32 +85,74 @@ function decode(name: string, size: number, read: (position: number, length: num
   if (size < 8) refuse('it is shorter than its header');
   const headerBytes = Number(read(0, 8).readBigUInt64LE());
   if (headerBytes > MAX_HEADER_BYTES || 8 + headerBytes > size) refuse('its header is cut short');
-  const header = parseHeader(read(8, headerBytes).toString()) ?? refuse('its header is not JSON');
+  const json = read(8, headerBytes).toString();
+  const header = parseHeader(json) ?? refuse('its header is not JSON');
+  const twice = repeatedKey(json);
+  if (twice !== undefined) refuse(`'${twice}' comes twice`);
+  if (Object.hasOwn(header, '__proto__')) refuse("'__proto__' is no name of a tensor");
   const { [METADATA]: text = {}, ...entries } = header;
   const metadata = metadataSchema.safeParse(text).data ?? refuse('its metadata is not text');
-  let left = size - 8 - headerBytes; // tensors that share bytes could be many times the file
+  const described = Object.entries(entries).map(([tensor, value]) => {
+    const entry =
+      entrySchema.safeParse(value).data ?? refuse(`its header does not describe '${tensor}' as the format asks`);
+    return { tensor, ...entry };
+  });
+  checkLayout(described, size - 8 - headerBytes, refuse);
   const tensors: Record<string, HostTensor> = {};
-  for (const [tensor, value] of Object.entries(entries)) {
-    const {
-      dtype,
+  for (const { tensor, dtype, shape, data_offsets } of described) {
+    const [begin, end] = data_offsets;
+    tensors[tensor] = {
       shape,
-      data_offsets: [begin, end],
-    } = entrySchema.safeParse(value).data ?? refuse(`its header does not describe '${tensor}' as the format asks`);
-    if (!Object.hasOwn(ELEMENT_BYTES, dtype))
-      refuse(`'${tensor}' has element type ${dtype}, only F32 and I64 are read`);
-    const elements = shape.reduce((product, side) => product * side, 1);
-    if (end - begin !== elements * ELEMENT_BYTES[dtype as HostTensor['dtype']])
-      refuse(`the offsets of '${tensor}' do not fit its shape`);
-    if (8 + headerBytes + end > size) refuse(`it is cut short at '${tensor}'`);
-    left -= end - begin;
-    if (left < 0) refuse('its tensors overlap');
-    const { buffer, byteOffset } = read(8 + headerBytes + begin, end - begin);
-    tensors[tensor] =
-      dtype === 'F32'
-        ? { dtype, shape, data: new Float32Array(buffer, byteOffset, elements) }
-        : { dtype: 'I64', shape, data: new BigInt64Array(buffer, byteOffset, elements) };
+      ...convert(dtype as ElementType, read(8 + headerBytes + begin, end - begin)),
+    } as HostTensor;
   }
   return { tensors, metadata };
+}
+
+/** The format asks that tensors fill the file from the header to the end, none over another and no bytes between. */
+function checkLayout(
+  described: readonly {
+    tensor: string;
+    dtype: string;
+    shape: readonly number[];
+    data_offsets: readonly [number, number];
+  }[],
+  bytes: number,
+  refuse: (why: string) => never,
+): void {
+  for (const { tensor, dtype, shape, data_offsets } of described) {
+    if (!Object.hasOwn(ELEMENT_BYTES, dtype))
+      refuse(`'${tensor}' has element type ${dtype}, only ${Object.keys(ELEMENT_BYTES).join(', ')} are read`);
+    const elements = shape.reduce((product, side) => product * side, 1);
+    if (data_offsets[1] - data_offsets[0] !== elements * ELEMENT_BYTES[dtype as ElementType])
+      refuse(`the offsets of '${tensor}' do not fit its shape`);
+  }
+  let end = 0;
+  for (const { tensor, data_offsets } of [...described].sort(
+    (a, b) => a.data_offsets[0] - b.data_offsets[0] || a.data_offsets[1] - b.data_offsets[1],
+  )) {
+    if (data_offsets[0] < end) refuse(`'${tensor}' overlaps the tensor before it`);
+    if (data_offsets[0] > end) refuse(`there are ${data_offsets[0] - end} bytes of no tensor before '${tensor}'`);
+    end = data_offsets[1];
+    if (end > bytes) refuse(`it is cut short at '${tensor}'`);
+  }
+  if (end < bytes) refuse(`it has ${bytes - end} bytes behind its last tensor`);
+}
+
+/** The first key that a JSON object has twice, of which `JSON.parse` would silently keep the last. */
+function repeatedKey(json: string): string | undefined {
+  const known = new Set<string>();
+  let depth = 0;
+  for (const [token, , colon] of json.matchAll(/("(?:[^"\\]|\\.)*")(\s*:)?|[{}[\]]/g)) {
+    if (token === '{' || token === '[') depth++;
+    else if (token === '}' || token === ']') depth--;
+    else if (depth === 1 && colon !== undefined) {
+      const key = JSON.parse(token.slice(0, token.lastIndexOf('"') + 1)) as string;
+      if (known.has(key)) return key;
+      known.add(key);
+    }
+  }
+  return undefined;
 }
 
 function open(path: string): number {
