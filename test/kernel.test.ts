@@ -95,7 +95,7 @@ describe('errors', () => {
 
   test('in lib point into its TypeScript', async () => {
     const { errors } = await run('import { oneOf } from "./lib/util/errors";\noneOf(null as unknown as string[])');
-    expect(errors[0].traceback[1]).toMatch(/^ {4}at oneOf \(lib\/errors\.ts:\d+:\d+\)$/);
+    expect(errors[0].traceback[1]).toMatch(/^ {4}at oneOf \(lib\/util\/errors\.ts:\d+:\d+\)$/);
   });
 
   test('of type are at the right line and column, also after an await at the start', async () => {

@@ -1,4 +1,3 @@
-import { AsyncLocalStorage } from 'node:async_hooks';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
@@ -8,6 +7,7 @@ import type { Kind } from './cellModule';
 import { Compiler, type Problem } from './compiler';
 import type { Completeness } from './editor';
 import { Modules } from './modules';
+import { OwnerStorage } from './owner';
 import type { Place } from './place';
 import type { Language } from './program';
 import { cellName, compileFailure, type Failure, failure, Interrupted, type Source, waitedAt } from './traceback';
@@ -77,7 +77,7 @@ export class Session {
   private current: CellRun | undefined;
   private finish: ((outcome: Outcome) => void) | undefined;
   /** Of the code that runs: also of a timer or a callback that a cell has left in the background. */
-  private readonly owner = new AsyncLocalStorage<CellRun>();
+  private readonly owner = new OwnerStorage<CellRun>();
 
   /** Reads the project's settings; the compiler starts with the first cell. */
   constructor(private readonly options: SessionOptions) {
@@ -222,7 +222,7 @@ export class Session {
       [ENTER]: () => body(this.exports, this.modules.require, this.scope(run), this.file, this.options.place.folder),
     });
     try {
-      await enter.runInThisContext({ breakOnSigint: true });
+      await this.owner.run(run, () => enter.runInThisContext({ breakOnSigint: true }) as Promise<void>);
     } catch (thrown) {
       this.forget(compiled.names, run);
       throw thrown;
