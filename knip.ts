@@ -22,6 +22,7 @@ export default {
     'experiments/bench/commands/*.ts',
     'experiments/bench/ours.ts', // a process of its own, as is
     'test/products.ts',
+    'test/isa/subset.ts',
     'lib/jupyter/protocol/wire.ts', // as a thread
     'notebooks/*.ipynb',
     'test/**/*.test.ts',

@@ -1,8 +1,11 @@
 import { createRequire } from 'node:module';
+import { join } from 'node:path';
 import type * as TensorFlow from '@tensorflow/tfjs';
 import { installOps } from '../tensor/ops';
 import { provideTf } from '../tensor/tf';
+import { limitThreads } from '../util/threads';
 import { hasGraphs } from './binding';
+import { TFJS_NODE } from './build/addon';
 import { type Engine, type EnsureOptions, ensureEngine } from './build/install';
 import { fusedOps } from './fused';
 
@@ -22,15 +25,23 @@ export function openEngine(options: EnsureOptions = {}): Promise<Engine> {
 
 async function open(options: EnsureOptions): Promise<Engine> {
   const engine = await ensureEngine({ announce: false, ...options });
-  provideTf(engine.kind === 'js' ? loadJs() : loadNative());
+  provideTf(engine.addon === undefined ? loadJs() : loadNative(engine.addon));
   if (hasGraphs() && process.env.EDGEVIT_FUSED !== '0') installOps(fusedOps);
   return engine;
 }
 
-function loadNative(): typeof TensorFlow {
+function loadNative(addon: string): typeof TensorFlow {
   process.env.TF_CPP_MIN_LOG_LEVEL ??= '2'; // before the addon loads, or TensorFlow prints banners
+  limitThreads();
   restoreUtil();
-  return load('@tensorflow/tfjs-node') as typeof TensorFlow;
+  // tfjs-node asks node-pre-gyp for its addon, whose answer would lie in its own package folder: ours is loaded from where it was built.
+  const locator = createRequire(join(TFJS_NODE, 'package.json')).resolve('@mapbox/node-pre-gyp');
+  load.cache[locator] = { id: locator, filename: locator, loaded: true, exports: { find: () => addon } } as NodeModule;
+  try {
+    return load('@tensorflow/tfjs-node') as typeof TensorFlow;
+  } finally {
+    delete load.cache[locator];
+  }
 }
 
 function loadJs(): typeof TensorFlow {

@@ -12,7 +12,7 @@ export interface Outcome {
 export async function execute(
   command: string,
   args: readonly string[],
-  options: { cwd?: string; env?: NodeJS.ProcessEnv } = {},
+  options: { cwd?: string; env?: NodeJS.ProcessEnv; uid?: number; gid?: number } = {},
 ): Promise<Outcome> {
   const { execa } = await import('execa'); // an ES module whose dependencies can't be required, and tsx requires what is imported statically
   const { exitCode, signal, all } = await execa(command, args, {

@@ -1,4 +1,3 @@
-import { availableParallelism } from 'node:os';
 import { openEngine } from '../../engine/open';
 import { parseSettings } from '../../model/config';
 import { INTERVALS, variantTable } from '../../report/sections';
@@ -9,6 +8,7 @@ import { outcome, sweepDisplay } from '../../runs/sweepConsole';
 import { byVariant, putResults, readResults, resultsFile, type TrialResult } from '../../runs/trialResults';
 import { applySettings, type RecipeOptions } from '../../train/recipe';
 import { oneOf, UserError } from '../../util/errors';
+import { processors } from '../../util/processors';
 import { textTable, thousands } from '../../util/tables';
 import type { Experiment, ExperimentFlags } from './experiments';
 import { interruption } from './training';
@@ -110,7 +110,7 @@ export function sweepExperiment({
 const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;
 
 /** The machine's threads, shared out. */
-const sharedThreads = (jobs: number): number => Math.max(1, Math.floor(availableParallelism() / jobs));
+const sharedThreads = (jobs: number): number => Math.max(1, Math.floor(processors() / jobs));
 
 /** As settings, without those that have no value. */
 function given(flags: Pick<ExperimentFlags, 'data' | 'size' | 'epochs'>): Record<string, string> {

@@ -1,8 +1,8 @@
 import { closeSync, existsSync, fsyncSync, openSync, readFileSync, statSync, writeSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { ahead } from '../../util/ahead';
 import { writeFileAtomic } from '../../util/files';
+import { processors } from '../../util/processors';
 import type { Split } from '../dataset';
 import { makeFolder } from './cacheFolder';
 import { decode } from './decode';
@@ -79,7 +79,7 @@ export async function buildShards(
       const index: Index = { splits: Object.fromEntries(splits.map(split => [split, []])), skipped: [] };
       const files = new Map(splits.map(split => [split, openSync(shardFile(scratch, split), 'w')]));
       try {
-        const decoded = ahead(pictures, 2 * availableParallelism(), async ({ bytes, ...picture }) => ({
+        const decoded = ahead(pictures, 2 * processors(), async ({ bytes, ...picture }) => ({
           ...picture,
           result: await decode(bytes, side).catch((error: Error) => error),
         }));

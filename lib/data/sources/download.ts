@@ -1,12 +1,11 @@
 import { createHash } from 'node:crypto';
 import { closeSync, createReadStream, mkdirSync, openSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
-import { get as getHttp, type IncomingMessage } from 'node:http';
-import { get as getHttps } from 'node:https';
 import { basename, dirname } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as pause } from 'node:timers/promises';
-import { UserError } from '../../util/errors';
+import { Failure, UserError } from '../../util/errors';
 import { noRoom } from '../../util/files';
+import { limited, request } from '../../util/https';
 import { byteProgress } from '../../util/progress';
 
 /** md5 of a file, in hexadecimal. */
@@ -16,30 +15,15 @@ export async function md5(path: string): Promise<string> {
   return hash.digest('hex');
 }
 
-/**
- * GET from byte `start` on, past redirects. Not `fetch`: that unpacks a `.tgz` which a server labels with
- * `Content-Encoding: x-gzip`, as Apache is often set up to do, and its checksum would be another.
- */
-async function request(url: string, start: number, redirects = 5): Promise<IncomingMessage> {
-  const response = await new Promise<IncomingMessage>((resolve, reject) => {
-    const get = url.startsWith('https:') ? getHttps : getHttp;
-    const headers = start > 0 ? { range: `bytes=${start}-` } : {};
-    const sent = get(url, { headers, timeout: 30_000 }, resolve);
-    sent.on('timeout', () => sent.destroy(new Error('silent for 30 s')));
-    sent.on('error', reject);
-  });
-  const { statusCode = 0, headers } = response;
-  if (statusCode < 300 || statusCode >= 400 || headers.location === undefined || redirects === 0) return response;
-  response.resume();
-  return request(new URL(headers.location, url).href, start, redirects - 1);
-}
-
 const sizeOf = (path: string): number => statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+
+/** More than any dataset here has: a server that sends without end does not fill the disk. */
+const MOST_BYTES = 4e9;
 
 /** Appends to `part` what is missing of it; starts again where the server can't continue. */
 async function fetchRest(url: string, part: string): Promise<void> {
   const held = sizeOf(part);
-  const response = await request(url, held);
+  const response = await request(url, held > 0 ? { range: `bytes=${held}-` } : {});
   const { statusCode, headers } = response;
   if (statusCode === 416) {
     // nothing lies beyond what we have: it is whole, or not of this file, as its checksum will tell
@@ -55,7 +39,7 @@ async function fetchRest(url: string, part: string): Promise<void> {
   const bar = missing > 0 ? byteProgress(basename(url), done + missing) : undefined;
   const file = openSync(part, done > 0 ? 'a' : 'w');
   try {
-    for await (const chunk of response as AsyncIterable<Buffer>) {
+    for await (const chunk of limited(response, MOST_BYTES - done)) {
       for (let at = 0; at < chunk.length; ) at += writeSync(file, chunk, at); // at once: what has arrived is kept, whatever happens next
       done += chunk.length;
       bar?.to(done);
@@ -92,7 +76,7 @@ export async function download(
       break;
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
-      if (error instanceof UserError) throw error;
+      if (error instanceof UserError || error instanceof Failure) throw error;
       const full = noRoom(error);
       if (full)
         throw new UserError(

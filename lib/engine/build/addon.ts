@@ -1,26 +1,27 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, renameSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { cpus } from 'node:os';
+import { totalmem } from 'node:os';
 import { basename, dirname, join, relative, sep } from 'node:path';
 import { writeFileAtomic } from '../../util/files';
 import { inScratch } from '../../util/folders';
 import { execute } from '../../util/processes';
-import { diskFull, Obstacle } from './system';
+import { describe, FEATURES_SOURCE, featuresProbe, type InstructionSet, processorFeatures, setOf } from './isa';
+import { isIntact, isUntouched, record } from './sums';
+import { diskFull, ignoreReadOnly, Obstacle } from './system';
 import { libraryFolder, TENSORFLOW, type Wheel } from './wheel';
 
 const resolve = createRequire(__filename).resolve;
 
-/** tfjs-node's package folder. */
+/** tfjs-node's package folder. Nothing is ever written there: another user may own it, or another machine share it. */
 export const TFJS_NODE = dirname(resolve('@tensorflow/tfjs-node/package.json'));
-
-/** Where tfjs-node looks for its addon. */
-export const ADDON = join(TFJS_NODE, 'lib/napi-v8/tfjs_binding.node');
 
 const BINDING = join(TFJS_NODE, 'binding');
 
 /** Our own C++, which includes tfjs-node's. */
 const NATIVE = join(__dirname, '../native');
+
+const NODE_API = join(dirname(resolve('node-api-headers/package.json')), 'include');
 
 /** Paths of all files in a folder and the folders in it, relative to it. */
 function filesIn(folder: string): string[] {
@@ -33,51 +34,66 @@ function filesIn(folder: string): string[] {
 /** For macOS written by its documentation, not tried: there was no Mac to try it on. */
 const MAC = process.platform === 'darwin';
 
-// For the processor at hand, so that the fused kernels use its widest vectors (on Apple's, clang does without being told).
 // NDEBUG and EIGEN_MAX_ALIGN_BYTES as in TensorFlow's own build: they shape the classes that our kernels share with it.
-const COMPILE = [
-  '-O3',
-  ...(MAC ? [] : ['-march=native']),
-  '-std=c++17',
-  '-fPIC',
-  '-DNAPI_VERSION=8',
-  '-DNDEBUG',
-  '-DEIGEN_MAX_ALIGN_BYTES=64',
-];
+const COMPILE = ['-O3', '-std=c++17', '-fPIC', '-DNAPI_VERSION=8', '-DNDEBUG', '-DEIGEN_MAX_ALIGN_BYTES=64'];
 const LINK = ['-shared', ...(MAC ? ['-undefined', 'dynamic_lookup'] : [])];
 
-/** The addon built from exactly these sources for exactly this place. */
-export function builtAddon(cache: string): string {
+/** What the compiler is told of the processor, never `native`: two machines that share a folder must mean the same by the same file. */
+const flagsOf = ({ isa, flags }: InstructionSet): string[] => [...flags, `-DLAB_ISA="${isa}"`];
+
+/** The addon built from exactly these sources for exactly this place and instruction set. */
+export function builtAddon(cache: string, set: InstructionSet): string {
   const hash = createHash('sha256');
   const { version } = JSON.parse(readFileSync(join(TFJS_NODE, 'package.json'), 'utf8')) as { version: string };
-  hash.update(
-    JSON.stringify([
-      TENSORFLOW,
-      version,
-      process.platform,
-      process.arch,
-      cpus()[0]?.model,
-      COMPILE,
-      LINK,
-      libraryFolder(cache),
-    ]),
-  );
+  const setting = [TENSORFLOW, version, process.platform, process.arch, COMPILE, flagsOf(set), LINK];
+  hash.update(JSON.stringify([...setting, libraryFolder(cache)]));
   for (const folder of [BINDING, NATIVE])
     for (const file of filesIn(folder)) hash.update(`\0${file}\0`).update(readFileSync(join(folder, file)));
-  return join(cache, `addon-${hash.digest('hex').slice(0, 16)}.node`);
+  return join(cache, `addon-${hash.digest('hex').slice(0, 16)}-${set.isa}.node`);
 }
 
-/** Whether tfjs-node has exactly this addon in place. */
-export function isInPlace(addon: string): boolean {
-  return existsSync(ADDON) && existsSync(addon) && readFileSync(ADDON).equals(readFileSync(addon));
+/** What the processor has, as this process sees it, building the probe that asks if the cache does not hold it. Throws an Obstacle. */
+export async function findFeatures(cache: string): Promise<ReadonlySet<string>> {
+  const known = processorFeatures(cache);
+  if (known) return known;
+  const compiler = await findCompiler();
+  await inScratch(cache, async scratch => {
+    const fresh = join(scratch, 'features.node');
+    const args = ['-O2', '-std=c++17', '-fPIC', '-DNAPI_VERSION=8', `-I${NODE_API}`, FEATURES_SOURCE, ...LINK];
+    const outcome = await execute(compiler, [...args, '-o', fresh], { env: { ...process.env, TMPDIR: scratch } });
+    if (outcome.code !== 0) throw buildObstacle(cache, compiler, outcome.output, outcome.signal);
+    renameSync(fresh, featuresProbe(cache));
+  });
+  const features = processorFeatures(cache);
+  if (features) return features;
+  throw new Obstacle(
+    `${compiler} builds what Node ${process.version} on ${process.arch} cannot load: set CXX to a compiler for this system.`,
+  );
 }
 
-/** Puts the addon in its place for tfjs-node, building it if the cache does not hold a working one. Throws an Obstacle. */
-export async function installAddon(cache: string, wheel: Wheel, report: (line: string) => void): Promise<void> {
-  const addon = builtAddon(cache);
-  if (!existsSync(addon) || (await probe(addon)).obstacle) await build(cache, wheel, addon, report);
-  writeFileAtomic(ADDON, readFileSync(addon));
+/** Makes sure that the cache holds a working addon for an instruction set, building it if not. Throws an Obstacle. */
+export async function installAddon(
+  cache: string,
+  wheel: Wheel,
+  set: InstructionSet,
+  report: (line: string) => void,
+): Promise<string> {
+  const addon = builtAddon(cache, set);
+  const usable = existsSync(addon) && (await isIntact(addon)) !== false && (await works(cache, set, addon));
+  if (!usable) await build(cache, wheel, set, addon, report);
+  if (!isUntouched(addon)) await record(addon).catch(ignoreReadOnly);
+  return addon;
 }
+
+/** Whether an addon works, as far as this processor can tell: one that it cannot run is only built. */
+async function works(cache: string, set: InstructionSet, addon: string): Promise<boolean> {
+  return !isRunnable(cache, set) || !(await probe(cache, addon)).obstacle;
+}
+
+const isRunnable = (cache: string, { needs }: InstructionSet): boolean => {
+  const features = processorFeatures(cache);
+  return !features || needs.every(feature => features.has(feature));
+};
 
 /** How to call a C++ compiler, or an Obstacle. `CXX` names another one. */
 export async function findCompiler(): Promise<string> {
@@ -88,36 +104,53 @@ export async function findCompiler(): Promise<string> {
   );
 }
 
-async function build(cache: string, wheel: Wheel, addon: string, report: (line: string) => void): Promise<void> {
+/** Bytes of memory below which one file is compiled at a time: each takes up to 1 GB, beside Node and what else runs. */
+const ROOMY = 3e9;
+
+/** How many files are compiled at once. A container's memory limit counts like a smaller machine. */
+export function compilesAtOnce(): number {
+  const limit = process.constrainedMemory() || Infinity; // 0 where there is none, or none is known
+  return Math.min(totalmem(), limit) < ROOMY ? 1 : 2;
+}
+
+async function build(
+  cache: string,
+  wheel: Wheel,
+  set: InstructionSet,
+  addon: string,
+  report: (line: string) => void,
+): Promise<void> {
   const compiler = await findCompiler();
   const library = libraryFolder(cache);
   const includes = [
-    ...['-isystem', join(library, 'include')],
-    ...[join(dirname(resolve('node-api-headers/package.json')), 'include'), TFJS_NODE, BINDING, NATIVE].map(
-      folder => `-I${folder}`,
-    ),
+    '-isystem',
+    join(library, 'include'),
+    ...[NODE_API, TFJS_NODE, BINDING, NATIVE].map(folder => `-I${folder}`),
   ];
   const inputs = filesIn(NATIVE).filter(file => file.endsWith('.cc'));
-  report(`Building the addon with ${compiler} (${inputs.join(', ')}).`);
+  report(`Building the addon for ${set.label} with ${compiler} (${inputs.join(', ')}), which takes a minute or two.`);
   await inScratch(cache, async scratch => {
     const run = async (...args: string[]): Promise<void> => {
       const outcome = await execute(compiler, args, { env: { ...process.env, TMPDIR: scratch } });
       if (outcome.code !== 0) throw buildObstacle(cache, compiler, outcome.output, outcome.signal);
     };
-    const objects = inputs.map(file => join(scratch, `${file.replaceAll('/', '-')}.o`));
-    const compile = async (first: number): Promise<void> => {
-      for (let i = first; i < inputs.length; i += 2)
-        await run('-c', join(NATIVE, inputs[i]!), ...COMPILE, ...includes, '-o', objects[i]);
+    const objectOf = (input: string): string => join(scratch, `${input.replaceAll('/', '-')}.o`);
+    const waiting = [...inputs];
+    const compile = async (): Promise<void> => {
+      for (let input = waiting.shift(); input; input = waiting.shift())
+        await run('-c', join(NATIVE, input), ...COMPILE, ...flagsOf(set), ...includes, '-o', objectOf(input));
     };
-    // Two at a time, because each takes up to 1 GB of memory; both have ended before the scratch folder goes.
-    const halves = await Promise.allSettled([compile(0), compile(1)]);
-    for (const half of halves) if (half.status === 'rejected') throw half.reason;
+    // All have ended before the scratch folder goes.
+    const lines = await Promise.allSettled(Array.from({ length: compilesAtOnce() }, compile));
+    for (const line of lines) if (line.status === 'rejected') throw line.reason;
     const fresh = join(scratch, 'addon.node');
     const libraries = Object.keys(wheel.libraries).map(member => join(library, basename(member)));
     // -Xlinker rather than -Wl: the folder's name may have a comma.
-    await run(...LINK, ...objects, ...libraries, '-Xlinker', '-rpath', '-Xlinker', library, '-o', fresh);
-    const { obstacle } = await probe(fresh);
-    if (obstacle) throw obstacle;
+    await run(...LINK, ...inputs.map(objectOf), ...libraries, '-Xlinker', '-rpath', '-Xlinker', library, '-o', fresh);
+    if (isRunnable(cache, set)) {
+      const { obstacle } = await probe(cache, fresh);
+      if (obstacle) throw obstacle;
+    }
     renameSync(fresh, addon);
   });
 }
@@ -137,28 +170,45 @@ function buildObstacle(cache: string, compiler: string, output: string, signal: 
   );
 }
 
-/** Run by a child process, because an addon that does not fit can end its process: loads it and lets TensorFlow add 1 and 2. */
-const ADD = `
+/** Run by a child process, because an addon that does not fit can end its process: loads it, lets TensorFlow add 1 and 2, and runs a kernel of ours. */
+const TRY = `
   const binding = require(process.argv[1]);
-  const scalar = value => binding.createTensor([], binding.TF_FLOAT, new Float32Array([value]));
+  const vector = values => binding.createTensor([1, values.length], binding.TF_FLOAT, new Float32Array(values));
   const type = { name: 'T', type: binding.TF_ATTR_TYPE, value: binding.TF_FLOAT };
-  const [sum] = binding.executeOp('AddV2', [type], [scalar(1), scalar(2)], 1);
-  if (binding.tensorDataSync(sum.id)[0] !== 3) throw new Error('1 + 2 is not 3');
+  const run = (op, attrs, inputs) => binding.tensorDataSync(binding.executeOp(op, attrs, inputs, 1)[0].id)[0];
+  if (run('AddV2', [type], [vector([1]), vector([2])]) !== 3) throw new Error('1 + 2 is not 3');
+  const bias = binding.createTensor([32], binding.TF_FLOAT, new Float32Array(32));
+  const gelu = run('LabBiasGelu', [], [vector(Array(32).fill(1)), bias]);
+  if (!(Math.abs(gelu - 0.8413447) < 1e-5)) throw new Error('gelu(1) is not 0.841');
   console.log('version=' + binding.TF_Version);`;
 
 /** Tries an addon in a process of its own: the version of TensorFlow behind it, or what is in the way. */
-export async function probe(addon: string): Promise<{ version?: string; obstacle?: Obstacle }> {
+export async function probe(cache: string, addon: string): Promise<{ version?: string; obstacle?: Obstacle }> {
+  const [features, set] = [processorFeatures(cache), setOf(addon)];
+  if (features && set && !set.needs.every(feature => features.has(feature))) {
+    return {
+      obstacle: new Obstacle(
+        `${addon} is built for ${set.label}, and this processor has ${describe(features)}: run \`npm run setup\`, which builds one that fits.`,
+      ),
+    };
+  }
   const env = { ...process.env, TF_CPP_MIN_LOG_LEVEL: '2' };
-  const { code, signal, output } = await execute(process.execPath, ['-e', ADD, addon], { env });
+  const { code, signal, output } = await execute(process.execPath, ['-e', TRY, addon], { env });
   const version = /^version=(.+)$/m.exec(output)?.[1];
   if (code === 0 && version) return { version };
-  if (signal === 'SIGILL' || /compiled to use \w+ instructions/.test(output)) {
+  if (features && process.arch === 'x64' && !features.has('avx')) {
     return {
       obstacle: new Obstacle('This processor lacks AVX, which TensorFlow is compiled for: use a newer machine.'),
     };
   }
   const reason =
-    /^\w*Error: (.+)$/m.exec(output)?.[1] ?? (signal ? `ended by ${signal}` : output.trim().split('\n').pop());
+    /compiled to use .+ instructions.*/.exec(output)?.[0] ??
+    /^\w*Error: (.+)$/m.exec(output)?.[1] ??
+    (signal === 'SIGILL'
+      ? `ended by SIGILL, at an instruction that this processor${features ? `, with ${describe(features)},` : ''} does not have`
+      : signal
+        ? `ended by ${signal}`
+        : output.trim().split('\n').pop());
   return {
     obstacle: new Obstacle(
       `TensorFlow's addon does not load (${reason}): run \`npm run setup\` again; if that does not help, remove the cache folder ${dirname(addon)} first.`,

@@ -4,9 +4,11 @@ import * as os from 'node:os';
 import { join } from 'node:path';
 import { userJupyter } from '../../util/jupyter';
 import { execute } from '../../util/processes';
+import { processors } from '../../util/processors';
 import { THREAD_VARIABLES } from '../../util/threads';
-import { ADDON, findCompiler, probe } from './addon';
-import { currentEngine, type Engine, JS_ASKED } from './install';
+import { findCompiler, probe } from './addon';
+import { currentEngine, type Engine, isSound, JS_ASKED } from './install';
+import { describe, processorFeatures } from './isa';
 import { cacheFolder, Obstacle } from './system';
 import { findPip } from './wheel';
 
@@ -27,12 +29,14 @@ const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`;
 /** Looks at the machine, the engine and the tools around it, and changes nothing. `root` is the folder of this checkout. */
 export async function examine(root: string): Promise<Finding[]> {
   const engine = JS_ASKED ?? currentEngine();
-  const [npm, addon, python, pip, compiler] = await Promise.all([
+  const file = engine?.addon;
+  const [npm, addon, sound, python, pip, compiler] = await Promise.all([
     execute('npm', ['--version']),
-    existsSync(ADDON) ? probe(ADDON) : undefined,
+    file === undefined ? undefined : probe(cacheFolder(), file),
+    file === undefined ? undefined : isSound(),
     execute('python3', ['--version']),
-    versionLine(findPip),
-    versionLine(async () => [await findCompiler()]),
+    pipVersion(),
+    compilerVersion(),
   ]);
   const settingUp = engine?.kind !== 'tensorflow';
   return [
@@ -41,24 +45,33 @@ export async function examine(root: string): Promise<Finding[]> {
     { name: 'tfjs', value: `${versionOf('@tensorflow/tfjs')}, tfjs-node ${versionOf('@tensorflow/tfjs-node')}` },
     { name: 'TensorFlow', value: addon?.version ?? 'none' },
     engineFinding(engine),
-    addonFinding(addon),
+    addonFinding(file, addon, sound),
     threadsFinding(),
     { name: 'system', value: `${os.type()} ${os.release()} on ${process.arch}` },
-    { name: 'processor', value: `${os.cpus()[0]?.model.trim() ?? 'unknown'}, ${os.availableParallelism()} cores` },
+    processorFinding(),
     { name: 'memory', value: `${gigabytes(os.totalmem())}, ${gigabytes(os.freemem())} of it free` },
     cacheFinding(),
     { name: 'Python', value: python.code === 0 ? python.output.trim().replace('Python ', '') : 'not found' },
-    toolFinding('pip', pip, settingUp),
+    { name: 'pip', value: pip ?? 'not found: TensorFlow would come from the package index directly' },
     toolFinding('compiler', compiler, settingUp),
     kernelFinding(root),
   ];
 }
 
-/** What a tool says of its version in one line, or why there is no such tool. */
-async function versionLine(find: () => Promise<string[]>): Promise<string | Obstacle> {
+/** What a tool says of its version in one line. */
+async function versionLine([command = '', ...args]: string[]): Promise<string> {
+  return (await execute(command, [...args, '--version'])).output.split('\n')[0] ?? '';
+}
+
+async function pipVersion(): Promise<string | undefined> {
+  const pip = await findPip();
+  return pip && versionLine(pip);
+}
+
+/** Or why there is no compiler. */
+async function compilerVersion(): Promise<string | Obstacle> {
   try {
-    const [command, ...args] = await find();
-    return (await execute(command, [...args, '--version'])).output.split('\n')[0];
+    return await versionLine([await findCompiler()]);
   } catch (error) {
     if (error instanceof Obstacle) return error;
     throw error;
@@ -93,19 +106,40 @@ function engineFinding(engine: Engine | undefined): Finding {
   };
 }
 
-function addonFinding(probed: { obstacle?: Obstacle } | undefined): Finding {
-  if (!probed) return { name: 'addon', value: 'none' };
-  const value = `${ADDON}, ${probed.obstacle ? 'does not load' : 'loads'}`;
-  return { name: 'addon', value, advice: probed.obstacle?.message, serious: Boolean(probed.obstacle) };
+function addonFinding(
+  file: string | undefined,
+  probed: { obstacle?: Obstacle } | undefined,
+  sound: boolean | undefined,
+): Finding {
+  const name = 'addon';
+  if (!file) return { name, value: 'none' };
+  const { obstacle } = probed ?? {};
+  if (obstacle) return { name, value: `${file}, does not load`, advice: obstacle.message, serious: true };
+  if (sound) return { name, value: `${file}, loads; it and the library have the sums that were recorded` };
+  return {
+    name,
+    value: `${file}, loads, but it or the library is not what was set up`,
+    advice: 'Run `npm run setup`, which checks and replaces them.',
+    serious: true,
+  };
+}
+
+function processorFinding(): Finding {
+  const features = processorFeatures(cacheFolder());
+  const has = features ? `, ${describe(features)}` : '';
+  const forced = process.env.EDGEVIT_ISA ? `, held to EDGEVIT_ISA=${process.env.EDGEVIT_ISA}` : '';
+  const model = os.cpus()[0]?.model.trim() ?? 'unknown';
+  return { name: 'processor', value: `${model}${has}${forced}, ${os.cpus().length} cores` };
 }
 
 /** How many threads TensorFlow takes inside an op and across ops, and OpenMP where the library uses it. */
 function threadsFinding(): Finding {
   const set = THREAD_VARIABLES.filter(name => process.env[name] !== undefined);
   const odd = set.filter(name => !/^[1-9]\d*$/.test(process.env[name] ?? ''));
+  const here = `${processors()} by cores, affinity and container quota`;
   const value = set.length
     ? set.map(name => `${name}=${process.env[name]}`).join(' ')
-    : `one per core, ${os.availableParallelism()} (none of ${THREAD_VARIABLES.join(', ')} is set)`;
+    : `${here} (none of ${THREAD_VARIABLES.join(', ')} is set)`;
   return {
     name: 'threads',
     value,

@@ -30,3 +30,8 @@ export function asObstacle(error: unknown): Obstacle {
   }
   throw error;
 }
+
+/** For what is only noted: in a cache that somebody else set up, and that cannot be written, it is found out anew each time. */
+export function ignoreReadOnly(error: unknown): void {
+  if (!['EACCES', 'EPERM', 'EROFS'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+}

@@ -1,6 +1,4 @@
-import { createHash } from 'node:crypto';
 import {
-  createReadStream,
   createWriteStream,
   existsSync,
   mkdirSync,
@@ -14,9 +12,11 @@ import { basename, dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import * as yauzl from 'yauzl';
 import { inScratch } from '../../util/folders';
+import { limited, request } from '../../util/https';
 import { execute } from '../../util/processes';
 import { byteProgress } from '../../util/progress';
-import { diskFull, Obstacle } from './system';
+import { isIntact, isUntouched, record, sha256 } from './sums';
+import { asObstacle, diskFull, ignoreReadOnly, Obstacle } from './system';
 
 /** The version of TensorFlow that the lab runs on. */
 export const TENSORFLOW = '2.19.1';
@@ -100,23 +100,42 @@ export function libraryFolder(cache: string): string {
   return join(cache, `tensorflow-${TENSORFLOW}`);
 }
 
+const filesOf = (folder: string, wheel: Wheel): string[] =>
+  Object.keys(wheel.libraries).map(member => join(folder, basename(member)));
+
 /** Whether every library is there in its full size, and the headers. */
-export function isComplete(folder: string, wheel: Wheel): boolean {
+function isWhole(folder: string, wheel: Wheel): boolean {
   if (!existsSync(join(folder, 'include'))) return false;
   const size = (file: string): number | undefined => statSync(join(folder, file), { throwIfNoEntry: false })?.size;
   return Object.entries(wheel.libraries).every(([member, bytes]) => size(basename(member)) === bytes);
 }
 
+/** Whether the library is there as it was set up, by sizes and times. */
+export function isComplete(folder: string, wheel: Wheel): boolean {
+  return isWhole(folder, wheel) && filesOf(folder, wheel).every(isUntouched);
+}
+
+/** Whether the library is there as it was set up, by the sums of whole files; what has none yet, as of an earlier version of the lab, gets one. */
+async function isSame(folder: string, wheel: Wheel): Promise<boolean> {
+  if (!isWhole(folder, wheel)) return false;
+  for (const file of filesOf(folder, wheel)) {
+    if ((await isIntact(file)) === false) return false;
+    if (!isUntouched(file)) await record(file).catch(ignoreReadOnly);
+  }
+  return true;
+}
+
 /** Makes sure that the cache holds the library, downloading it if not. Throws an Obstacle. */
 export async function installLibrary(cache: string, wheel: Wheel, report: (line: string) => void): Promise<void> {
   const folder = libraryFolder(cache);
-  if (isComplete(folder, wheel)) return;
+  if (await isSame(folder, wheel)) return;
   await inScratch(cache, async scratch => {
     const file = await download(wheel, scratch, report);
     await checkSum(file, wheel);
     const fresh = join(scratch, 'library');
     await unpack(file, wheel, fresh);
     rmSync(file);
+    for (const library of filesOf(fresh, wheel)) await record(library);
     try {
       if (existsSync(folder)) renameSync(folder, join(scratch, 'damaged'));
       renameSync(fresh, folder);
@@ -126,41 +145,68 @@ export async function installLibrary(cache: string, wheel: Wheel, report: (line:
   });
 }
 
-/** How to call pip, or an Obstacle. */
-export async function findPip(): Promise<string[]> {
-  for (const pip of [['python3', '-m', 'pip'], ['pip3'], ['pip']]) {
-    if ((await execute(pip[0], [...pip.slice(1), '--version'])).code === 0) return pip;
-  }
-  throw new Obstacle(
-    `pip, which downloads TensorFlow ${TENSORFLOW}, is not here: install it (Debian, Ubuntu: \`apt install python3-pip\`; macOS: \`brew install python\`) and run \`npm run setup\`.`,
-  );
+/**
+ * How to call pip: the system's, the one that uv brings, or, given a folder for it, the one that comes inside Python. Undefined
+ * where there is none.
+ */
+export async function findPip(folder?: string): Promise<string[] | undefined> {
+  const works = async ([command = '', ...args]: string[]): Promise<boolean> =>
+    (await execute(command, [...args, '--version'])).code === 0;
+  for (const pip of [['python3', '-m', 'pip'], ['pip3'], ['pip'], ['uv', 'tool', 'run', 'pip']])
+    if (await works(pip)) return pip;
+  if (folder === undefined) return undefined;
+  const environment = join(folder, 'python');
+  await execute('python3', ['-m', 'venv', environment]); // by ensurepip, which changes nothing outside
+  const pip = [join(environment, 'bin/python'), '-m', 'pip'];
+  return (await works(pip)) ? pip : undefined;
 }
 
-/** By pip, because then the user's own mirrors, proxies and certificates apply. */
+/** By pip, because then the user's own mirrors, proxies and certificates apply; without pip from the index itself. */
 async function download(wheel: Wheel, folder: string, report: (line: string) => void): Promise<string> {
   const cache = dirname(folder);
   const { bavail, bsize } = statfsSync(folder);
   const need = wheel.bytes + HEADER_BYTES + Object.values(wheel.libraries).reduce((sum, bytes) => sum + bytes, 0);
   if (bavail * bsize < need) throw diskFull(cache, need);
+  const pip = await findPip(folder);
+  if (!pip) return downloadDirectly(wheel, folder, report);
+  const { file, obstacle, final } = await downloadByPip(pip, wheel, folder, report);
+  if (file) return file;
+  if (final) throw obstacle;
+  report(obstacle!.message);
+  return downloadDirectly(wheel, folder, report).catch(() => {
+    throw obstacle; // what pip met says more: the direct way knows neither its mirrors nor its proxies
+  });
+}
 
-  const [command, ...args] = await findPip();
-  args.push(
+/** Settings that are about environments into which packages are installed: ours is only downloaded and unpacked, its sum is checked here. */
+const FOR_INSTALLING = ['PIP_REQUIRE_VIRTUALENV', 'PIP_CONSTRAINT', 'PIP_BUILD_CONSTRAINT', 'PIP_REQUIRE_HASHES'];
+
+async function downloadByPip(
+  pip: string[],
+  wheel: Wheel,
+  folder: string,
+  report: (line: string) => void,
+): Promise<{ file?: string; obstacle?: Obstacle; final?: boolean }> {
+  const cache = dirname(folder);
+  const [command = '', ...before] = pip;
+  const args = [
+    ...before,
     'download',
     '--no-deps',
     '--no-cache-dir',
     '--only-binary=:all:',
     '--python-version=3.11',
     '--progress-bar=off',
-  );
-  args.push(
     ...wheel.platforms.map(name => `--platform=${name}`),
     `--dest=${folder}`,
     `${wheel.package}==${TENSORFLOW}`,
-  );
+  ];
   report(`Downloading TensorFlow ${TENSORFLOW} with pip into ${cache}, once for all checkouts.`);
 
   const wheelIn = (): string | undefined =>
-    readdirSync(folder, { recursive: true, encoding: 'utf8' }).find(name => name.endsWith('.whl'));
+    readdirSync(folder, { recursive: true, encoding: 'utf8' }).find(
+      name => name.startsWith(wheel.package.replaceAll('-', '_')) && name.endsWith('.whl'),
+    );
   const progress = byteProgress('download', wheel.bytes);
   const show = (): void => {
     const partial = wheelIn();
@@ -168,45 +214,134 @@ async function download(wheel: Wheel, folder: string, report: (line: string) => 
   };
   const timer = setInterval(show, 250);
   // TMPDIR: pip writes the partial file there, where we can watch it, and a small /tmp does not matter.
-  const { code, output } = await execute(command, args, { env: { ...process.env, TMPDIR: folder } });
+  const env: NodeJS.ProcessEnv = { ...process.env, TMPDIR: folder };
+  for (const name of FOR_INSTALLING) delete env[name];
+  const { code, output } = await execute(command, args, { env });
   clearInterval(timer);
   const file = wheelIn();
   if (code === 0 && file) show();
   progress.end();
-  if (code !== 0 || !file) throw downloadObstacle(wheel, cache, output);
-  return join(folder, file);
+  return code === 0 && file ? { file: join(folder, file) } : pipFailure(pip, wheel, cache, output);
 }
 
-function downloadObstacle(wheel: Wheel, cache: string, output: string): Obstacle {
-  if (/no space left on device|disk quota exceeded/i.test(output)) return diskFull(cache);
+/** As pip reads a switch from the environment. */
+const isTrue = /^(1|true|yes|on|y|t)$/i;
+
+/** The proxy that a user set, without its password; undefined where none is set. */
+function proxySet(): string | undefined {
+  const name = ['PIP_PROXY', 'HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy'].find(name => process.env[name]);
+  return name && `${name}=${process.env[name]!.replace(/\/\/[^/@]*@/, '//')}`;
+}
+
+/** What pip's last words mean, and whether that is final: another way would go against what the user or the system says. */
+async function pipFailure(
+  [command = '', ...pip]: string[],
+  wheel: Wheel,
+  cache: string,
+  output: string,
+): Promise<{ obstacle: Obstacle; final: boolean }> {
+  if (/no space left on device|disk quota exceeded/i.test(output)) return { obstacle: diskFull(cache), final: true };
   const what = `${wheel.package} ${TENSORFLOW}`;
+  const final = (sentence: string) => ({
+    obstacle: new Obstacle(`${sentence}, then run \`npm run setup\`.`),
+    final: true,
+  });
+  if (/No matching distribution/.test(output)) {
+    const asked = isTrue.test(process.env.PIP_NO_INDEX ?? '') && `PIP_NO_INDEX=${process.env.PIP_NO_INDEX}`;
+    const settings = (await execute(command, [...pip, 'config', 'list'])).output;
+    if (asked || /\.no-index\s*=\s*'?(1|true|yes|on)\b/i.test(settings))
+      return final(
+        `pip may not use an index (${asked || 'no-index in its settings'}) and finds no ${what} elsewhere: lift that, or put the wheel into a folder that PIP_FIND_LINKS names`,
+      );
+  }
+  if (/could not find an activated virtualenv/i.test(output))
+    return final(
+      'pip demands a virtual environment (require-virtualenv in its settings): activate one, or lift that by `pip config unset global.require-virtualenv`',
+    );
+  if (/\(constraint\)/.test(output))
+    return final(`pip's constraints (constraint in its settings) rule out ${what}: lift them`);
+  if (/ProxyError|Cannot connect to proxy|Tunnel connection failed/.test(output))
+    return final(
+      `pip cannot reach its package index through the proxy (${proxySet() ?? 'of its settings'}): mend or unset it`,
+    );
   if (
-    /NewConnectionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError|Max retries exceeded|Connection (aborted|broken|reset)/.test(
+    /NewConnectionError|ConnectTimeout|ReadTimeout|SSLError|Max retries exceeded|Connection (aborted|broken|reset)/.test(
       output,
     )
   ) {
-    return new Obstacle(
-      `pip cannot reach its package index to download ${what}: check the network and proxy, or name a mirror by PIP_INDEX_URL, then run \`npm run setup\`.`,
+    return final(
+      `pip cannot reach its package index to download ${what}: check the network${proxySet() ? ` and the proxy (${proxySet()})` : ' and proxy'}, or name a mirror by PIP_INDEX_URL`,
     );
   }
-  if (/No matching distribution/.test(output)) {
-    return new Obstacle(
-      `pip's package index does not offer ${what}: name one that mirrors PyPI in full by PIP_INDEX_URL, then run \`npm run setup\`.`,
-    );
-  }
+  if (/No matching distribution/.test(output))
+    return final(`pip's package index does not offer ${what}: name one that mirrors PyPI in full by PIP_INDEX_URL`);
   const reason =
     output
       .split('\n')
       .filter(line => /error/i.test(line))
       .pop()
       ?.trim() ?? 'no reason given';
-  return new Obstacle(`pip failed to download ${what} (${reason}): mend that, then run \`npm run setup\`.`);
+  return {
+    obstacle: new Obstacle(`pip failed to download ${what} (${reason}): mend that, then run \`npm run setup\`.`),
+    final: false,
+  };
+}
+
+/** An index's page of one package is smaller than this. */
+const MOST_PAGE_BYTES = 64e6;
+
+/** From the package index over HTTPS, found there by the pinned sum. */
+async function downloadDirectly(wheel: Wheel, folder: string, report: (line: string) => void): Promise<string> {
+  const { PIP_INDEX_URL, UV_DEFAULT_INDEX, UV_INDEX_URL } = process.env;
+  const index = (PIP_INDEX_URL || UV_DEFAULT_INDEX || UV_INDEX_URL || 'https://pypi.org/simple').replace(/\/*$/, '/');
+  const file = join(folder, `${wheel.package}.whl`);
+  const host = URL.canParse(index) ? new URL(index).host : index;
+  report(`Downloading TensorFlow ${TENSORFLOW} from ${host} into ${dirname(folder)}, once for all checkouts.`);
+  const get = async (address: string, headers?: Record<string, string>) => {
+    const response = await request(address, headers);
+    if (response.statusCode === 200) return response;
+    response.destroy();
+    throw new Error(`the server answers ${response.statusCode}`);
+  };
+  const progress = byteProgress('download', wheel.bytes);
+  try {
+    const page = new URL(`${wheel.package}/`, index).href;
+    const accept = 'application/vnd.pypi.simple.v1+json, text/html;q=0.5';
+    const chunks: Buffer[] = [];
+    for await (const chunk of limited(await get(page, { accept }), MOST_PAGE_BYTES)) chunks.push(chunk);
+    const link = linkTo(Buffer.concat(chunks).toString(), wheel.sha256);
+    if (!link) throw new Error('it does not offer the file');
+    let done = 0;
+    const show = async function* (body: AsyncIterable<Buffer>) {
+      for await (const chunk of body) {
+        progress.to((done += chunk.length));
+        yield chunk;
+      }
+    };
+    const response = await get(new URL(link, page).href);
+    await pipeline(limited(response, wheel.bytes), show, createWriteStream(file));
+    progress.end();
+    return file;
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === 'ENOSPC' || code === 'EDQUOT') throw asObstacle(error);
+    throw new Obstacle(
+      `pip, which downloads TensorFlow ${TENSORFLOW}, is not here, and ${host} cannot be reached without it (${message || code}): install pip (Debian, Ubuntu: \`apt install python3-pip\`; macOS: \`brew install python\`) or uv${proxySet() ? ', which know proxies' : ''}, and run \`npm run setup\`.`,
+    );
+  }
+}
+
+/** The address of the file with a sum in an index's page, by the simple repository API: JSON, or HTML with `#sha256=`. */
+function linkTo(page: string, sum: string): string | undefined {
+  if (page.trimStart().startsWith('{')) {
+    const { files = [] } = JSON.parse(page) as { files?: { url: string; hashes?: { sha256?: string } }[] };
+    return files.find(({ hashes }) => hashes?.sha256 === sum)?.url;
+  }
+  return new RegExp(`href\\s*=\\s*["']([^"'#]+)#sha256=${sum}["']`).exec(page)?.[1]?.replaceAll('&amp;', '&');
 }
 
 async function checkSum(file: string, wheel: Wheel): Promise<void> {
-  const hash = createHash('sha256');
-  await pipeline(createReadStream(file), hash);
-  const sum = hash.digest('hex');
+  const sum = await sha256(file);
   if (sum === wheel.sha256) return;
   throw new Obstacle(
     `The downloaded ${basename(file)} is damaged or not the published one (sha256 ${sum}, expected ${wheel.sha256}): run \`npm run setup\` again, or use another package index.`,

@@ -397,6 +397,9 @@ napi_value ExecuteOp(napi_env env, napi_callback_info info) {
   return tfnodejs::ExecuteOp(env, info);
 }
 
+// What this file is built for, to be read in it by who has yet to decide whether the processor can run it.
+[[gnu::used]] const char kInstructions[] = "EDGEVIT_ISA=" LAB_ISA ";";
+
 }  // namespace
 }  // namespace lab
 
