@@ -5,11 +5,11 @@ import { RECIPES } from '../lib/train/recipe';
 
 /**
  * Does the teaching article's model learn as the article has it? Its summary, layer by layer, and its recipe: Paddle's swapped split of Flowers-102,
- * which trains on 6,149 pictures, one at a time, for 2 epochs.
+ * which trains on 6,149 images, one at a time, for 2 epochs.
  *
  * `npm run experiment -- article`. One seed: about 40 min on 2 cores, and a download of 345 MB the first time.
  *
- * Promises the article's table, and top-1 on the 1,020 pictures that it tests with.
+ * Promises the article's table, and top-1 on the 1,020 images that it tests with.
  */
 export const experiment = sweepExperiment({
   name: 'article',

@@ -2,7 +2,7 @@ import { sweepExperiment } from '../lib/cli/support/sweepExperiment';
 import { BUDGET } from './shared/budget';
 
 /**
- * What does attention among all pixels buy over that among delegates, and what does it cost as pictures grow? EdgeViT-XXS with sparse and with
+ * What does attention among all pixels buy over that among delegates, and what does it cost as images grow? EdgeViT-XXS with sparse and with
  * full attention at 64, 96 and 128 px.
  *
  * `npm run experiment -- attention [--data=folder:PATH]`. Six variants × 3 seeds × 8 epochs: about 18 min on 2 cores by `--jobs=2`.
@@ -11,7 +11,7 @@ import { BUDGET } from './shared/budget';
  */
 export const experiment = sweepExperiment({
   name: 'attention',
-  question: 'what does full attention buy over sparse, and cost, as pictures grow?',
+  question: 'what does full attention buy over sparse, and cost, as images grow?',
   cost: 'about 18 min',
   promise: 'top-1 and MACs of both at 64, 96 and 128 px; full less sparse at each size',
   base: BUDGET,

@@ -11,11 +11,11 @@ import { applySettings, namedRecipe, resolveRecipe } from '../lib/train/recipe';
 const PURE_JAVASCRIPT = { data: 'petals:classes=3,train=8,test=8', size: '32', batch: '4', epochs: '2' };
 
 /**
- * Does all of it work here? EdgeViT-XXS on drawn flowers, from nothing to a table, a learning curve and a page.
+ * Does all of it work here? EdgeViT-XXS on synthetic flowers, from nothing to a table, a learning curve and a page.
  *
  * `npm start`, or `npm run experiment -- quick`. Under 4 minutes on 2 cores.
  *
- * Promises a run folder. Drawn flowers show that the network learns; they prove nothing about photographs.
+ * Promises a run folder. Synthetic flowers show that the network learns; they prove nothing about photographs.
  */
 export const experiment: Experiment = {
   question: 'does all of it work here?',

@@ -11,7 +11,7 @@ import { textTable, thousands } from '../lib/util/tables';
 
 /**
  * What do the networks cost, and what is said of them? Parameters and MACs, counted; the time of one prediction, measured on this
- * machine, in turns; top-1 where the experiment `variants` has been published; and beside them what was reported.
+ * machine, interleaved; top-1 where the experiment `variants` has been published; and beside them what was reported.
  *
  * `npm run experiment -- tradeoffs [--size=224] [--data=…]`. About a minute on 2 cores, which should have nothing else to do.
  *
@@ -33,7 +33,7 @@ export const experiment: Experiment = {
     writeTradeoffs(measured);
     const { cpu, cores, engine, node } = measured.machine;
     console.log(
-      `${cpu}, ${cores} cores | ${engine}, Node ${node} | one picture of ${measured.size.join('×')} px, compiled\n`,
+      `${cpu}, ${cores} cores | ${engine}, Node ${node} | one image of ${measured.size.join('×')} px, compiled\n`,
     );
     console.log(formatTradeoffs(measured, data));
     console.log(`\nresults in ${relative(process.cwd(), TRADEOFFS_FILE)}`);

@@ -8,7 +8,7 @@ const MODELS = ['edgevit-xxs', 'edgevit-xs', 'edgevit-s', 'mobilenet-v2', 'vit-t
  *
  * `npm run experiment -- variants [--data=folder:PATH]`. Five models × 3 seeds × 8 epochs at 96 px: about 25 min on 2 cores by `--jobs=2`.
  *
- * Promises the accuracy of the trade-offs: top-1 beside parameters and MACs. A few hundred pictures rank networks by how fast they learn from
+ * Promises the accuracy of the trade-offs: top-1 beside parameters and MACs. A few hundred images rank networks by how fast they learn from
  * nothing, which ImageNet's million does not.
  */
 export const experiment = sweepExperiment({

@@ -97,7 +97,7 @@ describe('measure', () => {
     'ONNX Runtime': [standIn('broken', 1, 'fail')],
   };
 
-  it('lets the best candidate compete, compares with the targets, and goes on without one that fails', async () => {
+  it('lets the best candidate compete, compares with the targets, and continues without one that fails', async () => {
     const names = Object.keys(launches) as ContenderName[];
     const result = await measure(workload, {
       names,

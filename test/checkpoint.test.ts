@@ -99,7 +99,7 @@ describe('a training checkpoint', () => {
   test.each<[string, Model, { slots: string[]; ema: boolean }]>([
     ['of another size', small({ dims: '8,16,16,32' }), LIKE],
     ['of another number of classes', small({ numClasses: 4 }), LIKE],
-    ['of another picture size', small({ size: 64 }), LIKE],
+    ['of another image size', small({ size: 64 }), LIKE],
     ['of settings that change no shape', small({ delegate: 'mean' }), LIKE],
     ['of another optimizer', model, { slots: ['momentum_buffer'], ema: true }],
   ])('%s is refused', (_what, other, like) => {
@@ -109,7 +109,7 @@ describe('a training checkpoint', () => {
 });
 
 describe('weights', () => {
-  test('are read from a training checkpoint too, at any picture size', () => {
+  test('are read from a training checkpoint too, at any image size', () => {
     const saved = training(0);
     saveTraining(path, model, saved);
     const larger = small({ size: 64 });

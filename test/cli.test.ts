@@ -106,7 +106,7 @@ describe('train', () => {
     ['batch', ['--batch=1000'], ['1000', '24']],
     ['weights', ['--init=nowhere.safetensors'], ['nowhere.safetensors']],
     ['run to resume', ['--resume=nothing'], ['nothing']],
-    ['other settings for a run that goes on', ['--resume=alone', '--lr=0.5'], ['lr', '0.002', '0.5']],
+    ['other settings for a resumed run', ['--resume=alone', '--lr=0.5'], ['lr', '0.002', '0.5']],
     ['option', ['--learning-rate=1'], ['--learning-rate']],
   ])('says what is wrong with a bad %s in one line', async (_what, args, words) => {
     const program = new Command().exitOverride().configureOutput({ outputError: () => {} });

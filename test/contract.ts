@@ -7,7 +7,7 @@ import { crossEntropy } from '../lib/train/loss';
 import { random } from '../lib/util/random';
 import './allclose';
 
-/** What every model owes: shapes, finite values, a gradient for every parameter, nothing leaked, pictures independent in evaluation, one result eager or compiled. */
+/** What every model owes: shapes, finite values, a gradient for every parameter, nothing leaked, images independent in evaluation, one result eager or compiled. */
 export function checkContract(model: Model, batch = 2): void {
   const tensors = tf.memory().numTensors;
   const { params, buffers } = model.init('contract');
@@ -57,7 +57,7 @@ export function checkContract(model: Model, batch = 2): void {
   const step = compile(differentiate, { name: 'contract' });
   const compiled = step(images, params);
   expect(compiled.loss).toBeAllclose(eager.loss);
-  // Sums over pictures and pixels in another order.
+  // Sums over images and pixels in another order.
   expectClose(host(compiled.grads), grads, 1e-4);
   expectClose(host(compiled.buffers), host(eager.buffers), 1e-5);
   step.dispose();

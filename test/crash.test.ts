@@ -41,7 +41,7 @@ interface Trouble {
   limit?: number;
 }
 
-/** Begins the run of a name, or goes on with it where it has begun: the real command in a process of its own. */
+/** Begins the run of a name, or resumes with it where it has begun: the real command in a process of its own. */
 function session(name: string, { fault, killAfter, limit }: Trouble = {}): Promise<Session> {
   const train = existsSync(join(runs, name)) ? [`--resume=${name}`] : [...SMALL, `--name=${name}`];
   const node = [
@@ -116,7 +116,7 @@ beforeAll(async () => {
 const OPERATIONS = 90;
 
 test(
-  `killed ${CRASHES} times at random moments, runs that go on end with the bytes of the run left alone`,
+  `killed ${CRASHES} times at random moments, resumed runs end with the bytes of the run left alone`,
   async () => {
     const rng = random('crash');
     let crashes = 0;
@@ -173,7 +173,7 @@ test(
 );
 
 test(
-  'a full disk stops a run with a sentence, leaves the last checkpoint as it was, and the run goes on when there is room',
+  'a full disk stops a run with a sentence, leaves the last checkpoint as it was, and the run resumes when there is room',
   async () => {
     const rng = random('full');
     const stop = async (trouble: Trouble): Promise<string> => {

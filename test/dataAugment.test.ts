@@ -9,7 +9,7 @@ import { UserError } from '../lib/util/errors';
 import { random } from '../lib/util/random';
 import pillow from './fixtures/pillow.json';
 
-/** The picture that fixtures/pillow.py draws. */
+/** The image that fixtures/pillow.py draws. */
 const picture: Picture = {
   width: pillow.width,
   height: pillow.height,
@@ -27,7 +27,7 @@ function augmented(options: AugmentationOptions, seed = 0, size: Size = [24, 32]
   return out;
 }
 
-describe('as torchvision on Pillow pictures', () => {
+describe('as torchvision on Pillow images', () => {
   test.each(pillow.resized)(
     'crop $box resized to $size, $interpolation',
     ({ box: at, size, interpolation, pixels }) => {
@@ -52,7 +52,7 @@ describe('as torchvision on Pillow pictures', () => {
 });
 
 describe('crops', () => {
-  test('random ones lie inside, keep the asked share of the area and ratio, and reach every edge', () => {
+  test('random ones lie inside, keep the asked fraction of the area and ratio, and reach every edge', () => {
     const boxes = Array.from({ length: 2000 }, (_, i) => randomCropBox(picture, [0.2, 0.6], [3 / 4, 4 / 3], random(i)));
     for (const { x, y, width, height } of boxes) {
       expect(Math.min(x, y, picture.width - x - width, picture.height - y - height)).toBeGreaterThanOrEqual(0);
@@ -67,7 +67,7 @@ describe('crops', () => {
     expect(boxes.some(b => b.y + b.height === picture.height)).toBe(true);
   });
 
-  test('a picture too long for the ratio falls back to the largest centred box of an allowed one', () => {
+  test('an image too long for the ratio falls back to the largest centred box of an allowed one', () => {
     const long = { width: 400, height: 10, pixels: new Uint8Array() };
     expect(randomCropBox(long, [1, 1], [3 / 4, 4 / 3], random(0))).toEqual({ x: 193, y: 0, width: 13, height: 10 });
   });
@@ -79,7 +79,7 @@ describe('crops', () => {
 });
 
 describe('augmentations', () => {
-  test('by default a picture is resized and normalised', () => {
+  test('by default an image is resized and normalised', () => {
     const pixels = resizeBox(picture, box([0, 0, pillow.width, pillow.height]), [24, 32]);
     const out = augmented({ mean: [0.5, 0.25, 0], std: [0.5, 1, 2] });
     for (const i of [0, 1, 2, 1000, 2303]) {
@@ -154,7 +154,7 @@ describe('mixing', () => {
   const draws = (options: AugmentationOptions) =>
     Array.from({ length: 3000 }, (_, i) => drawMix(parseAugmentation(options), 50, size, random(i)));
 
-  test('mixup blends by a share from Beta(α, α)', () => {
+  test('mixup blends by a fraction from Beta(α, α)', () => {
     const shares = draws({ mixup: 0.2 }).map(mix => mix.keep);
     const mean = shares.reduce((a, b) => a + b) / shares.length;
     const variance = shares.reduce((a, b) => a + (b - mean) ** 2, 0) / shares.length;
@@ -165,7 +165,7 @@ describe('mixing', () => {
     expect(Array.from(out)).toEqual([2, 3, 4]);
   });
 
-  test('cutmix keeps as much of the label as of the picture', () => {
+  test('cutmix keeps as much of the label as of the image', () => {
     const pixels = size[0] * size[1] * 3;
     for (const mix of draws({ cutmix: 1 }).slice(0, 200)) {
       const out = new Float32Array(pixels);
@@ -174,7 +174,7 @@ describe('mixing', () => {
     }
   });
 
-  test('with both, each is used about half the time, and every picture can be a partner', () => {
+  test('with both, each is used about half the time, and every image can be a partner', () => {
     const mixes = draws({ mixup: 1, cutmix: 1 });
     expect(mixes.filter(mix => mix.box).length / mixes.length).toBeCloseTo(0.5, 1);
     expect(new Set(mixes.map(mix => mix.partner)).size).toBe(50);

@@ -25,7 +25,7 @@ const everything: BatchOptions = {
   shuffle: true,
 };
 
-/** Each picture of an epoch as it reached the network: index → digest of its pixels and targets. */
+/** Each image of an epoch as it reached the network: index → digest of its pixels and targets. */
 async function pictures(from: Split, options: BatchOptions): Promise<Map<number, string>> {
   const seen = new Map<number, string>();
   for await (const batch of batches(from, options)) {
@@ -45,7 +45,7 @@ async function pictures(from: Split, options: BatchOptions): Promise<Map<number,
 }
 
 describe('an epoch', () => {
-  test('has every picture once, with its label, the last batch as large as it comes out', async () => {
+  test('has every image once, with its label, the last batch as large as it comes out', async () => {
     const indices: number[] = [],
       counts: number[] = [];
     for await (const batch of batches(split, everything)) {
@@ -81,8 +81,8 @@ describe('an epoch', () => {
   });
 });
 
-describe('what becomes of a picture', () => {
-  test('depends on seed, epoch and picture, not on workers, batch size or order', async () => {
+describe('what becomes of an image', () => {
+  test('depends on seed, epoch and image, not on workers, batch size or order', async () => {
     const reference = await pictures(split, everything);
     for (const other of [{ workers: 0 }, { workers: 3 }, { batchSize: 5, depth: 1 }, { shuffle: false }]) {
       const seen = await pictures(split, { ...everything, ...other });
@@ -125,7 +125,7 @@ describe('the threads', () => {
   });
 });
 
-describe('drawn flowers', () => {
+describe('synthetic flowers', () => {
   const pixelsOf = (of: Split) => new Uint8Array(of.pixels as SharedArrayBuffer);
 
   test('are the same on every machine', () => {
@@ -134,7 +134,7 @@ describe('drawn flowers', () => {
     );
   });
 
-  test('a picture depends on the seed and its own name alone', () => {
+  test('an image depends on the seed and its own name alone', () => {
     const more = petals({ classes: 6, train: 9, test: 3, size: 40 });
     expect(more.train.names.indexOf(split.names[17])).toBeGreaterThanOrEqual(0);
     for (const [i, name] of split.names.entries())
@@ -149,7 +149,7 @@ describe('drawn flowers', () => {
     for (const [colour] of names) expect(names.filter(([other]) => other === colour).length).toBeGreaterThanOrEqual(2);
   });
 
-  test('the mean colour of a picture does not give its class away', () => {
+  test('the mean colour of an image does not give its class away', () => {
     const data = petals({ train: 30, test: 10, size: 48 });
     const mean = (of: Split, i: number) => {
       const { pixels } = readPicture(of, i);

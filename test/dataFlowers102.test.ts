@@ -126,7 +126,7 @@ describe('MATLAB files', () => {
   });
 });
 
-/** The archive's true layout, with pictures whose grey is their label, and one that is corrupt. */
+/** The archive's true layout, with images whose grey is their label, and one that is corrupt. */
 const CORRUPT = 4321;
 let archive: Buffer;
 let source: Flowers102Source;
@@ -169,7 +169,7 @@ describe('Flowers-102', () => {
   const open = (spec = 'flowers102', options: Flowers102Options = {}): Promise<Dataset> =>
     openDataset(spec, { flowers102Dir: own, cacheDir: join(folder, 'cache'), report: () => {}, source, ...options });
 
-  test('pairs every picture with its label, in the official split and in Paddle’s', async () => {
+  test('pairs every image with its label, in the official split and in Paddle’s', async () => {
     const official = await open();
     expect(official.classes.length).toBe(102);
     expect([official.train.length, official.val!.length, official.test.length]).toEqual([1020, 1020, 6149 - 1]);
@@ -272,10 +272,10 @@ describe('Flowers-102', () => {
       ],
       [{ '102flowers.tgz': whole.subarray(0, whole.length / 2) }, /can't be unpacked/],
       [{ '102flowers.tgz': Buffer.from('hello') }, /can't be unpacked/],
-      [{ 'imagelabels.mat': matFile({ labels: row(1, 2, 3, 103) }) }, /picture 4.*103/],
-      [{ 'imagelabels.mat': matFile({ labels: row(1, 2, 3) }) }, /picture 4/],
+      [{ 'imagelabels.mat': matFile({ labels: row(1, 2, 3, 103) }) }, /image 4.*103/],
+      [{ 'imagelabels.mat': matFile({ labels: row(1, 2, 3) }) }, /image 4/],
       [{ 'imagelabels.mat': sets }, /'labels'/],
-      [{ 'setid.mat': matFile({ trnid: row(3, 1), valid: row(2), tstid: row(4, 1) }) }, /picture 1 .*two/],
+      [{ 'setid.mat': matFile({ trnid: row(3, 1), valid: row(2), tstid: row(4, 1) }) }, /image 1 .*two/],
     ];
     for (const [change, says] of refused) {
       await expect(openFiles({ ...files, ...change })).rejects.toThrow(UserError);
@@ -350,14 +350,14 @@ describe('a download', () => {
     expect(existsSync(join(folder, 'file.part'))).toBe(false);
   });
 
-  test('goes on where the connection broke', async () => {
+  test('resumes where the connection broke', async () => {
     answer = broken(100_000);
     await get();
     expect(arrived()).toBe(true);
     expect(requests).toEqual([undefined, 'bytes=100000-', 'bytes=200000-']);
   });
 
-  test('goes on in the next run where this one had to stop', async () => {
+  test('resumes in the next run where this one had to stop', async () => {
     answer = broken(1000);
     await expect(get({ retries: 0 })).rejects.toThrow(UserError);
     expect(existsSync(join(folder, 'file'))).toBe(false);

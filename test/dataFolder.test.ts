@@ -57,7 +57,7 @@ async function makeFolder(splits = ['train', 'test']): Promise<void> {
   }
 }
 
-/** The middle pixel of the picture of that name. */
+/** The middle pixel of the image of that name. */
 function middle(data: Dataset, name: string): number[] {
   const { width, height, pixels } = readPicture(data.train, data.train.names.indexOf(name));
   const at = (Math.floor(height / 2) * width + Math.floor(width / 2)) * 3;
@@ -65,10 +65,10 @@ function middle(data: Dataset, name: string): number[] {
 }
 
 describe('a folder', () => {
-  test('gives classes in the order of their names, and every picture with its own label', async () => {
+  test('gives classes in the order of their names, and every image with its own label', async () => {
     await makeFolder();
     put('train/.DS_Store', Buffer.from('x'));
-    put('train/red/notes.txt', Buffer.from('not a picture'));
+    put('train/red/notes.txt', Buffer.from('not an image'));
     const data = await open();
     expect(data.classes).toEqual(['blue', 'red']);
     expect([data.train.length, data.test.length, data.val, data.skipped]).toEqual([4, 4, undefined, []]);
@@ -86,7 +86,7 @@ describe('a folder', () => {
     expect([both.test.names[0], both.val?.names[0]]).toEqual(['test/blue/1.png', 'val/blue/1.png']);
   });
 
-  test('decodes JPEG, PNG and WebP; greyscale, CMYK, 16 bits and transparency; and turns pictures upright', async () => {
+  test('decodes JPEG, PNG and WebP; greyscale, CMYK, 16 bits and transparency; and turns images upright', async () => {
     await makeFolder();
     put('train/red/jpeg.JPG', await plain(RED, 32, 32).jpeg({ quality: 95 }).toBuffer());
     put('train/red/webp.webp', await plain(RED, 32, 32).webp({ lossless: true }).toBuffer());
@@ -127,7 +127,7 @@ describe('a folder', () => {
     expect(Math.abs(turned.pixels[(35 * 20 + 10) * 3 + 2] - BLUE[2])).toBeLessThan(6);
   });
 
-  test('shrinks large pictures to the asked side, keeps their aspect and never enlarges', async () => {
+  test('shrinks large images to the asked side, keeps their aspect and never enlarges', async () => {
     await makeFolder();
     put('train/red/large.png', await plain(RED, 300, 200).png().toBuffer());
     const { train } = await open({ side: 50 });
@@ -137,7 +137,7 @@ describe('a folder', () => {
   });
 });
 
-describe('a corrupt picture', () => {
+describe('a corrupt image', () => {
   beforeEach(async () => {
     await makeFolder();
     const whole = await sharp({
@@ -185,7 +185,7 @@ describe('a corrupt picture', () => {
 describe('the cache', () => {
   const cached = () => readdirSync(cacheDir);
 
-  test('is used again, and made anew where pictures, their classes or options change', async () => {
+  test('is used again, and made anew where images, their classes or options change', async () => {
     await makeFolder();
     const first = await open();
     expect((await open()).fingerprint).toBe(first.fingerprint);
@@ -251,7 +251,7 @@ describe('what cannot be trained on is refused:', () => {
       /train has no classes/,
     ],
     [
-      'pictures beside the classes',
+      'images beside the classes',
       async () => {
         await makeFolder(['test']);
         put('train/1.png', Buffer.from(''));

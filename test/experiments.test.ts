@@ -175,7 +175,7 @@ describe('an experiment', () => {
     ['number of seeds', ['lgl', ...small, '--seeds=0'], ['--seeds', '0']],
     ['flag for it', ['quick', '--seeds=2'], ['--seeds']],
     ['option', ['lgl', '--seed=2'], ['--seed']],
-    ['folder of pictures', ['lgl', ...small, '--data=folder:nowhere'], ['nowhere']],
+    ['folder of images', ['lgl', ...small, '--data=folder:nowhere'], ['nowhere']],
   ])('says what is wrong with a bad %s', async (_what, args, words) => {
     const error = await parse(args).catch((thrown: unknown) => thrown);
     expect(error instanceof UserError || error instanceof CommanderError).toBe(true); // what the commands' entrance turns into exit 2
@@ -199,7 +199,7 @@ describe('an experiment', () => {
     }
   });
 
-  test('that is killed takes its trials with it, and one that is interrupted goes on and ends with 130', async () => {
+  test('that is killed takes its trials with it, and one that is interrupted resumes and ends with 130', async () => {
     const trials = (): Run[] => listRuns(runs);
     const progress = (): number =>
       Math.min(trials().length < 2 ? 0 : Infinity, ...trials().map(run => run.metrics().length));

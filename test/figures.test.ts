@@ -7,7 +7,7 @@ import './allclose';
 
 const white = { width: 4, height: 2, pixels: new Uint8Array(24).fill(255) };
 
-test('panels are drawn with their captions, pictures of the right size and places, equal bytes each time', async () => {
+test('panels are drawn with their captions, images of the right size and places, equal bytes each time', async () => {
   const draw = () =>
     panels(
       'A claim',
@@ -53,14 +53,14 @@ test('a spotlight falls where the powers are high', () => {
   expect([0, 3, 6, 9].map(i => pixels[i])).toEqual([255, 142, 30, 30]);
 });
 
-test('one picture is normalised as for evaluation', () => {
+test('one image is normalised as for evaluation', () => {
   expect(networkInput(white, [2, 4], { mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.25] })).toBeAllclose(
     Array.from({ length: 24 }, (_, i) => (i % 3 === 2 ? 2 : 1)),
   );
   expect(networkInput(white, 3).shape).toEqual([1, 3, 3, 3]);
 });
 
-test('a picture is a JPEG where that is much smaller, a heat map never', async () => {
+test('an image is a JPEG where that is much smaller, a heat map never', async () => {
   const side = 96;
   const photograph = {
     width: side,

@@ -64,7 +64,7 @@ describe.skipIf(!hasGraphs())('fused kernels equal the stock ops they replace, w
     [257, 100, 7],
     [900, 36, 49],
     [1600, 144, 50],
-  ])('product of %i × %i by %i columns', (m, k, n) => {
+  ])('matmul of %i × %i by %i columns', (m, k, n) => {
     const inputs = [normal([m, k]), normal([k, n]), normal([n])];
     agree(ops => ops.matmul, inputs);
     agree(ops => (x, weight) => ops.matmul(x, weight), inputs.slice(0, 2));

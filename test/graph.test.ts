@@ -88,7 +88,7 @@ describe.skipIf(!hasGraphs())('eager and compiled agree', () => {
       ],
     ],
     [
-      'products of matrices, transposed and batched',
+      'matmuls, transposed and batched',
       (a, b, c) => [tf.matMul(a, b, true, false), tf.matMul(a, a, false, true), tf.matMul(c, c, true, false)],
       [matrix, matrix, normal(2, 3, 4)],
     ],

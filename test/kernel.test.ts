@@ -195,7 +195,7 @@ describe('interrupts', () => {
     expect(errors[0].ename).toBe('Interrupted');
   });
 
-  test('run the finally blocks of a cell that waits, and nothing goes on behind it', async () => {
+  test('run the finally blocks of a cell that waits, and nothing continues behind it', async () => {
     const { stdout } = await interrupt(
       'try { for (;;) { await pause(1); count++ } } finally { console.log("tidied") }',
     );

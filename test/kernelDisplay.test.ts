@@ -65,7 +65,7 @@ describe('in a notebook', () => {
     expect(data['text/html']).toContain('&#60;S&#62;');
   });
 
-  test('a picture is a PNG of its pixels, a caption is read beside it', async () => {
+  test('an image is a PNG of its pixels, a caption is read beside it', async () => {
     const [bare, named] = shown(
       (await run('lab.showImage(random); lab.showImage(random, { caption: "noise" })')).messages,
     );
@@ -87,9 +87,7 @@ describe('in a notebook', () => {
     expect(status).toBe('ok');
     const all = shown(messages);
     expect(
-      await sharp(
-        Buffer.from(all.find(data => data['text/plain'] === '3 pictures')!['image/png'], 'base64'),
-      ).metadata(),
+      await sharp(Buffer.from(all.find(data => data['text/plain'] === '3 images')!['image/png'], 'base64')).metadata(),
     ).toMatchObject({ width: 2 * 84 + 2, height: 2 * 84 + 2 });
     expect(all.map(data => data['text/plain'])).toContain(
       'weights: float32 [2, 2], min 1, mean 2, max 3, std 0.8165, 1 not finite',

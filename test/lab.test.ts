@@ -94,7 +94,7 @@ describe('a run', () => {
     expect(files(resumed)).toEqual(files(whole));
   });
 
-  test('killed after its last checkpoint goes on from there', async () => {
+  test('killed after its last checkpoint resumes there', async () => {
     const killed = await trial(tinyRecipe(), { name: 'killed', ...stopAfter(8) });
     // What a SIGKILL two steps later would leave: rows without a checkpoint, and the status of a run under way.
     for (const step of [9, 10]) killed.append({ kind: 'step', step, epoch: 2, learningRate: 1, loss: 1 });

@@ -29,7 +29,7 @@ test('values go where PyTorch has them', () => {
   expect([...toTorch({ kind: 'localProp', shape: [2, 2, 2] }, range(8))]).toEqual([0, 2, 4, 6, 1, 3, 5, 7]);
 });
 
-test('pictures change between channels first and last', () => {
+test('images change between channels first and last', () => {
   expect([...toChannelsLast(range(12), [1, 3, 2, 2])]).toEqual([0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11]);
   expect(toChannelsFirst(toChannelsLast(range(120), [2, 3, 4, 5]), [2, 4, 5, 3])).toEqual(range(120));
 });

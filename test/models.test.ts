@@ -99,7 +99,7 @@ describe('the branch of attention, with a part taken away', () => {
   });
 });
 
-test('a picture of another size, and a second picture for the model as printed, are refused', () => {
+test('an image of another size, and a second image for the model as printed, are refused', () => {
   tf.tidy(() => {
     const xxs = createModel('edgevit-xxs', { numClasses: 2, size: 32 });
     const { params, buffers } = xxs.init(0);
@@ -148,7 +148,7 @@ describe('initialisation', () => {
 });
 
 describe('drop path', () => {
-  test('drops whole pictures and scales up those that stay', () =>
+  test('drops whole images and scales up those that stay', () =>
     tf.tidy(() => {
       const part = definePart(scope => {
         const residual = dropPath(scope, 0.25);

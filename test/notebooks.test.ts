@@ -288,7 +288,7 @@ describe('the comparison', () => {
     expect(await compare([text('good')], [text('bad')])).toHaveLength(1);
   });
 
-  test('reads charts as data and leaves their pictures out', async () => {
+  test('reads charts as data and leaves their images out', async () => {
     const chart = (value: number, svg: string): Output =>
       data({ 'application/vnd.vegalite.v5+json': { data: { values: [{ a: value, b: 'x' }] } }, 'image/svg+xml': svg });
     expect(await compare([chart(1, '<svg>1</svg>')], [chart(1.0001, '<svg>2</svg>')])).toEqual([]);
@@ -297,7 +297,7 @@ describe('the comparison', () => {
     ]);
   });
 
-  test('reads pictures as pixels', async () => {
+  test('reads images as pixels', async () => {
     const png = async (red: number): Promise<string> => {
       const { toPng } = await import('../lib/jupyter/display/pictures');
       return toPng({ width: 2, height: 1, pixels: Uint8Array.of(red, 0, 0, 9, 9, 9) });

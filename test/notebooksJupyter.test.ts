@@ -117,7 +117,7 @@ except CellExecutionError as error: print(error.ename, '|', error.evalue)`,
   expect(output.trim()).toBe('RangeError | out of range');
 });
 
-test('nbclient interrupts a cell that takes too long, and the kernel goes on', async context => {
+test('nbclient interrupts a cell that takes too long, and the kernel continues', async context => {
   register(folder);
   const path = join(folder, 'slow.ipynb');
   writeNotebook(path, { ...NOTEBOOK, cells: [] });

@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 
-/** A folder of photographs for tests: three classes of plain colours, 4 + 2 pictures each. Returns its path. */
+/** A folder of photographs for tests: three classes of plain colours, 4 + 2 images each. Returns its path. */
 export async function folderOfPictures(root: string): Promise<string> {
   for (const [split, count] of [
     ['train', 4],

@@ -137,7 +137,7 @@ describe.each(Object.entries(CHARTS))('%s', (_, [spec, expected]) => {
     expect(svg).not.toMatch(/NaN|undefined|Infinity/);
   });
 
-  test('is a picture of its size', async () => {
+  test('is an image of its size', async () => {
     const [, width, height] = /<svg [^>]*width="([\d.]+)" height="([\d.]+)"/.exec(svg)!.map(Number);
     const png = await toPng(svg);
     expect([png.readUInt32BE(16), png.readUInt32BE(20)]).toEqual(
@@ -146,7 +146,7 @@ describe.each(Object.entries(CHARTS))('%s', (_, [spec, expected]) => {
   });
 });
 
-test('pictures have text, and the same bytes each time', async () => {
+test('images have text, and the same bytes each time', async () => {
   const spec = countedAndReported(counted, REPORTED, 'params', 'title');
   const svg = await toSvg(spec);
   const png = await toPng(svg);

@@ -1,4 +1,4 @@
-// A process of its own for signals.test.ts: products of matrices and their gradients, compiled and op by op, for some
+// A process of its own for signals.test.ts: matmuls and their gradients, compiled and op by op, for some
 // seconds; then a sum of all of them, and how many signals came in meanwhile.
 import { compile } from '../lib/engine/compile/compile';
 import { openEngine } from '../lib/engine/open';

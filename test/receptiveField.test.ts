@@ -28,7 +28,7 @@ test('the norm over input channels counts, their signs do not', () => {
   );
 });
 
-test('a LocalAgg sees three tokens to every side, also when the picture is not square', () => {
+test('a LocalAgg sees three tokens to every side, also when the image is not square', () => {
   const [block] = stageBlocks(VARIANTS['edgevit-xxs'])[0];
   const part = definePart(scope => localAgg(scope, block));
   const [params, buffers] = [part.params, part.buffers].map(specs => initialise(specs, random(0)));

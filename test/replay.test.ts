@@ -62,7 +62,7 @@ describe('a replay', () => {
     expect(await again(bundle)).toMatchObject({ outcome: [], environment: [], run: { record: { trial: null } } });
   });
 
-  test('finds pictures that lie elsewhere, begins with the same weights, and knows other pictures', async () => {
+  test('finds images that lie elsewhere, begins with the same weights, and knows other images', async () => {
     const meadow = await folderOfPictures(join(folder, 'meadow'));
     const init = openRun(join(folder, 'here'), 'petals').bestCheckpoint;
     const bundle = await bundled({

@@ -39,7 +39,7 @@ const charts = (): string[] => [
   ...new Set(readdirSync(files.charts).map(file => file.replace(/\.(svg|png|json)$/, ''))),
 ];
 
-test('a report has each chart as drawing, picture and specification, and the same bytes each time', async () => {
+test('a report has each chart as drawing, image and specification, and the same bytes each time', async () => {
   const names = charts();
   for (const part of [
     'tradeoff-macs',
@@ -104,7 +104,7 @@ describe('mistakes', () => {
     ]);
   });
 
-  test('have pictures while the dataset is what it was, and otherwise the reason why not', async () => {
+  test('have images while the dataset is what it was, and otherwise the reason why not', async () => {
     const wrong = mistakesOf(run.predictions()!).length;
     expect(wrong).toBeGreaterThan(0);
     expect((await mistakePictures(run)).pictures).toHaveLength(Math.min(24, wrong));
@@ -170,7 +170,7 @@ describe('the page in Chromium', () => {
     );
     expect(ink).toBe(text); // which the theme decides
     expect(
-      await page.evaluate("[...document.querySelectorAll('.pictures img')].every(image => image.naturalWidth > 0)"),
+      await page.evaluate("[...document.querySelectorAll('.images img')].every(image => image.naturalWidth > 0)"),
     ).toBe(true);
     expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(options.width);
     expect(complaints).toEqual([]);

@@ -35,7 +35,7 @@ export function madeUpRow(variant: string, seed: number, top1: number, more: Par
   };
 }
 
-/** Each variant's accuracy, its millions of MACs, and how many pixels its pictures have: invented. */
+/** Each variant's accuracy, its millions of MACs, and how many pixels its images have: invented. */
 const MADE_UP: Record<ExperimentName, Record<string, [top1: number, macs: number, size?: number]>> = {
   lgl: {
     full: [0.8, 102],

@@ -114,7 +114,7 @@ test('the command loads no engine, and says in a sentence that there is no such 
   expect(missing.stderr).toMatch(/^There is no run 'none'[^\n]*\n$/);
 });
 
-describe('a run that was broken off', () => {
+describe('a run that was interrupted', () => {
   const gone = JSON.stringify({ ...thisProcess(), pid: NO_PROCESS });
   const broken = (name: string): Run => alter(plain, name, { status: 'interrupted' });
 

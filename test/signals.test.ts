@@ -26,7 +26,7 @@ function products(disturbed: boolean): Promise<{ code: number | null; sum?: numb
   });
 }
 
-// Handlers that ran on top of oneDNN's products broke the heap: the process was aborted within a second.
+// Handlers that ran on top of oneDNN's matmuls broke the heap: the process was aborted within a second.
 test.skipIf(!hasGraphs())('signals during a computation change nothing', async () => {
   const [quiet, disturbed] = [await products(false), await products(true)];
   expect(disturbed).toMatchObject({ code: 0, sum: quiet.sum });

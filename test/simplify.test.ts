@@ -34,7 +34,7 @@ describe.skipIf(!hasGraphs())('simplifying a traced graph', () => {
   const weight = normal([6, 8]);
   const bias = normal([8]);
 
-  it('fuses a product with its bias, with bias and GELU, and with bias and residual', () => {
+  it('fuses a matmul with its bias, with bias and GELU, and with bias and residual', () => {
     const x = normal([4, 6]);
     expect(simplified(x => fused.addBias(tf.matMul(x, weight), bias), x)).toEqual(['LabProduct']);
     expect(simplified(x => fused.biasGelu(tf.matMul(x, weight), bias), x)).toEqual(['LabProduct']);
@@ -91,7 +91,7 @@ describe.skipIf(!hasGraphs())('simplifying a traced graph', () => {
     ).toHaveLength(1);
   });
 
-  it('leaves a product alone that is read twice', () => {
+  it('leaves a matmul alone that is read twice', () => {
     const ops = simplified(
       x => {
         const product = tf.matMul(x, weight);
@@ -103,13 +103,13 @@ describe.skipIf(!hasGraphs())('simplifying a traced graph', () => {
     expect(ops).not.toContain('LabProduct');
   });
 
-  it('folds batch norm into the product behind it', () => {
+  it('folds batch norm into the matmul behind it', () => {
     const [scale, shift] = [normal([6]), normal([6])];
     const fn = (x: Tensor) =>
       fused.addBias(tf.matMul(tf.reshape(tf.add(tf.mul(x, scale), shift), [-1, 6]), weight), bias);
     const x = normal([2, 2, 6]);
     expect(simplified(fn, x).filter(op => op === 'LabProduct')).toHaveLength(1);
-    // Nothing but a reshape is left between input and product: the rest depends on constants alone.
+    // Nothing but a reshape is left between input and matmul: the rest depends on constants alone.
     const product = simplifiedGraph(fn, x).outputs[0]!.node;
     expect(product.inputs[0]!.node.op).toBe('Reshape');
     expect(product.inputs[0]!.node.inputs[0]!.node.op).toBe('Placeholder');

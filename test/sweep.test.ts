@@ -72,7 +72,7 @@ describe('a sweep', () => {
   });
 
   test(
-    'goes on past a trial that fails, and trains what is done no second time',
+    'continues past a trial that fails, and trains what is done no second time',
     async () => {
       const fresh = await plan(first);
       expect(listRuns(first)).toEqual([]);
@@ -107,7 +107,7 @@ describe('a sweep', () => {
   });
 
   test(
-    'killed goes on within the trial, to the bytes that two at once gave',
+    'killed resumes within the trial, to the bytes that two at once gave',
     async () => {
       const killed = await plan(second);
       // The first trial is killed at an operation on its files in its second epoch.

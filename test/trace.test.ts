@@ -22,7 +22,7 @@ function surroundings() {
   };
 }
 
-/** What compile throws; everything must be as before, and go on working. */
+/** What compile throws; everything must be as before, and work on. */
 function refusal(fn: (...args: any[]) => unknown, args: unknown[], capture: 'input' | 'constant' = 'input'): Error {
   const before = surroundings();
   const compiled = compile(fn as (...args: Tree[]) => Tree, { capture });

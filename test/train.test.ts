@@ -139,7 +139,7 @@ describe('a run', () => {
     training.dispose();
   });
 
-  test('needs pictures for a batch, and an output for each class', () => {
+  test('needs images for a batch, and an output for each class', () => {
     expect(() => trainer(tinyRecipe({ batch: 100 }))).toThrow(UserError);
     expect(() => trainer(tinyRecipe({ outputs: 2 }))).toThrow(UserError);
   });

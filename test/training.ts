@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { petals } from '../lib/data/sources/petals';
 import { type Recipe, type RecipeOptions, resolveRecipe } from '../lib/train/recipe';
 
-/** Pictures and a network so small that a step takes milliseconds, but with all that a large one has. */
+/** Images and a network so small that a step takes milliseconds, but with all that a large one has. */
 export const DATA = 'petals:classes=3,train=8,test=5,size=32';
 export const dataset = petals({ classes: 3, train: 8, test: 5, size: 32 });
 

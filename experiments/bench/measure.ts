@@ -45,7 +45,7 @@ export interface Conditions {
   report(line: string): void;
 }
 
-/** Runs one workload: starts every contender, times them in turns, and compares. One that fails is reported; the rest go on. */
+/** Runs one workload: starts every contender, times them interleaved, and compares. One that fails is reported; the rest continue. */
 export async function measure(
   workload: Workload,
   { names, candidates, plan, report }: Conditions,

@@ -153,7 +153,7 @@ function maybeCompile<A extends readonly Tree[], R extends Tree>(
   });
 }
 
-/** [b, h, w, 3], as normalised pictures are: centred, of unit order. */
+/** [b, h, w, 3], as normalised images are: centred, of unit order. */
 function hostPictures(batch: number, size: number): Float32Array {
   const rng = random('pictures');
   return Float32Array.from({ length: batch * size * size * 3 }, () => 4 * rng.uniform() - 2);

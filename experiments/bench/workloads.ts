@@ -3,7 +3,7 @@ export interface Task {
   model: string;
   mode: 'train' | 'infer';
   batch: number;
-  /** Side of the pictures in pixels. */
+  /** Side of the images in pixels. */
   size: number;
   classes: number;
 }
@@ -63,7 +63,7 @@ function training(id: string, name: string, task: Omit<Task, 'mode'>, targets: r
   };
 }
 
-/** Inference: from a picture in host memory to its logits. */
+/** Inference: from an image in host memory to its logits. */
 function inference(id: string, name: string, model: string): Workload {
   const task: Task = { mode: 'infer', model, batch: 1, size: 224, classes: 1000 };
   return { id, title: `${name} inference, batch 1, 224 px`, task, contenders: INFERENCE, targets: INFERENCE_TARGETS };

@@ -1,7 +1,7 @@
 import type { RecipeOptions } from '../../lib/train/recipe';
 
 /**
- * What all variants of the lab's comparisons have in common: equal pictures, steps, augmentation and seeds. Short, for networks of any kind, and
+ * What all variants of the lab's comparisons have in common: equal images, steps, augmentation and seeds. Short, for networks of any kind, and
  * without drop path, which not all of them have. Experiments share trials, so that one network, trained once, is the baseline of all.
  */
 export const BUDGET = {

@@ -5,7 +5,7 @@ import { type Chart, frame, MACS, million, OTHER, OWN, WIDTH } from './style';
 /** What one kind of attention comes to at one resolution. */
 export interface AttentionResult extends Pick<VariantResult, 'macs' | 'top1'> {
   attention: 'sparse' | 'full';
-  /** Side of the pictures in pixels. */
+  /** Side of the images in pixels. */
   size: number;
 }
 
@@ -19,7 +19,7 @@ const COLOR = {
 const X = {
   field: 'size',
   type: 'ordinal',
-  title: 'side of the pictures (pixels)',
+  title: 'side of the images (pixels)',
   axis: { labelAngle: 0 },
   scale: { padding: 0.4 },
 } as const;
@@ -53,7 +53,7 @@ export function attentionAccuracy(results: readonly AttentionResult[], title: st
           y: {
             field: 'low',
             type: 'quantitative',
-            title: 'top-1 on test pictures',
+            title: 'top-1 on test images',
             scale: { zero: false },
             axis: { format: '.0%' },
           },

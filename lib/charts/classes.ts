@@ -96,7 +96,7 @@ export function confusionMatrix({ confusion, perClass }: Evaluation, title = 'Co
       tooltip: [
         { field: 'label', title: 'class' },
         { field: 'predicted' },
-        { field: 'count', title: 'pictures' },
+        { field: 'count', title: 'images' },
         { field: 'share', title: 'of the class', format: '.1%' },
       ],
     },
@@ -108,7 +108,7 @@ export function confusionMatrix({ confusion, perClass }: Evaluation, title = 'Co
             field: 'share',
             type: 'quantitative',
             scale: { scheme: 'blues', domain: [0, 1] },
-            legend: { title: 'share of class', format: '.0%', orient: 'top' },
+            legend: { title: 'fraction of class', format: '.0%', orient: 'top' },
           },
         },
       },

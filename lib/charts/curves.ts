@@ -11,7 +11,7 @@ const FAINT = { condition: { param: 'picked', value: 1 }, value: 0.15 };
 /** Up to so many epochs, each is a dot. */
 const DOTTED_EPOCHS = 20;
 
-/** Loss and top-1 by epoch, of training batches and of the pictures that each epoch ends with, side by side. */
+/** Loss and top-1 by epoch, of training batches and of the images that each epoch ends with, side by side. */
 export function learningCurve(rows: readonly EpochRow[], title: string): Chart {
   const values = rows.flatMap(row => [
     { epoch: row.epoch, pictures: 'train', loss: row.trainLoss, top1: row.trainTop1 },

@@ -7,7 +7,7 @@ export function ends({ mean, half }: MeanInterval): { low: number; high: number 
   return { low: mean - (half ?? 0), high: mean + (half ?? 0) };
 }
 
-/** An interval of shares as a chart's row, inside [0, 1]. */
+/** An interval of fractions as a chart's row, inside [0, 1]. */
 export function shareRow(top1: MeanInterval): { top1: number; low: number; high: number; seeds: number } {
   const { low, high } = ends(top1);
   return {
@@ -47,7 +47,7 @@ export function accuracies(variants: readonly VariantResult[], baseline: string,
               x: {
                 field: 'low',
                 type: 'quantitative',
-                title: 'top-1 on test pictures',
+                title: 'top-1 on test images',
                 scale: { zero: false },
                 axis: { format: '.0%' },
               },
@@ -79,13 +79,13 @@ export function accuracies(variants: readonly VariantResult[], baseline: string,
 /** What is known of a difference between two variants. */
 export interface Difference {
   variant: string;
-  /** In shares. */
+  /** In fractions. */
   difference: MeanInterval;
 }
 
-/** Mean differences, seed by seed, from a baseline as bars, with their 95 % intervals: those that leave out zero stand out. */
+/** Mean differences, seed by seed, from a baseline as bars, with their 95 % intervals: those that exclude 0 stand out. */
 export function differences(all: readonly Difference[], baseline: string, title: string, seen?: string): Chart {
-  const [CLEAR, NOISE] = ['clear', 'within noise'];
+  const [CLEAR, NOISE] = ['CI excludes 0', 'CI includes 0'];
   const values = all.map(({ variant, difference }) => {
     const { low, high } = ends(difference);
     return {

@@ -2,7 +2,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 
 /**
- * The one font of pictures, from a package: without it resvg takes the system's, which differ from machine to machine, and on a
+ * The one font of images, from a package: without it resvg takes the system's, which differ from machine to machine, and on a
  * machine without fonts leaves all text out.
  */
 const FONT = 'Inter';
@@ -13,7 +13,7 @@ export const PNG_SCALE = 2;
 
 /** Draws an SVG as a PNG of `PNG_SCALE` times its size: equal drawings give equal bytes, on every machine. */
 export async function toPng(svg: string): Promise<Buffer> {
-  const { Resvg } = await import('@resvg/resvg-js'); // only where pictures are asked for
+  const { Resvg } = await import('@resvg/resvg-js'); // only where images are asked for
   const folder = dirname(createRequire(__filename).resolve('@expo-google-fonts/inter/package.json'));
   const fontFiles = FONTS.map(file => join(folder, file));
   const font = { loadSystemFonts: false, fontFiles, defaultFontFamily: FONT, sansSerifFamily: FONT };

@@ -49,7 +49,7 @@ export function sampleRateAccuracy(
           y: {
             field: 'low',
             type: 'quantitative',
-            title: 'top-1 on test pictures',
+            title: 'top-1 on test images',
             scale: { zero: false },
             axis: { format: '.0%' },
           },

@@ -73,7 +73,7 @@ export const CONFIG: TopLevelSpec['config'] = {
     offset: 10,
   },
   text: { fill: INK, fontSize: 11 },
-  mark: { aria: false }, // a label for every mark would double the picture
+  mark: { aria: false }, // a label for every mark would double the image
   range: { category: [...PALETTE] },
 };
 
@@ -114,7 +114,7 @@ export function rounded(value: number, digits = 4): number {
   return Number(value.toFixed(digits));
 }
 
-/** Points of a share: 0.0123 → 1.23. */
+/** Points of a fraction: 0.0123 → 1.23. */
 export const points = (share: number): number => rounded(100 * share, 3);
 
 export const million = (value: number): number => rounded(value / 1e6, 3);

@@ -9,9 +9,9 @@ export interface Point {
   model: string;
   top1: MeanInterval;
   params: number;
-  /** Per picture. */
+  /** Per image. */
   macs: number;
-  /** Of one picture. */
+  /** Of one image. */
   milliseconds?: Estimate;
 }
 
@@ -19,13 +19,13 @@ const [FRONT, BEATEN] = ['on the Pareto front', 'beaten by another'];
 const [EDGEVIT, OTHERS] = ['EdgeViT, reported', 'others, reported'];
 const [COUNTED, REPORTED] = ['counted here', 'reported'];
 
-/** Of the axis beyond the intervals, in shares. */
+/** Of the axis beyond the intervals, in fractions. */
 const MARGIN = 0.03;
 
 const COSTS = {
   macs: MACS,
   params: 'parameters (millions)',
-  milliseconds: 'time of one picture (ms)',
+  milliseconds: 'time of one image (ms)',
   phoneMs: 'time on a phone (ms)',
 } as const;
 
@@ -180,7 +180,7 @@ export function tradeoff(
           y: {
             field: 'low',
             type: 'quantitative',
-            title: 'top-1 on test pictures',
+            title: 'top-1 on test images',
             scale: { domain, nice: false, zero: false },
             axis: { format: '.0%' },
           },

@@ -15,7 +15,7 @@ interface Flags extends DataOptions {
 
 /**
  * `npm run data -- SPEC`: what a dataset holds, and how fast batches of it are made with the training augmentation. Training
- * must never wait for them: the rate is to be at least ten times that of the network. About 5 s, once the pictures are decoded.
+ * must never wait for them: the rate is to be at least ten times that of the network. About 5 s, once the images are decoded.
  */
 export function register(program: Command): void {
   withDataOptions(
@@ -23,8 +23,8 @@ export function register(program: Command): void {
       .command('data')
       .description('what a dataset holds, and how fast it loads')
       .argument('[dataset]', 'petals[:key=value,…], folder:PATH or flowers102[:split=official|paddle]', 'petals')
-      .option('--size <pixels>', 'side of the pictures that the network sees', wholeNumber, 96)
-      .option('--batch <n>', 'pictures at once', wholeNumber, 16)
+      .option('--size <pixels>', 'side of the images that the network sees', wholeNumber, 96)
+      .option('--batch <n>', 'images at once', wholeNumber, 16)
       .option('--workers <n>', 'threads that make batches', wholeNumber, 1)
       .option('--json', 'the same as JSON'),
   ).action(show);
@@ -56,7 +56,7 @@ async function show(spec: string, flags: Flags): Promise<void> {
   console.log(`${description}\nfingerprint ${fingerprint}\n`);
   console.log(
     textTable(
-      { split: 'split', pictures: 'pictures', perClass: 'per class', sides: 'shorter side, px' },
+      { split: 'split', pictures: 'images', perClass: 'per class', sides: 'shorter side, px' },
       splits.map(row => ({
         split: row.split,
         pictures: thousands(row.pictures),
@@ -95,7 +95,7 @@ function describeSplit(split: string, { length, numClasses, labels, widths, heig
   };
 }
 
-/** Pictures per second over at least three seconds of epochs, after one that starts the threads and warms them up. */
+/** Images per second over at least three seconds of epochs, after one that starts the threads and warms them up. */
 async function loadingRate({ train }: Dataset, { size, batch: batchSize, workers }: Flags): Promise<number> {
   let pictures = 0,
     seconds = 0;

@@ -3,7 +3,7 @@ import { UserError } from '../util/errors';
 import { wholeNumber, withDataOptions } from './support/dataOptions';
 import { type ExperimentFlags, loadExperiments } from './support/experiments';
 
-/** Flags of every experiment: they say how pictures are read. */
+/** Flags of every experiment: they say how images are read. */
 const DATA_FLAGS: readonly (keyof ExperimentFlags)[] = ['flowers102Dir', 'cacheDir', 'side', 'strict'];
 
 /** `npm run experiment -- NAME`: answers one of the lab's questions by measuring. */
@@ -19,8 +19,8 @@ export async function register(program: Command): Promise<void> {
       .argument('[name]', [...experiments.keys()].join(', '))
       .option('--data <spec>', 'petals[:key=value,…], folder:PATH or flowers102[:split=official|paddle]')
       .option('--seeds <n>', 'runs of each variant, which differ by their seed', wholeNumber)
-      .option('--epochs <n>', 'passes over the training pictures', wholeNumber)
-      .option('--size <pixels>', 'side of the pictures, or HEIGHTxWIDTH')
+      .option('--epochs <n>', 'passes over the training images', wholeNumber)
+      .option('--size <pixels>', 'side of the images, or HEIGHTxWIDTH')
       .option(
         '--only <names>',
         'some of the variants, separated by commas or spaces where their names have commas',

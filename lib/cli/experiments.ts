@@ -5,7 +5,7 @@ import { loadExperiments } from './support/experiments';
 export function register(program: Command): void {
   program
     .command('experiments')
-    .description('list the experiments, with their cost and what they promise')
+    .description('list the experiments with runtime and expected output')
     .action(async () => {
       for (const [name, { question, cost, promise }] of await loadExperiments()) {
         console.log(`${name}\n  asks      ${question}\n  costs     ${cost}\n  promises  ${promise}\n`);

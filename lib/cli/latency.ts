@@ -18,16 +18,16 @@ interface Flags {
   json?: string;
 }
 
-/** `npm run latency -- MODEL…`: how long a prediction takes, models and engines in turns. About 15 s a model; minutes with pure JavaScript. */
+/** `npm run latency -- MODEL…`: how long a prediction takes, models and engines interleaved. About 15 s a model; minutes with pure JavaScript. */
 export function register(program: Command): void {
   program
     .command('latency')
     .description(
-      'time predictions of models by engines in turns: median, 90th and 99th percentile, with 95 % intervals',
+      'time predictions of models by engines, interleaved: median, 90th and 99th percentile, with 95 % intervals',
     )
     .argument('<models...>', MODELS.join(', '))
-    .option('--size <pixels>', 'side of the pictures, or height x width: 192x256', '224')
-    .option('--batch <n>', 'pictures at once', wholeNumber, 1)
+    .option('--size <pixels>', 'side of the images, or height x width: 192x256', '224')
+    .option('--batch <n>', 'images at once', wholeNumber, 1)
     .option(
       '--engines <names>',
       Object.entries(ENGINES)
@@ -89,7 +89,7 @@ function format({ machine: { cpu, cores, engine, node }, size, batch, rows }: La
     '',
     textTable(columns, table),
     '',
-    'Models and engines took turns, pure JavaScript apart from the others; warm-up is left out. Intervals are by bootstrap over rounds, and hold',
+    'Models and engines were interleaved, pure JavaScript apart from the others; warm-up is left out. Intervals are by bootstrap over rounds, and hold',
     'for this machine as it was: what else ran on it is in them. A dash is a percentile that so few timings cannot tell.',
     'Energy was not measured: there is no meter for it here, and a guess would only repeat the time.',
   ].join('\n');

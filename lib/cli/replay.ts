@@ -22,7 +22,7 @@ export function register(program: Command): void {
     .command('replay')
     .description('run a bundle again, and compare what comes out to the byte')
     .argument('<file>', 'what `bundle` made')
-    .option('--data <data>', 'where its pictures are: folder:PATH, or whatever `train` takes')
+    .option('--data <data>', 'where its images are: folder:PATH, or whatever `train` takes')
     .option('--runs <folder>', 'where runs are kept', RUNS);
   withDataOptions(command).action(async (file: string, { data: dataset, runs, ...data }: Flags) => {
     const bundle = await readBundle(file);
@@ -46,7 +46,7 @@ export function register(program: Command): void {
     const steps = metrics.filter(row => row.kind === 'step').length;
     console.log(
       outcome.length === 0
-        ? `\nidentical to the byte: ${steps} steps, the predictions of ${predictions.labels.length} pictures, and the weights ${result.weights}`
+        ? `\nidentical to the byte: ${steps} steps, the predictions of ${predictions.labels.length} images, and the weights ${result.weights}`
         : `\ndifferent\n${lines(outcome)}`,
     );
     console.log(

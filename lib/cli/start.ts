@@ -5,6 +5,6 @@ import { loadExperiment } from './support/experiments';
 export function register(program: Command): void {
   program
     .command('start')
-    .description('train EdgeViT-XXS on drawn flowers, as a demonstration')
+    .description('train EdgeViT-XXS on synthetic flowers, as a demonstration')
     .action(async () => (await loadExperiment('quick')).run({}));
 }

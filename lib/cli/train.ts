@@ -16,9 +16,9 @@ const SHORTHANDS = {
   model: 'edgevit-xxs, edgevit-xs, edgevit-s, article, mobilenet-v2, vit-tiny, …',
   ablation: 'what is taken away from or changed in an EdgeViT',
   data: 'petals[:key=value,…], folder:PATH or flowers102[:split=official|paddle]',
-  size: 'side of the pictures in pixels, or HEIGHTxWIDTH',
-  epochs: 'passes over the training pictures',
-  batch: 'pictures per step',
+  size: 'side of the images in pixels, or HEIGHTxWIDTH',
+  epochs: 'passes over the training images',
+  batch: 'images per step',
   lr: 'learning rate after warm-up',
   seed: 'of weights, order, augmentation and drop path',
 } as const;
@@ -34,9 +34,9 @@ interface TrainFlags extends Partial<Record<Shorthand, string>>, KeptDataOptions
   runs: string;
 }
 
-/** `npm run train -- …`: trains a network into a run folder, or goes on with one. */
+/** `npm run train -- …`: trains a network into a run folder, or resumes one. */
 export function register(program: Command): void {
-  const command = program.command('train').description('train a network into a run folder, or go on with one');
+  const command = program.command('train').description('train a network into a run folder, or resume one');
   for (const [name, description] of Object.entries(SHORTHANDS)) command.option(`--${name} <value>`, description);
   command
     .option(
@@ -53,7 +53,7 @@ export function register(program: Command): void {
     )
     .option('--name <name>', 'of the run (default: made of model, data, size and seed)')
     .option('--init <file>', "weights to begin with: a .safetensors file in PyTorch's names and layout")
-    .option('--resume <run>', 'go on with a run, given by name or folder, to the same bytes')
+    .option('--resume <run>', 'resume a run, given by name or folder, to the same bytes')
     .option('--runs <folder>', 'where runs are kept', RUNS);
   withDataOptions(command).action(async (flags: TrainFlags) => finish(await train(flags), flags.runs));
 }
@@ -83,11 +83,11 @@ async function train(flags: TrainFlags): Promise<Run> {
   return startTrial({ ...options, recipe, recipeName, about, runs, name, init });
 }
 
-/** A run goes on with its own settings; others, where given, must be the same. */
+/** A run resumes with its own settings; others, where given, must be the same. */
 function checkUnchanged({ record }: Run, settings: Record<string, string>, { recipe, name, init }: TrainFlags): void {
   const refuse = (key: string, own: unknown, given: unknown): never => {
     throw new UserError(
-      `The run '${record.name}' goes on with its own settings: its ${key} is ${JSON.stringify(own)}, not ${JSON.stringify(given)}.`,
+      `The run '${record.name}' resumes with its own settings: its ${key} is ${JSON.stringify(own)}, not ${JSON.stringify(given)}.`,
     );
   };
   const changed = resolveRecipe(applySettings(record.recipe, settings));

@@ -9,7 +9,7 @@ import { finish, interruption } from './support/training';
 
 /**
  * `npm run trial -- TRIAL.json`: trains one trial of a sweep into its run folder, in a process of its own, here or wherever a scheduler
- * starts it. What is done already isn't trained again, what was broken off goes on.
+ * starts it. What is done already isn't trained again, what was interrupted is resumed.
  */
 export function register(program: Command): void {
   program

@@ -20,7 +20,7 @@ export interface BatchOptions {
   shuffle?: boolean;
   /** Leaves out a last batch that is not full. */
   dropLast?: boolean;
-  /** The first batch to make (default 0): a resumed run goes on in the middle of its epoch. */
+  /** The first batch to make (default 0): a resumed run resumes in the middle of its epoch. */
   from?: number;
   /** Threads that make batches (default 1); 0 makes them in this one, when they are asked for. */
   workers?: number;

@@ -8,11 +8,11 @@ import { applyMix, drawMix } from './transforms/mix';
 export interface Batch {
   /** [count, height, width, 3], normalised. */
   images: Float32Array;
-  /** [count, classes]: one-hot, or the shares of two classes where pictures were mixed. */
+  /** [count, classes]: one-hot, or the fractions of two classes where images were mixed. */
   targets: Float32Array;
-  /** [count]: each picture's own class. */
+  /** [count]: each image's own class. */
   labels: Int32Array;
-  /** [count]: which pictures of the split these are. */
+  /** [count]: which images of the split these are. */
   indices: Int32Array;
   count: number;
 }
@@ -26,7 +26,7 @@ export interface BatchRequest {
   epoch: number;
 }
 
-/** Reads, augments and stacks pictures. Each is a pure function of (seed, epoch, picture), wherever and in whatever order it is made. */
+/** Reads, augments and stacks images. Each is a pure function of (seed, epoch, image), wherever and in whatever order it is made. */
 export function collate(
   split: Split,
   reader: PictureReader,

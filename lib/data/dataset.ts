@@ -1,6 +1,6 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 
-/** A picture as it is stored: 8-bit RGB, [height, width, 3]. */
+/** An image as it is stored: 8-bit RGB, [height, width, 3]. */
 export interface Picture {
   width: number;
   height: number;
@@ -8,15 +8,15 @@ export interface Picture {
 }
 
 /**
- * Labelled pictures, stored one after another. Plain data, so that a worker thread can be sent one:
+ * Labelled images, stored one after another. Plain data, so that a worker thread can be sent one:
  * the pixels themselves stay where they are, in a file of the cache or in shared memory.
  */
 export interface Split {
   readonly length: number;
   readonly numClasses: number;
-  /** Class of each picture, an index into the dataset's `classes`. */
+  /** Class of each image, an index into the dataset's `classes`. */
   readonly labels: Int32Array;
-  /** What each picture is called in reports: its path in the folder or archive that it came from. */
+  /** What each image is called in reports: its path in the folder or archive that it came from. */
   readonly names: readonly string[];
   readonly widths: Int32Array;
   readonly heights: Int32Array;
@@ -28,17 +28,17 @@ export interface Dataset {
   classes: readonly string[];
   train: Split;
   test: Split;
-  /** The official validation pictures, where a dataset has them beside its test pictures. */
+  /** The official validation images, where a dataset has them beside its test images. */
   val?: Split;
-  /** One line for people: how many pictures, and where they come from. */
+  /** One line for people: how many images, and where they come from. */
   description: string;
-  /** sha256 over the pictures and all options that shaped them: equal fingerprints give equal batches. */
+  /** sha256 over the images and all options that shaped them: equal fingerprints give equal batches. */
   fingerprint: string;
-  /** Pictures that could not be decoded and were left out. */
+  /** Images that could not be decoded and were left out. */
   skipped: readonly { name: string; reason: string }[];
 }
 
-/** Reads pictures of one split until it is closed. The pixels of a picture are valid until the next `read`. */
+/** Reads images of one split until it is closed. The pixels of an image are valid until the next `read`. */
 export interface PictureReader {
   read(index: number): Picture;
   close(): void;
@@ -64,7 +64,7 @@ export function pictureReader(split: Split): PictureReader {
         const count = readSync(file, buffer, at, size - at, offsets[i] + at);
         if (count === 0)
           throw new Error(
-            `${pixels} ends before picture ${i}: delete the folder it lies in, and the cache is made again.`,
+            `${pixels} ends before image ${i}: delete the folder it lies in, and the cache is made again.`,
           );
         at += count;
       }
@@ -74,7 +74,7 @@ export function pictureReader(split: Split): PictureReader {
   };
 }
 
-/** One stored picture, copied: for reports and notebooks, which need few. */
+/** One stored image, copied: for reports and notebooks, which need few. */
 export function readPicture(split: Split, index: number): Picture {
   const reader = pictureReader(split);
   try {

@@ -3,7 +3,7 @@ import type { Picture } from './dataset';
 import { augmentPicture, type Size } from './transforms/augment';
 import { type AugmentationOptions, parseAugmentation } from './transforms/augmentation';
 
-/** What a network is given of one picture, [1, h, w, 3]: resized and normalised as for evaluation. The caller disposes. Throws a UserError for options that don't exist. */
+/** What a network is given of one image, [1, h, w, 3]: resized and normalised as for evaluation. The caller disposes. Throws a UserError for options that don't exist. */
 export function networkInput(
   picture: Picture,
   size: number | Size,

@@ -42,7 +42,7 @@ function startThread(): Thread {
     'batch' in reply ? settle(reply.id).resolve(reply.batch) : settle(reply.id).reject(reply.error),
   );
   worker.on('error', die);
-  worker.on('exit', code => die(new Error(`The thread that loads pictures ended with exit code ${code}.`)));
+  worker.on('exit', code => die(new Error(`The thread that loads images ended with exit code ${code}.`)));
   let next = 0;
   const thread: Thread = {
     send: message => worker.postMessage(message),

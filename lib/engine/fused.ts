@@ -86,7 +86,7 @@ export function batchNorm(
 
 /** x [..., c] + bias [c]. */
 export function addBias(x: Tensor, bias: Tensor): Tensor {
-  // After a product as BiasAdd, which TensorFlow fuses into it; after a depthwise convolution that breaks its remapper (2.19).
+  // After a matmul as BiasAdd, which TensorFlow fuses into it; after a depthwise convolution that breaks its remapper (2.19).
   const add = (x: Tensor, bias: Tensor) => (x.rank === 2 ? run('BiasAdd', [x, bias], 1)[0]! : tf.add(x, bias));
   return differentiable(
     stockOps.addBias,
@@ -106,7 +106,7 @@ export function biasGelu(x: Tensor, bias: Tensor): Tensor {
   );
 }
 
-/** Rows from which a product is tall: the lab's own kernels pack the weights each time, which few rows do not repay. */
+/** Rows from which a matmul is tall: the lab's own kernels pack the weights each time, which few rows do not repay. */
 export const TALL = 128;
 
 /** x [m, k] times weight [k, n], and bias [n] where there is one → [m, n]. */
@@ -123,7 +123,7 @@ export function product(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   );
 }
 
-/** Rows from which a feed-forward's hidden values are worth keeping out of memory; fewer stay in the last cache anyway, and leave many threads idle. */
+/** Rows from which an FFN's hidden values are worth keeping out of memory; fewer stay in the last cache anyway, and leave many threads idle. */
 const MANY_ROWS = 1024;
 
 /** Channels from which hidden values are kept for the gradient: to write and fetch one takes as long as 64 multiplications and additions. */

@@ -5,7 +5,7 @@ import { type Tensor, tf } from '../tensor/tf';
 /** What a model needs beside its input. */
 export type Weights = { params: Params; buffers: Buffers };
 
-/** What the named layers make of pictures [b, h, w, 3], in evaluation mode; the layers' official names lead to their outputs. The caller disposes. Throws for a name that no layer has. */
+/** What the named layers make of images [b, h, w, 3], in evaluation mode; the layers' official names lead to their outputs. The caller disposes. Throws for a name that no layer has. */
 export function activations(
   model: Model,
   { params, buffers }: Weights,
@@ -35,7 +35,7 @@ export function activations(
   }
 }
 
-/** A model up to one of its layers, in evaluation mode, as a function of pictures [b, h, w, 3] that can be differentiated and compiled. No `tidy` frees the result: the caller does. Throws for a name that no layer has. */
+/** A model up to one of its layers, in evaluation mode, as a function of images [b, h, w, 3] that can be differentiated and compiled. No `tidy` frees the result: the caller does. Throws for a name that no layer has. */
 export function upTo(model: Model, { params, buffers }: Weights, layer: string): (images: Tensor) => Tensor {
   return images => {
     let output: Tensor | undefined;

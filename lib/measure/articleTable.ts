@@ -18,7 +18,7 @@ const row = (layer: string, input: number[], output: number[], params: number): 
   params,
 });
 
-/** What the teaching article prints with `paddle.summary` for its model (lib/model/baselines/article.ts) and one picture. Reported, not computed. */
+/** What the teaching article prints with `paddle.summary` for its model (lib/model/baselines/article.ts) and one image. Reported, not computed. */
 export const ARTICLE_TABLE: PrintedSummary = {
   rows: [
     row('Conv2D-1', picture, map, 2352),

@@ -13,7 +13,7 @@ export interface AttentionMaps {
   grid: readonly [rows: number, columns: number];
 }
 
-/** What the delegates of EdgeViT's block `block` (`blocks3.0`) attend to in pictures [b, h, w, 3]. The caller disposes `weights`. Throws UserError for a block that does not exist or does not attend. */
+/** What the delegates of EdgeViT's block `block` (`blocks3.0`) attend to in images [b, h, w, 3]. The caller disposes `weights`. Throws UserError for a block that does not exist or does not attend. */
 export function attentionMaps(model: Model, weights: Weights, images: Tensor, block: string): AttentionMaps {
   const config = model.config as EdgeViTConfig;
   const [, stage, index] = /^blocks(\d)\.(\d+)$/.exec(block) ?? [];

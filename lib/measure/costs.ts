@@ -41,7 +41,7 @@ function partOf(module: string): CostPart {
   return /\.attn\.(LocalProp|norm)$/.test(module) ? 'LocalProp' : 'attention';
 }
 
-/** The share of each cost in the whole, by what is counted. */
+/** The fraction of each cost in the whole, by what is counted. */
 export function shareOf(
   costs: readonly Cost[],
   counts: Counts,

@@ -11,7 +11,7 @@ export { countConfig, totalCount };
  * of each architecture (`countConfig`).
  */
 
-/** Counts what the built model declares, and what it does to one picture, seen through taps. Runs it once. */
+/** Counts what the built model declares, and what it does to one image, seen through taps. Runs it once. */
 export function countModel(model: Model): Counts {
   return countBuilt(model, [1, ...model.inputSize, 3]);
 }

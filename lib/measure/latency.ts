@@ -19,7 +19,7 @@ export interface Plan {
 }
 
 /**
- * Times contenders in turns, one at a time, in rounds that each begin with the next of them, so that a machine whose speed drifts
+ * Times contenders interleaved, one at a time, in rounds that each begin with the next of them, so that a machine whose speed drifts
  * drifts for all alike. Warm-up is dropped. Seconds by contender (in the order given) and round.
  */
 export async function interleave(

@@ -40,7 +40,7 @@ export interface Latency {
   engine: Engine;
   classes: number;
   params: number;
-  /** Per picture. */
+  /** Per image. */
   macs: number;
   /** How many runs were timed. */
   timings: number;
@@ -73,7 +73,7 @@ export const PLAN: Plan = { rounds: 30, perRound: 10, warmUp: 10, settle: 3 };
 export const JS_PLAN: Plan = { rounds: 5, perRound: 1, warmUp: 1, settle: 0 };
 
 /**
- * Counts networks, and times a prediction of each by each engine, in turns (`interleave`): all of TensorFlow's, and then those of
+ * Counts networks, and times a prediction of each by each engine, interleaved (`interleave`): all of TensorFlow's, and then those of
  * pure JavaScript, whose seconds would cool the others' caches. Throws UserError for names and sizes that do not exist or fit, and
  * for engines that are not there.
  */

@@ -5,7 +5,7 @@ import { type Tensor, tf } from '../tensor/tf';
 export type LocalPropWeights = { weight: Tensor; bias: Tensor };
 
 /**
- * The LocalProp that, in the sense of least squares, comes closest to pictures x [b, h, w, c] from their delegates, the top-left pixels of
+ * The LocalProp that, in the sense of least squares, comes closest to images x [b, h, w, c] from their delegates, the top-left pixels of
  * r×r windows: the minimum over `weight` and `bias` of Σ (x − weight · delegate − bias)². The caller disposes.
  */
 export function fitLocalProp(x: Tensor, rate: number): LocalPropWeights {
@@ -28,7 +28,7 @@ export function fitLocalProp(x: Tensor, rate: number): LocalPropWeights {
   });
 }
 
-/** The root of the mean squared difference between pictures [b, h, w, c], by place in the r×r window: [r, r]. The caller disposes. */
+/** The root of the mean squared difference between images [b, h, w, c], by place in the r×r window: [r, r]. The caller disposes. */
 export function errorByPlace(x: Tensor, y: Tensor, rate: number): Tensor {
   return tf.tidy(() => {
     const [b, h, w, c] = x.shape as [number, number, number, number];

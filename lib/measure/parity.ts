@@ -163,10 +163,10 @@ function* checkArticle(fixture: FixtureOf<'seed'>): Generator<Comparison> {
   compareStages(outputs, evaluate(asPart(model), prefix, images, false, Object.keys(fixture.stages)), fixture);
   yield outputs;
 
-  const alone = new Comparison(model.name, 'outputs, one picture at a time', LONG_SUM_TOLERANCE);
+  const alone = new Comparison(model.name, 'outputs, one image at a time', LONG_SUM_TOLERANCE);
   for (let i = 0; i < shape[0]; i++) {
     const picture = tf.slice(images, i, 1);
-    alone.values(`picture ${i + 1}`, evaluate(asPart(model), prefix, picture, false).output.values, fixture.logits[i]);
+    alone.values(`image ${i + 1}`, evaluate(asPart(model), prefix, picture, false).output.values, fixture.logits[i]);
     picture.dispose();
   }
   yield alone;

@@ -6,8 +6,8 @@ import { random } from '../util/random';
 import { type Contender, stopwatch } from './latency';
 
 /**
- * The prediction of `batch` pictures, from host memory to logits in host memory, as something to be timed: compiled with constant
- * weights, or op by op. Weights and pictures are random, on which no time depends.
+ * The prediction of `batch` images, from host memory to logits in host memory, as something to be timed: compiled with constant
+ * weights, or op by op. Weights and images are random, on which no time depends.
  */
 export function prediction(model: Model, batch: number, compiled: boolean): Contender & { dispose(): void } {
   const [height, width] = model.inputSize;

@@ -108,7 +108,7 @@ export function ruleState(
   return { params: load(part.params), buffers: load(part.buffers) };
 }
 
-/** The rule's `input` or `target`, of a shape of PyTorch's; pictures [b, c, h, w] become [b, h, w, c]. The caller disposes. */
+/** The rule's `input` or `target`, of a shape of PyTorch's; images [b, c, h, w] become [b, h, w, c]. The caller disposes. */
 export function ruleInput(prefix: string, name: string, shape: readonly number[]): Tensor {
   const values = ruleTensor(prefix, name, shape);
   if (shape.length !== 4) return tf.tensor(values, [...shape]);
@@ -122,7 +122,7 @@ export interface HostTensor {
   values: Float32Array;
 }
 
-/** Reads a result and disposes it; pictures become [b, c, h, w]. */
+/** Reads a result and disposes it; images become [b, c, h, w]. */
 export function toHost(tensor: Tensor): HostTensor {
   const values = tensor.dataSync<'float32'>();
   const { shape } = tensor;

@@ -6,7 +6,7 @@ export interface Reported {
   /** ImageNet-1k, in [0, 1]. */
   top1?: number;
   params?: number;
-  /** Per picture at 224 px. The papers say FLOPs and count multiply-accumulates. */
+  /** Per image at 224 px. The papers say FLOPs and count multiply-accumulates. */
   macs?: number;
   /** On a Samsung Exynos 2100, in milliseconds. */
   phoneMs?: number;

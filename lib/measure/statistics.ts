@@ -33,7 +33,7 @@ export function meanInterval(samples: readonly number[], confidence = 0.95): Mea
   return { count, mean, half: studentT(confidence, count - 1) * Math.sqrt(variance / count) };
 }
 
-/** The t that |T| stays below with probability `confidence`, T being Student's with a whole number of degrees of freedom: 12.706 for 0.95 and 1. */
+/** The t that |T| stays below with probability `confidence`, T being Student's with an integer number of degrees of freedom: 12.706 for 0.95 and 1. */
 export function studentT(confidence: number, freedom: number): number {
   let [low, high] = [0, Math.PI / 2];
   for (let i = 0; i < 60; i++) {

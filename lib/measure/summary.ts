@@ -25,7 +25,7 @@ export interface Summary {
   articleSplit?: { trainable: number; nonTrainable: number };
   /** Float32, in units of 2^20 bytes; forward/backward is twice all outputs of the table. */
   megabytes: { input: number; forwardBackward: number; params: number; total: number };
-  /** Multiply-accumulates of one picture. */
+  /** Multiply-accumulates of one image. */
   macs: number;
 }
 
@@ -34,7 +34,7 @@ export function summarise(model: Model, batch: number): Summary {
   const owned = ownParameters(model);
   const numbers = new Map<string, number>();
   const rows: SummaryRow[] = [];
-  // Only a shape's first side depends on the batch; two pictures are enough to meet a model that takes but one.
+  // Only a shape's first side depends on the batch; two images are enough to meet a model that takes but one.
   walkLayers(model, Math.min(batch, 2), (module, kind, input, output) => {
     if (kind === 'DotProductAttention') return; // a function, not a layer
     numbers.set(kind, (numbers.get(kind) ?? 0) + 1);
@@ -100,12 +100,12 @@ export function formatSummary(summary: Summary): string {
     size('Forward/backward pass size', megabytes.forwardBackward),
     size('Params size', megabytes.params),
     size('Estimated Total Size', megabytes.total),
-    `MACs per picture (M): ${(macs / 1e6).toFixed(1)}`,
+    `MACs per image (M): ${(macs / 1e6).toFixed(1)}`,
     rule('-'),
   ].join('\n');
 }
 
-/** Linear layers and layer norms see tokens [b, n, c], all others pictures [b, c, h, w]. */
+/** Linear layers and layer norms see tokens [b, n, c], all others images [b, c, h, w]. */
 function printedShape(kind: string, shape: readonly number[]): number[] {
   if (shape.length !== 4) return [...shape];
   const [b, h, w, c] = shape;

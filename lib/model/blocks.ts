@@ -77,7 +77,7 @@ export function localAgg(scope: Scope, config: BlockConfig): Layer {
   });
 }
 
-/** Position encoding, global sparse attention, feed-forward: three residuals. [b, h, w, c] → the same. */
+/** Position encoding, global sparse attention, FFN: three residuals. [b, h, w, c] → the same. */
 export function selfAttn(scope: Scope, config: BlockConfig): Layer {
   const { dim } = config;
   const preNorm = (name: string) => (config.preNorm ? layerNorm(scope.at(name), dim, config.blockNormEps) : identity);
@@ -145,7 +145,7 @@ function propagation(scope: Scope, { localProp, dim, sampleRate: r }: BlockConfi
 
 /**
  * Expand, GELU, shrink. [b, h, w, c] → the same. LocalAgg's is written with 1×1 convolutions (`CMlp`), SelfAttn's with
- * linear layers (`Mlp`): the same arithmetic, but stored and started as what they are.
+ * linear layers (`Mlp`): the same arithmetic, but stored and initialised as what they are.
  */
 export function feedForward(
   scope: Scope,

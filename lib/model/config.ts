@@ -21,13 +21,13 @@ const perStage = <V, I>(value: z.ZodType<V, I>) =>
 export const EDGEVIT_SETTINGS = z.strictObject({
   /** Side of the window that one delegate token stands for; 1 is full attention. */
   sampleRates: perStage(positiveInteger).default([4, 2, 2, 1]),
-  /** Hidden channels of the feed-forward networks, relative to dims. */
+  /** Hidden channels of the FFNs, relative to dims. */
   mlpRatio: positive.default(4),
   /** Drop path rate of the last block; the first has 0, those between grow linearly. */
   dropPath: dropRate.default(0.1),
   /** Whether blocks open with LocalAgg. */
   localAgg: perStage(flag).default([true, true, true, false]),
-  /** Whether blocks attend; without, the residual GSA(LN(x)) is gone, position encoding and feed-forward stay. */
+  /** Whether blocks attend; without, the residual GSA(LN(x)) is gone, position encoding and FFN stay. */
   attention: flag.default(true),
   /** Whether delegates attend to each other; without, each hands on what it saw, and there is no qkv. */
   delegatesAttend: flag.default(true),
@@ -44,7 +44,7 @@ export const EDGEVIT_SETTINGS = z.strictObject({
   localAggNorm: flag.default(false),
   /** Norm of patch embedding and LocalProp: per token over channels, or over the whole image. */
   norm: z.enum(['layer', 'group']).default('layer'),
-  /** Norms before attention and the feed-forward networks. */
+  /** Norms before attention and the FFNs. */
   preNorm: flag.default(true),
   /** Whether attention logits are divided by √headDim. */
   attentionScale: flag.default(true),
@@ -54,7 +54,7 @@ export const EDGEVIT_SETTINGS = z.strictObject({
   qkvBias: flag.default(true),
   /** Biases of all other convolutions and linear layers, except LocalProp's and the head's, which stay. */
   bias: flag.default(true),
-  /** Epsilon of the norms before attention and feed-forward. */
+  /** Epsilon of the norms before attention and FFN. */
   blockNormEps: positive.default(1e-6),
   /** Epsilon of the norms of patch embedding and LocalProp. */
   normEps: positive.default(1e-5),

@@ -52,7 +52,7 @@ export function stageBlocks(config: EdgeViTConfig) {
   );
 }
 
-/** Throws UserError if dims do not split into heads or the picture's sides do not split into patches and windows. */
+/** Throws UserError if dims do not split into heads or the image's sides do not split into patches and windows. */
 export function checkEdgeViT(name: string, config: EdgeViTConfig, size: readonly [number, number]): void {
   config.dims.forEach((dim, i) => {
     if (dim % config.heads[i] !== 0) {
@@ -62,12 +62,12 @@ export function checkEdgeViT(name: string, config: EdgeViTConfig, size: readonly
   const multiple = sideMultiple(config);
   if (size.some(side => side % multiple !== 0)) {
     throw new UserError(
-      `${name} cannot take ${size[0]}×${size[1]} pictures: with sample rates ${config.sampleRates.join(',')} each side must be a multiple of ${multiple}.`,
+      `${name} cannot take ${size[0]}×${size[1]} images: with sample rates ${config.sampleRates.join(',')} each side must be a multiple of ${multiple}.`,
     );
   }
 }
 
-/** What a picture's sides must be multiples of: every stage's stride, and times its sample rate where it attends. */
+/** What an image's sides must be multiples of: every stage's stride, and times its sample rate where it attends. */
 export function sideMultiple(config: Pick<EdgeViTConfig, 'sampleRates' | 'attention'>): number {
   let stride = 1;
   return PATCHES.reduce<number>((multiple, patch, i) => {

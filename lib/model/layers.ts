@@ -121,7 +121,7 @@ function patches(x: Tensor, size: number): Tensor {
 
 /**
  * x [b, …, in] times weight [in, out], bias and activation. A convolution whose kernel is its stride goes this way too: with
- * its gradients that is 10–25 % faster than TensorFlow's convolution. The bias is added to the rows, where it is fused into the product.
+ * its gradients that is 10–25 % faster than TensorFlow's convolution. The bias is added to the rows, where it is fused into the matmul.
  */
 function product(x: Tensor, weight: Tensor, bias: Tensor | undefined, activation?: 'gelu'): Tensor {
   const [inDim, outDim] = weight.shape;
@@ -130,7 +130,7 @@ function product(x: Tensor, weight: Tensor, bias: Tensor | undefined, activation
   return tf.reshape(rows, [...x.shape.slice(0, -1), outDim]);
 }
 
-/** Bias and activation of a product. */
+/** Bias and activation of a matmul. */
 function finish(x: Tensor, bias: Tensor | undefined, activation?: 'gelu'): Tensor {
   if (activation === 'gelu') return ops.biasGelu(x, bias ?? tf.zeros([x.shape[x.rank - 1]!]));
   return bias ? ops.addBias(x, bias) : x;
@@ -155,7 +155,7 @@ export function depthwiseConv(scope: Scope, dim: number, kernel: number, options
   });
 }
 
-/** Zeros around the picture. Explicit, because TensorFlow's `same` pads a strided convolution on one side only. */
+/** Zeros around the image. Explicit, because TensorFlow's `same` pads a strided convolution on one side only. */
 function pad(x: Tensor, size: number): Tensor4D {
   return size === 0
     ? (x as Tensor4D)
@@ -187,7 +187,7 @@ export function upsampleNearest(x: Tensor, rate: number): Tensor {
 
 /**
  * [b, h, w, c] → [b, h·r, w·r, c], bilinear between pixel centres, the edge repeated outwards (PyTorch's align_corners
- * = false). As two products with interpolation matrices, because tfjs-node's gradient of resizeBilinear ignores
+ * = false). As two matmuls with interpolation matrices, because tfjs-node's gradient of resizeBilinear ignores
  * halfPixelCenters.
  */
 export function upsampleBilinear(x: Tensor, rate: number): Tensor {
@@ -233,7 +233,7 @@ export function layerNorm(scope: Scope, dim: number, eps: number): Layer {
   return scope.layer('LayerNorm', (x, ctx) => ops.layerNorm(x, weight(ctx), bias(ctx), eps));
 }
 
-/** Over a whole picture [b, h, w, c] (a group norm of one group), with weight and bias per channel. */
+/** Over a whole image [b, h, w, c] (a group norm of one group), with weight and bias per channel. */
 export function groupNorm(scope: Scope, dim: number, eps: number): Layer {
   const weight = scope.param('weight', [dim], 'plain', ONES);
   const bias = scope.param('bias', [dim], 'plain', ZEROS);
@@ -255,7 +255,7 @@ export interface BatchNormOptions {
   runningVariance?: 'unbiased' | 'biased';
 }
 
-/** Per channel over batch and picture: [b, h, w, c] → the same. Throws UserError when one value per channel is left to train on. */
+/** Per channel over batch and image: [b, h, w, c] → the same. Throws UserError when one value per channel is left to train on. */
 export function batchNorm(scope: Scope, dim: number, options: BatchNormOptions = {}): Layer {
   const { eps = 1e-5, momentum = 0.1, runningVariance = 'unbiased' } = options;
   const weight = scope.param('weight', [dim], 'plain', ONES);
@@ -271,7 +271,7 @@ export function batchNorm(scope: Scope, dim: number, options: BatchNormOptions =
     const n = x.size / dim;
     if (n < 2)
       throw new UserError(
-        `Batch norm '${scope.path}' cannot train on one value per channel: use a larger batch or larger pictures.`,
+        `Batch norm '${scope.path}' cannot train on one value per channel: use a larger batch or larger images.`,
       );
     const { y, mean, variance } = ops.batchNorm(x, weight(ctx), bias(ctx), eps);
     ctx.updated[runningMean.name] = blend(runningMean.read(ctx), mean);
@@ -297,7 +297,7 @@ export function dropPathRates(blocks: number, rate: number): number[] {
 export type Residual = (x: Tensor, branch: Tensor, ctx: Context) => Tensor;
 
 /**
- * A residual with stochastic depth: in training drops the branch for a whole picture with probability `rate` and divides
+ * A residual with stochastic depth: in training drops the branch for a whole image with probability `rate` and divides
  * what stays by 1 − rate. Takes a row of the noise only if the rate is above 0.
  */
 export function dropPath(scope: Scope, rate: number): Residual {

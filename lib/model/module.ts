@@ -8,7 +8,7 @@ export type Params = Record<string, Tensor>;
 /** Running statistics of the batch norms, under their official names. */
 export type Buffers = Record<string, Tensor>;
 
-/** How a parameter starts: uniform in ±bound, normal of a standard deviation, or one value. */
+/** How a parameter is initialised: uniform in ±bound, normal of a standard deviation, or one value. */
 export type Init = { uniform: number } | { normal: number } | { constant: number };
 
 export interface ParamSpec {
@@ -153,7 +153,7 @@ export function defineModel<C extends object>(
     forward(x, params, buffers, options) {
       if (x.rank !== 4 || x.shape[1] !== height || x.shape[2] !== width || x.shape[3] !== 3) {
         throw new UserError(
-          `${about.name} was built for pictures [batch, ${height}, ${width}, 3], but got [${x.shape.join(', ')}].`,
+          `${about.name} was built for images [batch, ${height}, ${width}, 3], but got [${x.shape.join(', ')}].`,
         );
       }
       const { output, buffers: updated } = forward(x, params, buffers, options);

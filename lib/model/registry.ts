@@ -65,7 +65,7 @@ export function resolveModel<N extends string>(name: N, options: OptionsOf<N>): 
   const inputSize: Size = typeof size === 'number' ? [size, size] : size;
   if (inputSize.length !== 2 || inputSize.some(side => !Number.isSafeInteger(side) || side < 1)) {
     throw new UserError(
-      `The picture size is '${String(size)}' but must be a positive integer, or two (height and width).`,
+      `The image size is '${String(size)}' but must be a positive integer, or two (height and width).`,
     );
   }
   if (ablation !== undefined && !ablate)
@@ -102,7 +102,7 @@ export function parseSize(text: string): readonly [height: number, width: number
   const sides = /^(\d+)(?:x(\d+))?$/.exec(text);
   if (!sides)
     throw new UserError(
-      `The picture size is '${text}' but must be a side in pixels, like 224, or height and width, like 192x256.`,
+      `The image size is '${text}' but must be a side in pixels, like 224, or height and width, like 192x256.`,
     );
   return [Number(sides[1]), Number(sides[2] ?? sides[1])];
 }

@@ -99,7 +99,7 @@ function body(
 ): string {
   const drawn =
     data === 'petals'
-      ? ' Petals are drawn flowers: they show that networks learn, and prove nothing about photographs.'
+      ? ' Petals are synthetic flowers: they show that networks learn, and prove nothing about photographs.'
       : '';
   return `<h1>EdgeViT Lab: what was found on ${escapeHtml(data)}</h1>
 <p>Filled marks are ours, hollow ones were reported by others. Point at a mark to read it; click on a name in a legend to follow a curve.${drawn}</p>
@@ -117,7 +117,7 @@ function html({ id, title, text, charts, tables, rerun, pictures }: Section, sti
   return [
     `<section id="${escapeHtml(id)}"><h2>${escapeHtml(title)}</h2>`,
     ...text.map(paragraph => `<p>${prose(paragraph)}</p>`),
-    ...(pictures.length > 0 ? [`<div class="pictures">${pictures.map(picture).join('\n')}</div>`] : []),
+    ...(pictures.length > 0 ? [`<div class="images">${pictures.map(picture).join('\n')}</div>`] : []),
     ...(figures.length > 0 ? [`<div class="charts">${figures.join('\n')}</div>`] : []),
     ...tables.map(htmlTable),
     ...(commands.length > 0
@@ -151,8 +151,8 @@ figure { margin: 0; } figcaption { font-size: .85rem; color: var(--quiet); margi
 .charts figure { min-width: 0; position: relative; } .crowded { grid-column: 1 / -1; }
 .chart { overflow-x: auto; } .chart > svg { max-width: 100%; min-width: 26rem; height: auto; } .crowded .vega-embed { min-width: 52rem; }
 .chart.vega-embed.has-actions { display: block; width: 100%; padding: 0; position: static; } .charts figcaption { padding-right: 2.5rem; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(6.5rem, 1fr)); gap: 1rem; margin: 1.5rem 0; }
-.pictures img { width: 5.5rem; height: 5.5rem; display: block; margin-bottom: .25rem; } .pictures figcaption { font-size: .75rem; line-height: 1.35; overflow-wrap: anywhere; } .pictures b { font-size: .75rem; }
+.images { display: grid; grid-template-columns: repeat(auto-fill, minmax(6.5rem, 1fr)); gap: 1rem; margin: 1.5rem 0; }
+.images img { width: 5.5rem; height: 5.5rem; display: block; margin-bottom: .25rem; } .images figcaption { font-size: .75rem; line-height: 1.35; overflow-wrap: anywhere; } .images b { font-size: .75rem; }
 .commands { grid-template-columns: 1fr; } .commands dt { font-weight: 600; margin-top: .5rem; }
 #vg-tooltip-element.vg-tooltip { background: Canvas; color: CanvasText; border-color: var(--line); font: .8rem system-ui, sans-serif; } #vg-tooltip-element table tr td.key { color: var(--quiet); }
 `;

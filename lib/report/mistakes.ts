@@ -6,9 +6,9 @@ import type { Run } from '../runs/store';
 import type { Predictions } from '../train/metrics';
 import type { Section } from './sections';
 
-/** A test picture that was taken for something else. */
+/** A test image that was taken for something else. */
 export interface Mistake {
-  /** Of the picture in the test split. */
+  /** Of the image in the test split. */
   index: number;
   label: number;
   predicted: number;
@@ -24,12 +24,12 @@ export function mistakesOf({ labels, top, probabilities }: Predictions): Mistake
     .sort((a, b) => b.probability - a.probability || a.index - b.index);
 }
 
-/** Pixels of a picture's side on the page, and on screens that have two for each. */
+/** Pixels of an image's side on the page, and on screens that have two for each. */
 const SIDE = 2 * 88;
 
 /**
- * The surest mistakes of a run, with their pictures from the dataset that it was tested with. Where that cannot be opened, or holds other
- * pictures by now, the text says so and there are none.
+ * The surest mistakes of a run, with their images from the dataset that it was tested with. Where that cannot be opened, or holds other
+ * images by now, the text says so and there are none.
  */
 export async function mistakePictures(run: Run, limit = 24): Promise<Pick<Section, 'text' | 'pictures'>> {
   const {
@@ -38,15 +38,15 @@ export async function mistakePictures(run: Run, limit = 24): Promise<Pick<Sectio
     dataset: { fingerprint, classes },
   } = run.record;
   const predictions = run.predictions();
-  if (!predictions) return { text: ['What the run said of each picture was not kept.'], pictures: [] };
+  if (!predictions) return { text: ['What the run said of each image was not kept.'], pictures: [] };
   const mistakes = mistakesOf(predictions);
-  const count = `${mistakes.length} of ${predictions.labels.length} test pictures were taken for something else`;
+  const count = `${mistakes.length} of ${predictions.labels.length} test images were taken for something else`;
   if (mistakes.length === 0) return { text: [`${count}.`], pictures: [] };
   const shown = mistakes.slice(0, limit);
   try {
     const dataset = await openDataset(recipe.data, dataOptions);
     if (dataset.fingerprint !== fingerprint)
-      return { text: [`${count}. Their pictures are not shown: '${recipe.data}' holds others by now.`], pictures: [] };
+      return { text: [`${count}. Their images are not shown: '${recipe.data}' holds others by now.`], pictures: [] };
     const reader = pictureReader(dataset.test);
     try {
       const pictures: Section['pictures'] = [];
@@ -76,7 +76,7 @@ export async function mistakePictures(run: Run, limit = 24): Promise<Pick<Sectio
   } catch (error) {
     return {
       text: [
-        `${count}. Their pictures are not shown, because '${recipe.data}' cannot be read here: ${(error as Error).message}`,
+        `${count}. Their images are not shown, because '${recipe.data}' cannot be read here: ${(error as Error).message}`,
       ],
       pictures: [],
     };

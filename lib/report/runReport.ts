@@ -26,7 +26,7 @@ function runPage(run: Run, charts: string[]): string {
   const { record } = run;
   const { name, dataset, recipeName, environment: here, result } = record;
   const headline = result
-    ? `${percent(result.top1)} top-1 on ${thousands(dataset.test)} test pictures; the best epoch, ${result.best.epoch}, had ${percent(result.best.top1)}.`
+    ? `${percent(result.top1)} top-1 on ${thousands(dataset.test)} test images; the best epoch, ${result.best.epoch}, had ${percent(result.best.top1)}.`
     : `Status: ${run.status}.`;
   const git = here.git
     ? `${here.git.commit.slice(0, 12)}${here.git.dirty ? ', changed since' : ''}`
@@ -34,7 +34,7 @@ function runPage(run: Run, charts: string[]): string {
   return page({
     title: name,
     body: `<h1>${escapeHtml(name)}</h1>
-<p>${escapeHtml(headline)} Data: ${escapeHtml(dataset.description)}.${dataset.name === 'petals' ? ' Drawn flowers show that the network learns; they prove nothing about photographs.' : ''}</p>
+<p>${escapeHtml(headline)} Data: ${escapeHtml(dataset.description)}.${dataset.name === 'petals' ? ' Synthetic flowers show that the network learns; they prove nothing about photographs.' : ''}</p>
 ${htmlTable({ columns: RESULT_COLUMNS, rows: [resultRow(run)] })}
 ${charts.map(chart => `<figure class="wide">${chart}</figure>`).join('\n')}
 <h2>Run it again</h2>

@@ -6,7 +6,7 @@ import { rerunCommand } from './runReport';
 import { type Section, section } from './sections';
 import { RESULT_COLUMNS, resultRow } from './tables';
 
-/** Runs beside each other, then each by itself: where it errs, with pictures. */
+/** Runs beside each other, then each by itself: where it errs, with images. */
 export async function runSections(runs: readonly Run[]): Promise<Section[]> {
   if (runs.length === 0)
     return [

@@ -17,7 +17,7 @@ export interface Section {
   tables: Table[];
   /** The command that makes each point again, by what it is called. */
   rerun: Record<string, string>;
-  /** Pictures with what is to be said of each. */
+  /** Images with what is to be said of each. */
   pictures: { jpeg: Buffer; caption: string[] }[];
 }
 
@@ -42,7 +42,7 @@ export function variantTable(variants: readonly VariantResult[], baseline: strin
       seeds: 'seeds',
       top1: 'top-1, %',
       difference: `less ${baseline}, points`,
-      clear: 'clear',
+      clear: 'CI excludes 0',
     },
     rows: variants.map(({ variant, params, macs, top1, difference }) => ({
       variant,
@@ -57,21 +57,21 @@ export function variantTable(variants: readonly VariantResult[], baseline: strin
 }
 
 export const INTERVALS =
-  "Means over seeds ± half of the 95 % interval, by Student's t distribution. Differences are taken seed by seed; clear are those whose interval leaves out zero. " +
-  'The intervals hold what seeds change, not the choice of test pictures.';
+  "Means over seeds ± half of the 95 % interval, by Student's t distribution. Differences are taken seed by seed; the last column says whether their interval (CI) excludes 0. " +
+  'The intervals hold what seeds change, not the choice of test images.';
 
-/** Which differences are clear of noise, in a line. */
+/** For which differences the CI excludes 0, in a line. */
 export function verdict(differences: readonly Difference[]): string {
   const clear = differences.filter(({ difference }) => isClear(difference)).map(({ variant }) => variant);
   const of = `of ${differences.length} difference${differences.length === 1 ? '' : 's'}`;
   return clear.length === 0
-    ? `None ${of} is clear of noise`
-    : `${clear.length} ${of} ${clear.length === 1 ? 'is' : 'are'} clear of noise: ${clear.join(', ')}`;
+    ? `The CI excludes 0 for none ${of}`
+    : `The CI excludes 0 for ${clear.length} ${of}: ${clear.join(', ')}`;
 }
 
 /** What many comparisons show by chance. */
 export function byChance(count: number): string {
-  return `Of ${count} comparison${count === 1 ? '' : 's'} at 95 %, ${(0.05 * count).toFixed(2)} would look clear if nothing differed at all.`;
+  return `Of ${count} comparison${count === 1 ? '' : 's'} at 95 %, ${(0.05 * count).toFixed(2)} would exclude 0 if nothing differed at all.`;
 }
 
 /** What the rows were made of, in a line. */
@@ -81,7 +81,7 @@ export function setting(rows: readonly TrialResult[]): string {
     ...new Set(rows.map(({ height, width }) => (height === width ? String(height) : `${height}×${width}`))),
   ].join(', ');
   const seeds = new Set(rows.map(({ seed }) => seed)).size;
-  return `${data}: ${classes} classes, ${thousands(train)} pictures to train on and ${thousands(test)} to test with, ${sizes} px; ${epochs} epochs of batch ${batch}; ${seeds} seed${seeds === 1 ? '' : 's'}`;
+  return `${data}: ${classes} classes, ${thousands(train)} images to train on and ${thousands(test)} to test with, ${sizes} px; ${epochs} epochs of batch ${batch}; ${seeds} seed${seeds === 1 ? '' : 's'}`;
 }
 
 /** `edgevit-s reached most, 81.3 %`. */

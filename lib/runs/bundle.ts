@@ -13,7 +13,7 @@ import { percent } from './console';
 import { Run, type RunRecord, reportFiles, type WriteReport } from './store';
 
 /**
- * One run as one zip file: all that is needed to rerun and to check it, but the pictures, which their fingerprint stands for. It says
+ * One run as one zip file: all that is needed to rerun and to check it, but the images, which their fingerprint stands for. It says
  * nothing of the machine's folders and processes, and equal runs give equal bytes. Throws UserError for a run that isn't done, whose
  * files were altered, or whose code is not this checkout's, because the sources are taken from here.
  */
@@ -128,7 +128,7 @@ function readme(record: RunRecord): string {
   const { name, recipe, dataset, environment, result } = record;
   const pictures = recipe.data.startsWith('folder:') ? ' --data=folder:PATH' : '';
   const where = pictures
-    ? `\nPATH is the folder '${dataset.name}' with its train/ and test/. The pictures are not in here: the fingerprint of those that\nthe run saw is\n  ${dataset.fingerprint}\n`
+    ? `\nPATH is the folder '${dataset.name}' with its train/ and test/. The images are not in here: the fingerprint of those that\nthe run saw is\n  ${dataset.fingerprint}\n`
     : '';
   return `The run '${name}' of EdgeViT Lab
 ${'='.repeat(name.length + 24)}
@@ -144,8 +144,8 @@ ${environment.platform}, ${environment.cpu}, ${environment.threads} threads. Equ
 
   ${ENTRY.run}             the resolved recipe, the environment, what came out
   ${ENTRY.metrics}        the loss of every step, and of every epoch how well it did
-  ${ENTRY.evaluation}      accuracy by class and confusion on the test pictures
-  ${ENTRY.predictions}     the five likeliest classes of every test picture
+  ${ENTRY.evaluation}      accuracy by class and confusion on the test images
+  ${ENTRY.predictions}     the five likeliest classes of every test image
   ${ENTRY.weights}  the last weights, ${recipe.ema > 0 ? 'as their moving average, ' : ''}in PyTorch's names and layout
 ${record.init ? `  ${ENTRY.init}     the weights that it began with\n` : ''}  ${ENTRY.report}          the same for people; it needs no network
   ${ENTRY.curve}

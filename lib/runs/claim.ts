@@ -4,14 +4,14 @@ import { isGone, type Owner, thisProcess } from './owner';
 import type { Run } from './store';
 
 /*
- * Of processes that want to go on with the same run one gets it. It makes a link in the run's folder, `.claim-SESSION-NUMBER`, which the file
+ * Of processes that want to resume the same run one gets it. It makes a link in the run's folder, `.claim-SESSION-NUMBER`, which the file
  * system grants once, and which says who made it from the first moment. The claim of a process that was killed is never taken away, for then
  * two could take it: the next one makes a claim of the next number. Claims end when run.json tells of the new session.
  */
 const CLAIM = /^\.claim-(\d+)-(\d+)$/;
 
 /**
- * Takes a run that no process works on. Returns what gives it back, to be called when run.json names this process or when it cannot go on;
+ * Takes a run that no process works on. Returns what gives it back, to be called when run.json names this process or when it cannot be resumed;
  * undefined where another process is faster.
  */
 export function claimRun(run: Run): (() => void) | undefined {
@@ -40,7 +40,7 @@ export function claimRun(run: Run): (() => void) | undefined {
   return undefined;
 }
 
-/** How often the run was gone on with. */
+/** How often the run was resumed. */
 function sessions({ record }: Run): number {
   return record.resumedAt.length;
 }

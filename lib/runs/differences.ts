@@ -9,7 +9,7 @@ export interface Difference {
 
 /** What two runs are compared by. */
 export interface Outcome extends Pick<Bundle, 'metrics' | 'evaluation' | 'predictions' | 'weights'> {
-  /** sha256 of the weights that training would go on with. */
+  /** sha256 of the weights that training would continue with. */
   digest: string;
 }
 
@@ -44,7 +44,7 @@ function rowDifference(there: Outcome['metrics'][number], here: Outcome['metrics
 
 function predictionsDifference(there: Outcome['predictions'], here: Outcome['predictions']): string | undefined {
   const count = there.labels.length;
-  if (count !== here.labels.length) return `${count} pictures there, ${here.labels.length} here`;
+  if (count !== here.labels.length) return `${count} images there, ${here.labels.length} here`;
   const said = ({ labels, top, probabilities }: Outcome['predictions'], i: number) => ({
     label: labels[i],
     top: top[i],
@@ -55,7 +55,7 @@ function predictionsDifference(there: Outcome['predictions'], here: Outcome['pre
   );
   return differing.length === 0
     ? undefined
-    : `of ${differing.length} of ${count} pictures, first of number ${differing[0] + 1}: ${valueDifference(said(there, differing[0]), said(here, differing[0]))}`;
+    : `of ${differing.length} of ${count} images, first of number ${differing[0] + 1}: ${valueDifference(said(there, differing[0]), said(here, differing[0]))}`;
 }
 
 function weightsDifference(there: Outcome, here: Outcome): string | undefined {
@@ -124,7 +124,7 @@ const ASPECTS = {
 
 type Surroundings = Bundle['run']['environment'];
 
-/** What of the environment, the code and the pictures differs: the reasons that there can be for other bytes. */
+/** What of the environment, the code and the images differs: the reasons that there can be for other bytes. */
 export function environmentDifferences(
   there: Bundle,
   here: { environment: Surroundings; fingerprint: string; sources: ReadonlyMap<string, Buffer> },

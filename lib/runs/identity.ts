@@ -3,7 +3,7 @@ import type { Dataset } from '../data/dataset';
 import { ABLATIONS, ablate, VARIANTS, type Variant } from '../model/config';
 import { buildModel, type Recipe } from '../train/recipe';
 
-/** What decides a trial's bytes beside its recipe and its pictures. */
+/** What decides a trial's bytes beside its recipe and its images. */
 export interface Setup {
   /** `codeDigest` */
   code: string;
@@ -17,7 +17,7 @@ type Pictures = Pick<Dataset, 'name' | 'fingerprint' | 'classes'>;
 type Configuration = Record<string, unknown>;
 
 /**
- * A recipe without the ways to say it: `data` may name a folder of this machine, so the pictures' fingerprint stands for it, and the
+ * A recipe without the ways to say it: `data` may name a folder of this machine, so the images' fingerprint stands for it, and the
  * model's whole configuration for ablation, settings and drop path.
  */
 function configuration(recipe: Recipe, { fingerprint, classes }: Pictures): Configuration {

@@ -13,7 +13,7 @@ import type { KeptDataOptions, Run } from './store';
 import { startTrial, type TrialOptions } from './trial';
 
 export interface ReplayOptions extends TrialOptions {
-  /** What `openDataset` takes, where it isn't what the bundle says: pictures lie elsewhere on each machine. */
+  /** What `openDataset` takes, where it isn't what the bundle says: images lie elsewhere on each machine. */
   dataset?: string;
   runs: string;
 }
@@ -33,7 +33,7 @@ export interface Replay {
 export async function replay(bundle: Bundle, { dataset, runs, data, ...options }: ReplayOptions): Promise<Replay> {
   const { name, recipeName, dataOptions, init } = bundle.run;
   const recipe = await recipeOf(bundle, dataset, { ...dataOptions, ...data });
-  // Named by its content, so that it is there once and for all, also for a rerun that is interrupted and goes on.
+  // Named by its content, so that it is there once and for all, also for a rerun that is interrupted and resumed.
   const initFile = init === null ? undefined : join(runs, `init-${init.sha256.slice(0, 16)}.safetensors`);
   if (initFile !== undefined) writeFileAtomic(initFile, bundle.init!);
   const run = await startTrial({
@@ -61,7 +61,7 @@ export async function replay(bundle: Bundle, { dataset, runs, data, ...options }
   };
 }
 
-/** The recipe, checked as any that comes from outside, on pictures with as many classes as the run's. */
+/** The recipe, checked as any that comes from outside, on images with as many classes as the run's. */
 async function recipeOf({ run }: Bundle, given: string | undefined, options: KeptDataOptions): Promise<Recipe> {
   const recipe = resolveRecipe(run.recipe as RecipeOptions);
   const folder = /^folder:(.*)$/s.exec(recipe.data)?.[1];
@@ -70,7 +70,7 @@ async function recipeOf({ run }: Bundle, given: string | undefined, options: Kep
     !isAbsolute(path) && !path.split(/[\\/]/).includes('..') && existsSync(path);
   if (given === undefined && folder !== undefined && !isHere(folder)) {
     throw new UserError(
-      `The run '${run.name}' was trained on ${run.dataset.description}: say where these pictures are by --data=folder:PATH.`,
+      `The run '${run.name}' was trained on ${run.dataset.description}: say where these images are by --data=folder:PATH.`,
     );
   }
   const data = given ?? recipe.data;

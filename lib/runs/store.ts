@@ -47,7 +47,7 @@ export interface RunRecord {
   ended: string | null;
   /** The process that works on it, or did. */
   owner: Owner;
-  /** The step after which each later session went on. */
+  /** The step after which each later session resumed. */
   resumedAt: number[];
   result: RunResult | null;
   /** sha256 of the checkpoints that there are, by file name. */
@@ -57,11 +57,11 @@ export interface RunRecord {
 }
 
 export interface RunResult {
-  /** On the test pictures, by the weights of the last epoch. */
+  /** On the test images, by the weights of the last epoch. */
   top1: number;
   top5: number;
   loss: number;
-  /** The epoch of the highest top-1 on the pictures that each epoch ends with, and that top-1. */
+  /** The epoch of the highest top-1 on the images that each epoch ends with, and that top-1. */
   best: { epoch: number; top1: number };
   /** Of training alone, the median of the epochs. */
   imagesPerSecond: number | null;
@@ -129,7 +129,7 @@ export class Run {
     return this.metrics().filter((row): row is EpochRow => row.kind === 'epoch');
   }
 
-  /** Forgets the rows after a checkpoint, which the run goes on from and writes again, and what a killed process left half-written. */
+  /** Forgets the rows after a checkpoint, which the run resumes from and writes again, and what a killed process left half-written. */
   rewind(step: number, epoch: number): void {
     for (const name of readdirSync(this.folder).filter(isTemporary)) rmSync(join(this.folder, name), { force: true });
     const kept = this.metrics().filter(row => (row.kind === 'step' ? row.step <= step : row.epoch <= epoch));
@@ -148,7 +148,7 @@ export class Run {
     return this.read<Evaluation>('evaluation.json');
   }
 
-  /** What it said of each test picture in the end; undefined before that. */
+  /** What it said of each test image in the end; undefined before that. */
   predictions(): Predictions | undefined {
     return this.read<Predictions>('predictions.json');
   }
@@ -202,7 +202,7 @@ export function createRun(
 /** A name that a run has already. */
 export class TakenError extends UserError {
   constructor(name: string) {
-    super(`There is a run named '${name}': choose another name, or go on with --resume=${name}.`);
+    super(`There is a run named '${name}': choose another name, or resume it with --resume=${name}.`);
   }
 }
 

@@ -52,7 +52,7 @@ export interface SweepPlan {
   runs: string;
   dataOptions: KeptDataOptions;
   budget: string;
-  /** Seed by seed, so that a sweep which is broken off has seen all variants alike. */
+  /** Seed by seed, so that a sweep which is interrupted has seen all variants alike. */
   trials: SweepTrial[];
 }
 
@@ -104,7 +104,7 @@ export async function planSweep(
   return plan;
 }
 
-/** How long a run took; undefined for one that was broken off on its way. */
+/** How long a run took; undefined for one that was interrupted on its way. */
 function duration({ record: { started, ended, resumedAt } }: Run): number | undefined {
   return ended === null || resumedAt.length > 0 ? undefined : Date.parse(ended) - Date.parse(started);
 }
@@ -122,7 +122,7 @@ export interface SweepOptions {
 
 /**
  * Trains what is not done, each trial in a process of its own that writes its run folder: the folders are all that is known of a sweep, so that
- * one which ends in any way goes on where it was. A trial that fails is told, and the rest goes on. Resolves when all are done or failed, or the
+ * one which ends in any way resumes where it was. A trial that fails is told, and the rest continues. Resolves when all are done or failed, or the
  * signal ended it.
  */
 export async function runSweep(plan: SweepPlan, options: SweepOptions): Promise<void> {

@@ -20,9 +20,9 @@ const schema = z.strictObject({
       model: z.string(),
       classes: z.number().int(),
       params: positive,
-      /** Per picture. */
+      /** Per image. */
       macs: positive,
-      /** Of one picture, compiled. */
+      /** Of one image, compiled. */
       ...timesSchema,
     }),
   ),

@@ -31,7 +31,7 @@ export interface TrialOptions {
   interruption?: () => AbortSignal;
   /** Draws the run's page before the run counts as done. */
   writeReport: WriteReport;
-  /** How the dataset is opened; a run that goes on takes what is not given here from before. */
+  /** How the dataset is opened; a run that is resumed takes what is not given here from before. */
   data?: KeptDataOptions;
 }
 
@@ -127,15 +127,15 @@ export async function startTrial({
 /** A run that another process works on. */
 export class BusyError extends UserError {}
 
-/** Goes on with a run as if nothing had been. Throws UserError where it is done or its data changed, BusyError where it runs. */
+/** Resumes a run as if nothing had been. Throws UserError where it is done or its data changed, BusyError where it runs. */
 export async function resumeTrial(run: Run, options: TrialOptions): Promise<Run> {
   run.reload();
   const { name, owner } = run.record;
-  if (run.status === 'done') throw new UserError(`The run '${name}' is done: there is nothing to go on with.`);
+  if (run.status === 'done') throw new UserError(`The run '${name}' is already finished: nothing to resume.`);
   if (run.status === 'running')
     throw new BusyError(`The run '${name}' is still running, as process ${owner.pid} of ${owner.host}.`);
   const endClaim = claimRun(run);
-  if (!endClaim) throw new BusyError(`Another process goes on with the run '${name}' at this moment.`);
+  if (!endClaim) throw new BusyError(`Another process works on the run '${name}' at this moment.`);
   let trainer: Trainer;
   try {
     trainer = await takeUp(run, options);
@@ -145,7 +145,7 @@ export async function resumeTrial(run: Run, options: TrialOptions): Promise<Run>
   return drive(run, trainer, options);
 }
 
-/** Makes this process a run's owner, and prepares it to go on from its last checkpoint, or from the beginning where there is none. */
+/** Makes this process a run's owner, and prepares it to resume from its last checkpoint, or from the beginning where there is none. */
 async function takeUp(run: Run, { reporter, data }: TrialOptions): Promise<Trainer> {
   const { record } = run;
   const dataset = await openDataset(record.recipe.data, { ...record.dataOptions, ...data });
@@ -176,8 +176,8 @@ async function takeUp(run: Run, { reporter, data }: TrialOptions): Promise<Train
   const now = environment();
   const { engine } = record.environment;
   if (now.engine !== engine)
-    reporter.say(`The run began on ${engine} and goes on with ${now.engine}: its last bits will differ.`);
-  reporter.say(`run ${here(run.folder)} goes on after step ${step} of ${trainer.totalSteps}`);
+    reporter.say(`The run began on ${engine} and resumes with ${now.engine}: its last bits will differ.`);
+  reporter.say(`run ${here(run.folder)} resumes after step ${step} of ${trainer.totalSteps}`);
   return trainer;
 }
 
@@ -185,18 +185,18 @@ function checkData(run: Run, dataset: Dataset): void {
   const { name, recipe, dataset: before } = run.record;
   if (dataset.fingerprint === before.fingerprint) return;
   throw new UserError(
-    `The run '${name}' cannot go on: its data was ${before.description} (fingerprint ${before.fingerprint.slice(0, 12)}), but '${recipe.data}' now is ${dataset.description} (${dataset.fingerprint.slice(0, 12)}).`,
+    `The run '${name}' cannot be resumed: its data was ${before.description} (fingerprint ${before.fingerprint.slice(0, 12)}), but '${recipe.data}' now is ${dataset.description} (${dataset.fingerprint.slice(0, 12)}).`,
   );
 }
 
-/** A trial's name stands for one outcome, so that it goes on with what it began with. */
+/** A trial's name stands for one outcome, so that it resumes with what it began with. */
 function checkSetup({ name, environment: before }: RunRecord): void {
   const now = environment();
   if (now.code !== before.code)
-    throw new UserError(`The trial '${name}' cannot go on: the code that it began with has changed.`);
+    throw new UserError(`The trial '${name}' cannot be resumed: the code that it began with has changed.`);
   if (now.threads !== before.threads)
     throw new UserError(
-      `The trial '${name}' cannot go on: it began with ${before.threads} threads, and this process has ${now.threads} (TF_NUM_INTRAOP_THREADS).`,
+      `The trial '${name}' cannot be resumed: it began with ${before.threads} threads, and this process has ${now.threads} (TF_NUM_INTRAOP_THREADS).`,
     );
 }
 

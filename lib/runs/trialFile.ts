@@ -13,7 +13,7 @@ import { type KeptDataOptions, openRun, type Run, TakenError } from './store';
 import { BusyError, resumeTrial, startTrial, type TrialOptions } from './trial';
 
 const schema = z.strictObject({
-  /** What whoever wrote the file computed: where code, pictures or threads here make it another trial, it is refused. */
+  /** What whoever wrote the file computed: where code, images or threads here make it another trial, it is refused. */
   name: z.string().optional(),
   recipe: z
     .custom<RecipeOptions>(value => typeof value === 'object' && value !== null, 'expected a recipe')
@@ -59,7 +59,7 @@ export function findTrial(runs: string, name: string): Run | undefined {
 const WAIT_MS = 500;
 
 /**
- * Trains a trial into the run folder of its name, unless that is done already: one that was broken off goes on, and one that another
+ * Trains a trial into the run folder of its name, unless that is done already: an interrupted one is resumed, and one that another
  * process works on is waited for. Throws UserError for what cannot begin, Failure for what ran off.
  */
 export async function runTrial(
@@ -73,7 +73,7 @@ export async function runTrial(
   const identity = trialIdentity(recipe, dataset, { code: codeDigest(), threads: wanted });
   if (name !== undefined && name !== identity.name) {
     throw new UserError(
-      `The trial '${name}' is '${identity.name}' here: its code, pictures, recipe or threads are others than where it was written.`,
+      `The trial '${name}' is '${identity.name}' here: its code, images, recipe or threads are others than where it was written.`,
     );
   }
   const signal = options.interruption?.();

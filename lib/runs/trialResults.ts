@@ -15,17 +15,17 @@ export const RESULTS = join(ROOT, 'experiments/results');
 const count = z.number().int().min(0);
 const share = z.number().min(0).max(1);
 
-/** One trained network of an experiment, measured on test pictures after its last epoch: no epoch is chosen by what it shows. */
+/** One trained network of an experiment, measured on test images after its last epoch: no epoch is chosen by what it shows. */
 const schema = z.strictObject({
   /** What the experiment calls it: `full`, `noLocalAgg`, … */
   variant: z.string(),
   seed: count,
-  /** Digest of what was asked, the pictures included: equal ones are the same trial, by the same code or another. */
+  /** Digest of what was asked, the images included: equal ones are the same trial, by the same code or another. */
   trial: z.string(),
   /** Digest of all that variants share: those of one budget can be compared. */
   budget: z.string(),
   data: z.string(),
-  /** Pictures trained on, and pictures tested with. */
+  /** Images trained on, and images tested with. */
   train: count,
   test: count,
   classes: count,
@@ -36,13 +36,13 @@ const schema = z.strictObject({
   epochs: count,
   batch: count,
   params: count,
-  /** Per picture. */
+  /** Per image. */
   macs: count,
   top1: share,
   top5: share,
   /** Mean cross-entropy, in nats. */
   loss: z.number(),
-  /** Top-1 after each epoch: of the validation pictures, where there are any beside the test pictures. */
+  /** Top-1 after each epoch: of the validation images, where there are any beside the test images. */
   curve: z.array(share),
   /** Of training alone; null where no step could be timed. */
   imagesPerSecond: z.number().nullable(),

@@ -48,12 +48,12 @@ export function fromTorch(param: Described, values: Float32Array): Float32Array 
     : values;
 }
 
-/** Pictures [b, c, h, w] → [b, h, w, c]. */
+/** Images [b, c, h, w] → [b, h, w, c]. */
 export function toChannelsLast(values: Float32Array, shape: readonly number[]): Float32Array {
   return permute(values, shape, [0, 2, 3, 1]);
 }
 
-/** Pictures [b, h, w, c] → [b, c, h, w]. */
+/** Images [b, h, w, c] → [b, c, h, w]. */
 export function toChannelsFirst(values: Float32Array, shape: readonly number[]): Float32Array {
   return permute(values, shape, [0, 3, 1, 2]);
 }

@@ -8,7 +8,7 @@ import type { StepState } from './step';
 
 /**
  * Checkpoints: the official PyTorch state dict, names and layout, in a safetensors file. A training checkpoint holds beside
- * it all that a run needs to go on, under two prefixes that PyTorch has to leave out:
+ * it all that a run needs to resume, under two prefixes that PyTorch has to leave out:
  * `{k: v for k, v in load_file(path).items() if not k.startswith(('optimizer.', 'ema.'))}`.
  */
 const OPTIMIZER = 'optimizer.';
@@ -20,7 +20,7 @@ export interface TrainProgress {
   step: number;
   /** Epochs done, evaluation included. */
   epoch: number;
-  /** Of the epoch under way: the sum of its steps' losses, and how many pictures were right. */
+  /** Of the epoch under way: the sum of its steps' losses, and how many images were right. */
   lossSum: number;
   correct: number;
   best: { epoch: number; top1: number } | null;
@@ -48,7 +48,7 @@ export function loadWeights(path: string, model: Model): { params: Params; buffe
   return weightsOf(path, model, readTensors(path));
 }
 
-/** Writes all that a run needs to go on. Throws NotFiniteError. */
+/** Writes all that a run needs to resume. Throws NotFiniteError. */
 export function saveTraining(path: string, model: Model, { params, state, progress }: TrainingState): void {
   const tensors = stateDict(model, params, state.buffers, progress.step);
   for (const [slot, values] of Object.entries(state.slots))
@@ -58,7 +58,7 @@ export function saveTraining(path: string, model: Model, { params, state, progre
   writeFinite(path, tensors, { ...identity(model), progress: JSON.stringify(progress) });
 }
 
-/** Leaves the earlier file in place, where a value is no number: what can be gone on from is worth more than what cannot. */
+/** Leaves the earlier file in place, where a value is no number: what can be resumed from is worth more than what cannot. */
 function writeFinite(path: string, tensors: Record<string, HostTensor>, metadata: Record<string, string>): void {
   const broken = Object.entries(tensors).find(
     ([, { dtype, data }]) => dtype === 'F32' && !allFinite(data as Float32Array),
@@ -94,7 +94,7 @@ export function loadTraining(
   return { params, state: { buffers, slots, ema }, progress: JSON.parse(file.metadata.progress) as TrainProgress };
 }
 
-/** Whether a checkpoint holds what a run needs to go on, beside its weights. */
+/** Whether a checkpoint holds what a run needs to resume, beside its weights. */
 export function holdsTraining(path: string): boolean {
   return 'progress' in readTensors(path).metadata;
 }
@@ -174,7 +174,7 @@ function identity(model: Model): Record<string, string> {
   return { format: 'pt', model: describe(model), config: JSON.stringify(model.config) };
 }
 
-/** To go on, everything must be the same, also what changes no shape; to start from weights, names and shapes decide. */
+/** To resume, everything must be the same, also what changes no shape; to start from weights, names and shapes decide. */
 function checkIdentity(path: string, model: Model, metadata: Record<string, string>): void {
   const own = identity(model);
   if (metadata.model !== own.model)

@@ -13,7 +13,7 @@ export interface EvaluateOptions {
   augment: AugmentationOptions;
   /** Names of the classes, by label. */
   classes: readonly string[];
-  /** Threads that read pictures (see `batches`). */
+  /** Threads that read images (see `batches`). */
   workers?: number;
   /** Stops between batches. */
   signal?: AbortSignal;
@@ -53,7 +53,7 @@ export async function evaluate(
   return meter.result();
 }
 
-/** What of an augmentation also happens to a picture that is looked at, not learned from. */
+/** What of an augmentation also happens to an image that is looked at, not learned from. */
 export function withoutRandomness(augment: AugmentationOptions): AugmentationOptions {
   const { mean, std, interpolation, centerCrop } = parseAugmentation(augment);
   return { mean, std, interpolation, centerCrop };

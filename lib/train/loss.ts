@@ -10,7 +10,7 @@ export function crossEntropy(logits: Tensor, targets: Tensor, smoothing = 0): Sc
   return tf.neg(tf.mean<Scalar>(tf.sum(tf.mul(smooth, tf.logSoftmax(logits)), 1)));
 }
 
-/** How many pictures of the batch have their largest logit where their largest target is. Scalar. */
+/** How many images of the batch have their largest logit where their largest target is. Scalar. */
 export function countCorrect(logits: Tensor, targets: Tensor): Scalar {
   return tf.sum(tf.cast(tf.equal(tf.argMax(logits, 1), tf.argMax(targets, 1)), 'float32'));
 }

@@ -7,19 +7,19 @@ export interface ClassAccuracy {
 }
 
 export interface Evaluation {
-  /** Pictures evaluated. */
+  /** Images evaluated. */
   count: number;
   /** Mean cross-entropy without smoothing, in nats. */
   loss: number;
-  /** Share of pictures whose class is the likeliest, and among the five likeliest (of all, where there are fewer). */
+  /** Fraction of images whose class is the likeliest, and among the five likeliest (of all, where there are fewer). */
   top1: number;
   top5: number;
   perClass: ClassAccuracy[];
-  /** `confusion[label][prediction]` counts pictures. A model may have more outputs than there are classes. */
+  /** `confusion[label][prediction]` counts images. A model may have more outputs than there are classes. */
   confusion: number[][];
 }
 
-/** By picture, in the split's order. */
+/** By image, in the split's order. */
 export interface Predictions {
   labels: number[];
   /** The five likeliest outputs (all, where there are fewer), the likeliest first; and their probabilities. */

@@ -21,12 +21,12 @@ const schema = z.strictObject({
   outputs: count.nullable().default(null),
   /** What `openDataset` takes. */
   data: z.string(),
-  /** Side of the pictures in pixels, or [height, width]. */
+  /** Side of the images in pixels, or [height, width]. */
   size: z.union([count, z.tuple([count, count])], 'expected a number of pixels, or HEIGHTxWIDTH'),
-  /** How pictures are changed before training; evaluation takes what is not random in it. */
+  /** How images are changed before training; evaluation takes what is not random in it. */
   augment: z.custom<AugmentationOptions>().transform(parseAugmentation).prefault({}),
   epochs: count,
-  /** Pictures per step. */
+  /** Images per step. */
   batch: count,
   seed: z.number().int().min(0).default(0),
   optimizer: z.enum(['adam', 'adamw', 'sgd']).default('adamw'),
@@ -54,7 +54,7 @@ export type RecipeOptions = z.input<typeof schema>;
 /** Recipes by name, each with where it comes from. */
 export const RECIPES = {
   petals: {
-    about: 'the demonstration: drawn flowers, small and quick',
+    about: 'the demonstration: synthetic flowers, small and quick',
     options: {
       model: 'edgevit-xxs',
       data: 'petals',
@@ -84,7 +84,7 @@ export const RECIPES = {
       augment: AUGMENTATIONS.train,
     },
   },
-  /** In this model one step takes a picture's loss from 3.5 to 0 and another's to hundreds: no sign of trouble, hence `maxLoss`. */
+  /** In this model one step takes an image's loss from 3.5 to 0 and another's to hundreds: no sign of trouble, hence `maxLoss`. */
   article: {
     about:
       "the teaching article's: Paddle's swapped split of Flowers-102, batch 1, Adam, and 103 outputs because its labels begin at 1",

@@ -12,7 +12,7 @@ export interface StepSettings extends OptimizerSettings {
   ema: number;
 }
 
-/** Everything beside the parameters that a step reads and renews. All of it has to be kept to go on after a break. */
+/** Everything beside the parameters that a step reads and renews. All of it has to be kept to resume after a break. */
 export type StepState = {
   buffers: Buffers;
   /** The optimizer's memory. */
@@ -30,7 +30,7 @@ export type StepDraw = { noise: Tensor; scalars: Record<string, Scalar> };
 export type StepResult = {
   /** Mean over the batch, before the update. */
   loss: Scalar;
-  /** Pictures of the batch whose class was right, before the update. */
+  /** Images of the batch whose class was right, before the update. */
   correct: Scalar;
   params: Params;
   state: StepState;

@@ -42,7 +42,7 @@ export interface EpochEvent {
   /** Means over the epoch's batches, augmented and with drop path. */
   trainLoss: number;
   trainTop1: number;
-  /** What it was evaluated on: the validation pictures, or the test pictures where there are none. */
+  /** What it was evaluated on: the validation images, or the test images where there are none. */
   on: 'val' | 'test';
   evaluation: Evaluation;
   /** Whether no earlier epoch had a higher top-1. */
@@ -71,29 +71,29 @@ export interface TrainerOptions {
   recipe: Recipe;
   /** Weights to start from instead of fresh ones (`loadWeights`); the trainer takes them over. */
   init?: { params: Params; buffers: Buffers };
-  /** A training checkpoint to go on from. */
+  /** A training checkpoint to resume from. */
   resume?: string;
   /** Threads that make batches (see `batches`); no result depends on it. */
   workers?: number;
 }
 
-/** A run in progress. Between two events it can be saved, and a run that goes on from there computes the same bytes. */
+/** A run in progress. Between two events it can be saved, and a run that resumes there computes the same bytes. */
 export interface Trainer {
   readonly stepsPerEpoch: number;
   readonly totalSteps: number;
   readonly progress: Readonly<TrainProgress>;
   /**
    * Trains to the end, or until the signal: then it stops after the step, or the batch of an evaluation, under way. Throws
-   * DivergenceError. Can be called again to go on.
+   * DivergenceError. Can be called again to resume.
    */
   events(signal?: AbortSignal): AsyncGenerator<TrainEvent>;
-  /** The test pictures, by the weights as they are. Undefined when the signal stopped it. */
+  /** The test images, by the weights as they are. Undefined when the signal stopped it. */
   test(signal?: AbortSignal): Promise<DetailedEvaluation | undefined>;
-  /** Writes a checkpoint to go on from. */
+  /** Writes a checkpoint to resume from. */
   save(path: string): void;
   /** Writes the weights that evaluation uses: the moving average, where the recipe has one. */
   saveWeights(path: string): void;
-  /** sha256 of the weights that training goes on with. */
+  /** sha256 of the weights that training continues with. */
   digest(): string;
   dispose(): void;
 }
@@ -105,9 +105,7 @@ export function createTrainer({ model, dataset, recipe, init, resume, workers }:
   const order = { batchSize, dropLast: true };
   const stepsPerEpoch = batchesPerEpoch(train, order);
   if (stepsPerEpoch === 0)
-    throw new UserError(
-      `The batch is ${batchSize}, but ${dataset.name} has only ${train.length} pictures to train on.`,
-    );
+    throw new UserError(`The batch is ${batchSize}, but ${dataset.name} has only ${train.length} images to train on.`);
 
   const optimizer = createOptimizer(recipe, model.params);
   const step = compile(trainStep(model, recipe), { name: 'the training step' });
@@ -266,7 +264,7 @@ function widen(rows: Float32Array, from: number, to: number): Float32Array {
   return wide;
 }
 
-/** Pictures per second over its laps. What lies between the end of a lap and `restart` does not count. */
+/** Images per second over its laps. What lies between the end of a lap and `restart` does not count. */
 function stopwatch(): { lap(images: number): void; restart(): void; rate(): number | null } {
   let since = performance.now();
   let seconds = 0;

@@ -36,7 +36,7 @@ export function register(program: Command): void {
     )
     .option('--only <workloads>', `some of ${WORKLOADS.map(({ id }) => id).join(', ')}; separated by commas`)
     .option('--quick', 'two short rounds: to see that it works, not to measure')
-    .option('--rounds <n>', 'rounds in which all contenders take turns (default: 9)', wholeNumber)
+    .option('--rounds <n>', 'rounds in which all contenders run interleaved (default: 9)', wholeNumber)
     .option('--json <file>', 'write every timing, the machine and the versions')
     .action(bench);
 }

@@ -30,8 +30,8 @@ export function register(program: Command): void {
         .choices(['train', 'infer'])
         .default('train'),
     )
-    .option('--size <pixels>', 'side of the pictures', wholeNumber, 224)
-    .option('--batch <n>', 'pictures at once (default: 16 in training, 1 in inference)', wholeNumber)
+    .option('--size <pixels>', 'side of the images', wholeNumber, 224)
+    .option('--batch <n>', 'images at once (default: 16 in training, 1 in inference)', wholeNumber)
     .option('--runs <n>', 'runs to average', wholeNumber, 5)
     .option('--top <n>', 'op types to list', wholeNumber, 25)
     .option('--trace <file>', "write the last run in Chrome's trace format (ui.perfetto.dev opens it)")

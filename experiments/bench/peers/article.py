@@ -10,7 +10,7 @@ WINDOW = 4
 
 
 def norm_picture(x: Tensor) -> Tensor:
-    """Layer norm over all of a picture at once, without parameters."""
+    """Layer norm over all of an image at once, without parameters."""
     return F.layer_norm(x, x.shape[1:])
 
 

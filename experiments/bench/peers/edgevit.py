@@ -1,6 +1,6 @@
 """EdgeViT in PyTorch, as the official code computes it and with its parameter names; the peer that the benchmark compares with.
 
-Written for speed within what PyTorch documents: fused attention, and tokens as views of the pictures where memory is
+Written for speed within what PyTorch documents: fused attention, and tokens as views of the images where memory is
 channels_last. `check.py` compares it with the fixtures.
 """
 
@@ -32,7 +32,7 @@ def depthwise(dim: int, kernel: int) -> nn.Conv2d:
 
 
 class DropPath(nn.Module):
-    """Drops a residual branch for single pictures of a training batch (stochastic depth)."""
+    """Drops a residual branch for single images of a training batch (stochastic depth)."""
 
     def __init__(self, rate: float):
         super().__init__()
@@ -46,7 +46,7 @@ class DropPath(nn.Module):
 
 
 class Mlp(nn.Sequential):
-    """Two layers with GELU between; 1×1 convolutions on pictures, linear layers on tokens."""
+    """Two layers with GELU between; 1×1 convolutions on images, linear layers on tokens."""
 
     def __init__(self, dim: int, ratio: int, convolutions: bool):
         layer = (lambda a, b: nn.Conv2d(a, b, 1)) if convolutions else nn.Linear

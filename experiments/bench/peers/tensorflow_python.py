@@ -10,7 +10,7 @@ from protocol import Work, serve
 
 
 def host_value(spec: tf.TensorSpec, rng: np.random.Generator) -> np.ndarray:
-    """Uniform in [0, 1): a value that every input may have (pictures, targets, noise, weights, second moments)."""
+    """Uniform in [0, 1): a value that every input may have (images, targets, noise, weights, second moments)."""
     return rng.random(spec.shape.as_list()).astype(spec.dtype.as_numpy_dtype)
 
 

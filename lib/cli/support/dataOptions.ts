@@ -9,9 +9,9 @@ export function withDataOptions(command: Command): Command {
       '--flowers102-dir <folder>',
       'with 102flowers.tgz, imagelabels.mat and setid.mat, instead of downloading them',
     )
-    .option('--cache-dir <folder>', 'for decoded pictures (default: datasets/cache)')
-    .option('--side <pixels>', 'shorter side at which decoded pictures are kept (default: 256)', wholeNumber)
-    .option('--strict', 'stop at a picture that cannot be decoded');
+    .option('--cache-dir <folder>', 'for decoded images (default: datasets/cache)')
+    .option('--side <pixels>', 'shorter side at which decoded images are kept (default: 256)', wholeNumber)
+    .option('--strict', 'stop at an image that cannot be decoded');
 }
 
 /** For commander: an argument that a schema reads. */

@@ -86,7 +86,7 @@ export function sweepExperiment({
       await runSweep(plan, { jobs, signal, launch: path => startTrialProcess(path, runs), onChange: tell });
       display.end();
       if (signal.aborted) {
-        console.log('Interrupted. The same command goes on where it was.');
+        console.log('Interrupted. Rerun the same command to resume.');
         process.exitCode = 130;
         return;
       }

@@ -3,11 +3,11 @@ import { here } from '../../runs/console';
 import { RUNS, type Run, reportFiles } from '../../runs/store';
 import { textTable } from '../../util/tables';
 
-/** Says what a run came to, and sets the exit status: 130 for one that was interrupted, which `command` goes on with. */
+/** Says what a run came to, and sets the exit status: 130 for one that was interrupted, which `command` resumes. */
 export function finish(run: Run, runs: string, command = `npm run train -- --resume=${run.record.name}`): void {
   if (run.record.status !== 'done') {
     console.log(
-      `Interrupted. ${here(run.folder)} holds what there is; go on with: ${command}${runs === RUNS ? '' : ` --runs=${runs}`}`,
+      `Interrupted. ${here(run.folder)} holds what there is; resume with: ${command}${runs === RUNS ? '' : ` --runs=${runs}`}`,
     );
     process.exitCode = 130;
     return;

@@ -9,11 +9,11 @@ import { buildShards, openShards, type RawPicture, type Shards } from './shards'
 export const DATASETS = join(ROOT, 'datasets');
 
 export interface CacheOptions {
-  /** Where decoded pictures are kept (default: datasets/cache). */
+  /** Where decoded images are kept (default: datasets/cache). */
   cacheDir?: string;
-  /** Shorter side, in pixels, at which pictures are kept; smaller ones stay as they are (default 256). */
+  /** Shorter side, in pixels, at which images are kept; smaller ones stay as they are (default 256). */
   side?: number;
-  /** Stop at a picture that can't be decoded, instead of leaving it out. */
+  /** Stop at an image that can't be decoded, instead of leaving it out. */
   strict?: boolean;
   /** Hears, in lines, what is skipped and what takes time (default: stderr). */
   report?: (line: string) => void;
@@ -26,12 +26,12 @@ export interface ShardSource {
   contents: string;
   splits: readonly string[];
   numClasses: number;
-  /** Begins to read the pictures, where the cache doesn't have them. */
+  /** Begins to read the images, where the cache doesn't have them. */
   open(): Promise<{ total: number; pictures: AsyncIterable<RawPicture> }>;
   options: CacheOptions;
 }
 
-/** The decoded pictures of a dataset, from the cache or decoded now. */
+/** The decoded images of a dataset, from the cache or decoded now. */
 export async function loadShards({
   name,
   contents,
@@ -54,27 +54,27 @@ export async function loadShards({
   if (!shards) {
     const { total, pictures } = await open();
     const progress = (done: number): void => {
-      if (done === total || done % 1000 === 0) report(`decoded ${done} of ${total} pictures`);
+      if (done === total || done % 1000 === 0) report(`decoded ${done} of ${total} images`);
     };
     shards = await buildShards(folder, pictures, { splits, numClasses, side, progress });
   }
   const { skipped } = shards;
   if (strict && skipped.length > 0)
     throw new UserError(
-      `${describe(skipped[0])} can't be decoded, and --strict skips none (of ${skipped.length} such pictures).`,
+      `${describe(skipped[0])} can't be decoded, and --strict skips none (of ${skipped.length} such images).`,
     );
   for (const picture of skipped) report(`skipped ${describe(picture)}`);
-  if (skipped.length > 0) report(`skipped ${skipped.length} pictures that can't be decoded`);
+  if (skipped.length > 0) report(`skipped ${skipped.length} images that can't be decoded`);
   return { shards, fingerprint };
 }
 
 const describe = ({ name, reason }: Shards['skipped'][number]): string => `${name} (${reason})`;
 
-/** Throws a UserError where a class has lost all its pictures of a split, because none could be decoded. */
+/** Throws a UserError where a class has lost all its images of a split, because none could be decoded. */
 export function checkClasses({ splits }: Shards, classes: readonly string[]): void {
   for (const [name, split] of Object.entries(splits)) {
     const present = new Set(split.labels);
     const lost = classes.findIndex((_, label) => !present.has(label));
-    if (lost >= 0) throw new UserError(`The class '${classes[lost]}' has no picture in '${name}' that can be decoded.`);
+    if (lost >= 0) throw new UserError(`The class '${classes[lost]}' has no image in '${name}' that can be decoded.`);
   }
 }

@@ -8,8 +8,8 @@ export function decoder(): string {
 
 /**
  * JPEG, PNG or WebP → 8-bit sRGB, upright by its EXIF orientation, shrunk (never enlarged) so that its shorter side is at most
- * `side` pixels. Greyscale and CMYK are converted; what is transparent becomes white. Throws on a damaged picture, also
- * where a decoder would go on with a warning and grey pixels: those would be trained on.
+ * `side` pixels. Greyscale and CMYK are converted; what is transparent becomes white. Throws on a damaged image, also
+ * where a decoder would continue with a warning and grey pixels: those would be trained on.
  */
 export async function decode(bytes: Uint8Array, side: number): Promise<Picture> {
   const { data, info } = await sharp(bytes, { failOn: 'warning', autoOrient: true })

@@ -7,7 +7,7 @@ import type { Split } from '../dataset';
 import { makeFolder } from './cacheFolder';
 import { decode } from './decode';
 
-/** A picture that has yet to be decoded. */
+/** An image that has yet to be decoded. */
 export interface RawPicture {
   name: string;
   split: string;
@@ -15,14 +15,14 @@ export interface RawPicture {
   bytes: Uint8Array;
 }
 
-/** The decoded pictures of a dataset: per split one file of uint8 pixels in the cache. */
+/** The decoded images of a dataset: per split one file of uint8 pixels in the cache. */
 export interface Shards {
   splits: Record<string, Split>;
   /** What could not be decoded. */
   skipped: { name: string; reason: string }[];
 }
 
-/** `index.json` beside the shards: their pictures in the order of their pixels. */
+/** `index.json` beside the shards: their images in the order of their pixels. */
 interface Index {
   splits: Record<string, [name: string, label: number, width: number, height: number][]>;
   skipped: Shards['skipped'];
@@ -56,14 +56,14 @@ export function openShards(folder: string, numClasses: number): Shards | undefin
 export interface BuildOptions {
   splits: readonly string[];
   numClasses: number;
-  /** Shorter side, in pixels, at which pictures are kept. */
+  /** Shorter side, in pixels, at which images are kept. */
   side: number;
-  /** Hears how many pictures are done. */
+  /** Hears how many images are done. */
   progress(done: number): void;
 }
 
 /**
- * Decodes pictures, in parallel, into shards in the order in which they come. Those that can't be decoded are left out and
+ * Decodes images, in parallel, into shards in the order in which they come. Those that can't be decoded are left out and
  * listed. The folder appears when it is whole.
  */
 export async function buildShards(

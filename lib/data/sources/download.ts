@@ -61,7 +61,7 @@ export interface DownloadOptions {
 
 /**
  * Downloads a file that appears under its name when its md5 is right. What has arrived is kept in `<path>.part`: a broken connection,
- * or the next run, goes on from there. Throws a UserError where the server refuses, the connection stays broken or the md5 is wrong.
+ * or the next run, resumes there. Throws a UserError where the server refuses, the connection stays broken or the md5 is wrong.
  */
 export async function download(
   url: string,
@@ -84,7 +84,7 @@ export async function download(
         );
       if (attempt === retries) {
         throw new UserError(
-          `${url} can't be downloaded (${message || code}): start again later, it goes on from ${(sizeOf(part) / 1e6).toFixed(1)} MB.`,
+          `${url} can't be downloaded (${message || code}): start again later, it resumes from ${(sizeOf(part) / 1e6).toFixed(1)} MB.`,
         );
       }
       await pause(wait * 2 ** attempt);

@@ -5,7 +5,7 @@ export interface Form {
   shape: 'round' | 'pointed' | 'notched' | 'narrow';
 }
 
-/** What a species has in common; the rest of a picture is drawn at random. */
+/** What a species has in common; the rest of an image is drawn at random. */
 export interface Species {
   form: Form;
   /** Degrees. */

@@ -35,7 +35,7 @@ export const OXFORD: Flowers102Source = {
 };
 
 /**
- * Which of the official lists is trained on and which tested. `official`: 1,020 and 6,149 pictures; `paddle`: 6,149 and 1,020,
+ * Which of the official lists is trained on and which tested. `official`: 1,020 and 6,149 images; `paddle`: 6,149 and 1,020,
  * because Paddle's loader, and so the article, exchanges them.
  */
 const SPLITS = {
@@ -68,7 +68,7 @@ async function obtain(path: string, { url, files }: Flowers102Source): Promise<s
   return path;
 }
 
-/** Says of each picture, by its number, in which list it is and what it shows. */
+/** Says of each image, by its number, in which list it is and what it shows. */
 function readLists(labelsFile: string, setsFile: string): Map<number, { split: string; label: number }> {
   const array = (arrays: Record<string, MatArray>, name: string, file: string): Float64Array => {
     if (!arrays[name]) throw new UserError(`${file} lacks the array '${name}'.`);
@@ -82,16 +82,16 @@ function readLists(labelsFile: string, setsFile: string): Map<number, { split: s
       const label = labels[id - 1] - 1; // both count from 1
       if (!(label in FLOWER_NAMES))
         throw new UserError(
-          `${labelsFile} gives picture ${id} the label ${label + 1}, but 1 to ${FLOWER_NAMES.length} are expected.`,
+          `${labelsFile} gives image ${id} the label ${label + 1}, but 1 to ${FLOWER_NAMES.length} are expected.`,
         );
-      if (entries.has(id)) throw new UserError(`${setsFile} has picture ${id} in two lists.`);
+      if (entries.has(id)) throw new UserError(`${setsFile} has image ${id} in two lists.`);
       entries.set(id, { split, label });
     }
   }
   return entries;
 }
 
-/** Reads the pictures out of the archive as it is unpacked, without writing them anywhere. */
+/** Reads the images out of the archive as it is unpacked, without writing them anywhere. */
 async function* readArchive(file: string, entries: ReturnType<typeof readLists>): AsyncGenerator<RawPicture> {
   const missing = new Set(entries.keys());
   const archive = extract();
@@ -113,7 +113,7 @@ async function* readArchive(file: string, entries: ReturnType<typeof readLists>)
     throw new UserError(`${file} can't be unpacked (${(error as Error).message}).`);
   }
   if (missing.size > 0)
-    throw new UserError(`${file} lacks ${missing.size} pictures, among them number ${[...missing][0]}.`);
+    throw new UserError(`${file} lacks ${missing.size} images, among them number ${[...missing][0]}.`);
 }
 
 /**

@@ -32,7 +32,7 @@ function list(folder: string, keep: (path: string) => boolean): string[] {
 function classesIn(folder: string): string[] {
   const classes = list(folder, isFolder);
   if (classes.length === 0)
-    throw new UserError(`${folder} has no classes: each needs a folder of its own, with its pictures in it.`);
+    throw new UserError(`${folder} has no classes: each needs a folder of its own, with its images in it.`);
   return classes;
 }
 
@@ -51,7 +51,7 @@ function listSplit(root: string, split: string, classes: readonly string[]): Lis
       );
     const pictures = list(inClass, path => EXTENSIONS.includes(extname(path).toLowerCase()) && !isFolder(path));
     if (pictures.length === 0)
-      throw new UserError(`The class '${name}' is empty: ${inClass} has no picture that ends in ${oneOf(EXTENSIONS)}.`);
+      throw new UserError(`The class '${name}' is empty: ${inClass} has no image that ends in ${oneOf(EXTENSIONS)}.`);
     return pictures.map(picture => ({ name: `${split}/${name}/${picture}`, split, label }));
   });
 }
@@ -63,12 +63,12 @@ function splitsIn(root: string): string[] {
     throw new UserError(`${root} is a file, but a folder with train/<class>/ and test/<class>/ is expected.`);
   if (!isFolder(join(root, 'train')))
     throw new UserError(
-      `${root} has no folder 'train': pictures are expected in train/<class>/ and in test/<class>/ or val/<class>/.`,
+      `${root} has no folder 'train': images are expected in train/<class>/ and in test/<class>/ or val/<class>/.`,
     );
   const held = ['test', 'val'].filter(split => isFolder(join(root, split)));
   if (held.length === 0)
     throw new UserError(
-      `${root} has neither a folder 'test' nor 'val': without pictures that are held back nothing can be measured.`,
+      `${root} has neither a folder 'test' nor 'val': without images that are held back nothing can be measured.`,
     );
   return ['train', ...held];
 }
@@ -115,7 +115,7 @@ export async function imageFolder(path: string, options: CacheOptions): Promise<
     train: shards.splits.train,
     test,
     ...(splits.length === 3 && { val: shards.splits.val }),
-    description: `${shards.splits.train.length} + ${test.length} pictures of ${classes.length} classes from ${path}`,
+    description: `${shards.splits.train.length} + ${test.length} images of ${classes.length} classes from ${path}`,
     fingerprint,
     skipped: shards.skipped,
   };

@@ -36,17 +36,17 @@ const whole = (low: number, high: number) => z.coerce.number().int().min(low).ma
 
 const schema = z.strictObject({
   classes: whole(2, FORMS.length * Object.keys(COLOURS).length).default(12),
-  /** Pictures per class. */
+  /** Images per class. */
   train: whole(1, 10_000).default(80),
   test: whole(1, 10_000).default(20),
-  /** Side of a picture in pixels. */
+  /** Side of an image in pixels. */
   size: whole(16, 512).default(128),
   /** Standard deviation of the noise, in units of full scale. */
   noise: z.coerce.number().min(0).max(1).default(0.04),
   seed: z.coerce.string().default('0'),
 });
 
-/** All pictures are held in memory. */
+/** All images are held in memory. */
 const MAX_BYTES = 2e9;
 
 export type PetalsOptions = z.input<typeof schema>;
@@ -89,16 +89,16 @@ function drawSplit(
 }
 
 /**
- * Drawn flowers, so that everything runs without a download: species differ by the number and the shape of their petals, while
+ * Synthetic flowers, so that everything runs without a download: species differ by the number and the shape of their petals, while
  * each colour is shared by several; pose, light, background and noise are random. They show that a network learns, and prove
- * nothing about flowers. A picture depends on the seed and its own name alone. Throws UserError for options that it lacks.
+ * nothing about flowers. An image depends on the seed and its own name alone. Throws UserError for options that it lacks.
  */
 export function petals(options: PetalsOptions = {}): Dataset {
   const { classes, train, test, size, noise, seed } = parseOptions(schema, options, 'petals');
   const bytes = classes * (train + test) * size ** 2 * 3;
   if (bytes > MAX_BYTES) {
     throw new UserError(
-      `petals of ${classes} × (${train} + ${test}) pictures, ${size}×${size} pixels, would fill ${(bytes / 1e9).toFixed(1)} GB of memory: ${MAX_BYTES / 1e9} are allowed.`,
+      `petals of ${classes} × (${train} + ${test}) images, ${size}×${size} pixels, would fill ${(bytes / 1e9).toFixed(1)} GB of memory: ${MAX_BYTES / 1e9} are allowed.`,
     );
   }
   const kinds = species(classes);
@@ -112,7 +112,7 @@ export function petals(options: PetalsOptions = {}): Dataset {
     name: 'petals',
     classes: kinds.map(kind => kind.name),
     ...splits,
-    description: `${train * classes} + ${test * classes} drawn flowers of ${classes} species, ${size}×${size} pixels, noise ${noise}, seed ${seed}`,
+    description: `${train * classes} + ${test * classes} synthetic flowers of ${classes} species, ${size}×${size} pixels, noise ${noise}, seed ${seed}`,
     fingerprint: hash.digest('hex'),
     skipped: [],
   };

@@ -7,7 +7,7 @@ import { type Box, resizeBox } from './resize';
 /** [height, width] in pixels. */
 export type Size = readonly [height: number, width: number];
 
-/** Gives each augmentation of a picture a stream of its own, so that switching one on leaves the others as they were. */
+/** Gives each augmentation of an image a stream of its own, so that switching one on leaves the others as they were. */
 export type Streams = (augmentation: string) => Random;
 
 const between = (rng: Random, low: number, high: number): number => low + (high - low) * rng.uniform();
@@ -92,7 +92,7 @@ function erase(out: Float32Array, [height, width]: Size, rng: Random): void {
   }
 }
 
-/** Writes one picture, augmented, resized and normalised, to `out` [height, width, 3]. */
+/** Writes one image, augmented, resized and normalised, to `out` [height, width, 3]. */
 export function augmentPicture(
   picture: Picture,
   out: Float32Array,

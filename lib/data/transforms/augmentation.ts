@@ -15,16 +15,16 @@ const jitter = z.strictObject({
   hue: z.number().min(0).max(0.5).default(0),
 });
 
-/** What happens to a picture between the dataset and the network, in this order. Plain JSON: it is kept in run.json. */
+/** What happens to an image between the dataset and the network, in this order. Plain JSON: it is kept in run.json. */
 const schema = z.strictObject({
-  /** Random resized crop: share of the picture's area that is kept, between these bounds; null for the whole picture. */
+  /** Random resized crop: fraction of the image's area that is kept, between these bounds; null for the whole image. */
   randomCrop: range
     .refine(([, high]) => high <= 1, 'expected [low, high] with high ≤ 1')
     .nullable()
     .default(null),
   /** Width over height of the random crop. */
   cropRatio: range.default([3 / 4, 4 / 3]),
-  /** Without a random crop: the share of the shorter side that a centred crop keeps; null to squash the whole picture. */
+  /** Without a random crop: the fraction of the shorter side that a centred crop keeps; null to squash the whole image. */
   centerCrop: z.number().positive().max(1).nullable().default(null),
   interpolation: z.enum(['bilinear', 'bicubic']).default('bilinear'),
   /** Probability of a horizontal flip. */
@@ -43,7 +43,7 @@ const schema = z.strictObject({
   std: rgb.refine(values => values.every(v => v > 0), 'expected three numbers above 0').default([0.229, 0.224, 0.225]),
   /** Probability of random erasing: a rectangle is set to the mean colour. */
   erase: probability.default(0),
-  /** α of the Beta distribution that mixes two pictures and their labels; 0 for none. With both, each is used half the time. */
+  /** α of the Beta distribution that mixes two images and their labels; 0 for none. With both, each is used half the time. */
   mixup: z.number().min(0).default(0),
   cutmix: z.number().min(0).default(0),
 });

@@ -43,7 +43,7 @@ export const adjustSaturation: ColourChange = (pixels, factor) => {
   }
 };
 
-/** Turns the hue by a share of the circle, with hue and saturation held in bytes as Pillow's HSV does. */
+/** Turns the hue by a fraction of the circle, with hue and saturation held in bytes as Pillow's HSV does. */
 export const adjustHue: ColourChange = (pixels, turns) => {
   const shift = Math.trunc(turns * 255);
   for (let i = 0; i < pixels.length; i += 3) {

@@ -2,7 +2,7 @@ import type { Random } from '../../util/random';
 import type { Size } from './augment';
 import type { Augmentation } from './augmentation';
 
-/** How a picture is mixed with a partner. `keep` is the share of the picture's own label. */
+/** How an image is mixed with a partner. `keep` is the fraction of the image's own label. */
 export interface Mix {
   partner: number;
   keep: number;
@@ -30,15 +30,15 @@ function beta(alpha: number, rng: Random): number {
 }
 
 /**
- * How a picture of a split of `length` is mixed. The partner comes from the whole split rather than from the batch, so that
- * what becomes of a picture depends on nothing but its seed, its epoch and itself.
+ * How an image of a split of `length` is mixed. The partner comes from the whole split rather than from the batch, so that
+ * what becomes of an image depends on nothing but its seed, its epoch and itself.
  */
 export function drawMix({ mixup, cutmix }: Augmentation, length: number, [height, width]: Size, rng: Random): Mix {
   const partner = rng.int(length);
   const cut = cutmix > 0 && (mixup === 0 || rng.uniform() < 0.5);
   const keep = beta(cut ? cutmix : mixup, rng);
   if (!cut) return { partner, keep };
-  // CutMix (Yun et al. 2019): a box of area 1 − keep around a random point, clipped by the picture, so the share is counted again.
+  // CutMix (Yun et al. 2019): a box of area 1 − keep around a random point, clipped by the image, so the fraction is counted again.
   const side = Math.sqrt(1 - keep) / 2;
   const y = rng.int(height),
     x = rng.int(width);
@@ -53,7 +53,7 @@ export function drawMix({ mixup, cutmix }: Augmentation, length: number, [height
   return { partner, keep: 1 - ((box.bottom - box.top) * (box.right - box.left)) / (height * width), box };
 }
 
-/** Mixes the partner's picture into `out`, both [height, width, 3]. */
+/** Mixes the partner's image into `out`, both [height, width, 3]. */
 export function applyMix(out: Float32Array, partner: Float32Array, { keep, box }: Mix, width: number): void {
   if (!box) {
     for (let i = 0; i < out.length; i++) out[i] = keep * out[i] + (1 - keep) * partner[i];

@@ -1,6 +1,6 @@
 import type { Picture } from '../dataset';
 
-/** The part of a picture that is kept, in whole pixels. */
+/** The part of an image that is kept, in whole pixels. */
 export interface Box {
   x: number;
   y: number;
@@ -59,7 +59,7 @@ function toByte(sum: number): number {
 
 /**
  * Filters the rows of a box to `to` pixels and transposes: [height, width, 3] → [to, height, 3], so that the same function, applied
- * again, filters the columns and turns the picture back. Most pictures need three taps at most: these are unrolled.
+ * again, filters the columns and turns the image back. Most images need three taps at most: these are unrolled.
  */
 function filterRowsTransposed(
   pixels: Uint8Array,
@@ -107,7 +107,7 @@ function filterRowsTransposed(
 }
 
 /**
- * The box of a picture, resized to [height, width, 3] with antialiasing, as torchvision's transforms do it by Pillow: the
+ * The box of an image, resized to [height, width, 3] with antialiasing, as torchvision's transforms do it by Pillow: the
  * same fixed-point weights, and bytes between the passes over rows and columns. It is `crop(box).resize((width, height))`
  * to the byte, unless Pillow begins with the columns, as it may for tall boxes: then some bytes are rounded otherwise.
  */

@@ -143,7 +143,7 @@ function threadsFinding(): Finding {
   return {
     name: 'threads',
     value,
-    advice: odd.length ? `${odd.join(' and ')} should be a whole number above 0.` : undefined,
+    advice: odd.length ? `${odd.join(' and ')} should be an integer above 0.` : undefined,
     serious: odd.length > 0,
   };
 }

@@ -87,7 +87,7 @@ interface Engine {
 /** Ids that stand for outputs of traced nodes; real tensors of the addon count from 0. */
 const SYMBOLIC = 2 ** 30;
 
-/** An op of tfjs-node's as graphs want it: its `Add` is the old op that TensorFlow's fusions pass over; products of matrices need no batch. */
+/** An op of tfjs-node's as graphs want it: its `Add` is the old op that TensorFlow's fusions pass over; matmuls need no batch. */
 function canonical(
   op: string,
   attrs: readonly Attr[],
@@ -317,7 +317,7 @@ class Tracer {
     const binding = Object.fromEntries(
       Object.getOwnPropertyNames(real).map(key => [key, real[key as keyof Binding]]),
     ) as unknown as Binding;
-    binding.createTensor = (shape, dtype, values) => this.idOf(this.constant(shape, dtype, values.slice())); // JavaScript may go on writing to its array
+    binding.createTensor = (shape, dtype, values) => this.idOf(this.constant(shape, dtype, values.slice())); // JavaScript may continue writing to its array
     (binding as unknown as { runSavedModel(): never }).runSavedModel = () => {
       throw new TraceError(
         `A loaded SavedModel can't become a part of a graph${callerLine()}: call it outside, and pass its results in.`,

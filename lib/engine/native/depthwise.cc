@@ -43,7 +43,7 @@ void ConvolveRow(const float* const* rows, const float* kernel, const float* bia
   }
 }
 
-// Line `line` of the convolution of one picture. `zeros` is as long as a line.
+// Line `line` of the convolution of one image. `zeros` is as long as a line.
 template <int K>
 void Convolve(const float* picture, int64_t line, int64_t height, int64_t width, int64_t channels, const float* kernel,
               const float* bias, const float* zeros, float* y) {
@@ -100,7 +100,7 @@ void FilterGradient(const float* x, const float* dy, int64_t height, int64_t wid
   std::copy_n(acc, K * K + 1, sums);
 }
 
-// All gradients picture by picture, so that x and dy come from memory once: dx is dy convolved with the reversed
+// All gradients image by image, so that x and dy come from memory once: dx is dy convolved with the reversed
 // kernel.
 struct DepthwiseConvGrad : OpKernel {
   using OpKernel::OpKernel;
@@ -228,7 +228,7 @@ absl::Status LocalPropShape(tensorflow::shape_inference::InferenceContext* c) {
   return absl::OkStatus();
 }
 
-// Gradients of a picture, a kernel and a bias.
+// Gradients of an image, a kernel and a bias.
 absl::Status KernelGradShape(tensorflow::shape_inference::InferenceContext* c) {
   c->set_output(0, c->input(1));
   c->set_output(1, c->input(2));

@@ -21,7 +21,7 @@ class Temporary {
   float* data_;
 };
 
-// Drop path: what a branch's rows are multiplied by, one value for each picture, where the kernel has such an input.
+// Drop path: what a branch's rows are multiplied by, one value for each image, where the kernel has such an input.
 class RowScale {
  public:
   RowScale(tensorflow::OpKernelContext* context, int input, int64_t rows) {
@@ -45,7 +45,7 @@ class RowScale {
   int64_t rows_per_picture_ = 1;
 };
 
-// How a branch joins its residual: residual + scale · rows, where the kernel has these inputs, from `residual` on.
+// Residual epilogue of a branch: residual + scale · rows, where the kernel has these inputs, from `residual` on.
 class Join {
  public:
   Join(tensorflow::OpKernelContext* context, int residual, int64_t rows)

@@ -1,5 +1,5 @@
-// Products of activations [m, k] and weights [k, n], m large: with bias, GELU, residual and drop path in one pass, and
-// both gradients in one. The networks here have tall products of few columns, where oneDNN reaches half of the
+// GEMMs of activations [m, k] and weights [k, n], m large: with bias, GELU, residual and drop path in one pass, and
+// both gradients in one. The networks here have tall GEMMs of few columns, where oneDNN reaches half of the
 // processor (see tile.h).
 #include <mutex>
 
@@ -93,7 +93,7 @@ struct ProductGrad : OpKernel {
     float *dx = Output(context, 0, context->input(1).shape()), *dweight = Output(context, 1, weight.shape()),
           *dbias = Output(context, 2, TensorShape({n}));
     const Temporary transposed = PackTransposed(context, Data(context, 2), n, k);
-    // In the product of dW the side whose vectors are fuller lies in panels, and the other one is broadcast.
+    // In the GEMM of dW the side whose vectors are fuller lies in panels, and the other one is broadcast.
     const bool swapped = Panels(k) * n < Panels(n) * k;
     const int64_t width = swapped ? k : n, height = swapped ? n : k, panels = Panels(width), depths = Panels(k);
     const int64_t blocks = SumBlocks(m),

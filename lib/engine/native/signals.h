@@ -6,7 +6,7 @@
 namespace lab {
 
 // Holds back the signals that come from outside, in this thread and in threads that it makes meanwhile. A handler that
-// runs on top of some of oneDNN's products (TensorFlow 2.19, AVX-512) breaks the heap: Ctrl-C, or a terminal that
+// runs on top of some of oneDNN's GEMMs (TensorFlow 2.19, AVX-512) breaks the heap: Ctrl-C, or a terminal that
 // changes its size, would end a training by an abort. A held signal arrives when the computation ends, or at once in
 // another thread.
 class SignalsHeld {

@@ -1,7 +1,7 @@
-// Products of matrices by register tiles, for what has few columns or few rows, where oneDNN reaches half of the
+// Register-tiled GEMM for tall-skinny shapes, where oneDNN reaches about 50 % of the
 // processor.
 //
-// A right-hand side, and what lies between two products, is kept in panels: the matrix [rows, n] as ⌈n / kPanel⌉ blocks
+// A right-hand side, and what lies between two GEMMs, is kept in panels: the matrix [rows, n] as ⌈n / kPanel⌉ blocks
 // [rows, kPanel], the last one filled up with zeros, so that inner loops see whole vectors, one after another.
 #pragma once
 
@@ -36,7 +36,7 @@ inline float* Scratch(int64_t size) {
 }
 
 // What a kernel reads next, brought into the second-level cache line by line while it computes: the processor itself
-// does not look beyond a page of memory. A sixth of the time of the first stage's feed-forwards.
+// does not look beyond a page of memory. A sixth of the time of the first stage's FFNs.
 class Ahead {
  public:
   // Row `row` on of a matrix of `width` columns, `count` rows, of which there are none from `end` on.

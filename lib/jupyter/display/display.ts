@@ -15,7 +15,7 @@ export { heatMap, type Image, overlay, toPicture } from './pictures';
 
 const PICTURE_SIDE = 224;
 
-/** A Vega-Lite chart: interactive in JupyterLab, a picture (SVG) on GitHub and in exports. */
+/** A Vega-Lite chart: interactive in JupyterLab, an image (SVG) on GitHub and in exports. */
 export function show(spec: object): Promise<void> {
   return send(chart(spec));
 }
@@ -52,11 +52,11 @@ export function showTable(
 
 export interface ImageOptions {
   caption?: string;
-  /** Small pictures are enlarged, by whole pixels, up to this side (default 224). */
+  /** Small images are enlarged, by whole pixels, up to this side (default 224). */
   side?: number;
 }
 
-/** A picture, with what it shows below it. */
+/** An image, with what it shows below it. */
 export function showImage(image: Image, { caption, side = PICTURE_SIDE }: ImageOptions = {}): Promise<void> {
   const picture = toPicture(image);
   return send(
@@ -69,19 +69,19 @@ export function showImage(image: Image, { caption, side = PICTURE_SIDE }: ImageO
 
 export interface GridOptions {
   captions?: readonly string[];
-  /** Pictures in a row (default: 6). */
+  /** Images in a row (default: 6). */
   columns?: number;
-  /** Of each picture (default 96). */
+  /** Of each image (default 96). */
   side?: number;
 }
 
-/** Pictures in rows, each with its caption. */
+/** Images in rows, each with its caption. */
 export function showImages(
   images: readonly Image[],
   { captions, columns = 6, side = 96 }: GridOptions = {},
 ): Promise<void> {
   const all = images.map((image, i) => ({ picture: legible(toPicture(image), side), caption: captions?.[i] }));
-  return send(figures(all, `${images.length} pictures${captions ? `: ${captions.join(', ')}` : ''}`, columns));
+  return send(figures(all, `${images.length} images${captions ? `: ${captions.join(', ')}` : ''}`, columns));
 }
 
 /** Shape, type and statistics of a tensor, and its values as colours: of [b, h, w, c] the first sixteen channels of the first. */
@@ -92,7 +92,7 @@ export function showTensor(tensor: Tensor, { caption }: { caption?: string } = {
   return send(figures([{ picture: tensorPicture(tensor, values), caption: summary }], summary));
 }
 
-/** Attention of one query over a picture: weights [rows, columns], or [heads, rows, columns] for a picture each. */
+/** Attention of one query over an image: weights [rows, columns], or [heads, rows, columns] for an image each. */
 export function showAttention(
   image: Image,
   weights: Tensor,
@@ -113,7 +113,7 @@ export function showAttention(
   return send(figures(all, `attention over ${rows} × ${cols} tokens, ${heads} head${heads > 1 ? 's' : ''}`, columns));
 }
 
-/** One picture without a caption as it is; all others in a page's figures, since a bare picture would hide the text. */
+/** One image without a caption as it is; all others in a page's figures, since a bare image would hide the text. */
 async function figures(
   all: readonly { picture: Picture; caption?: string }[],
   text: string,

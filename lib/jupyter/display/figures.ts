@@ -14,11 +14,11 @@ export function figure(claim: string, spec: object, seen?: string): object {
   };
 }
 
-/** A picture of a figure. */
+/** An image of a figure. */
 export interface Panel {
   caption: string;
   picture: Picture;
-  /** Marked by a dot, in units of the picture's sides: (0, 0) is its top left corner, (1, 1) the bottom right. */
+  /** Marked by a dot, in units of the image's sides: (0, 0) is its top left corner, (1, 1) the bottom right. */
   places?: readonly { x: number; y: number }[];
 }
 
@@ -37,7 +37,7 @@ const LEGEND_WIDTH = 90;
 const GAP = 14;
 const LETTER_WIDTH = 6.5; // of captions, on average
 
-/** Pictures side by side as a figure. */
+/** Images side by side as a figure. */
 export async function panels(
   claim: string,
   all: readonly Panel[],
@@ -49,7 +49,7 @@ export async function panels(
   return figure(claim, { concat: views, columns, spacing: { column: GAP, row: 36 }, bounds: 'flush' }, seen);
 }
 
-/** Values row by row as a panel's picture: see `heatMap`. */
+/** Values row by row as a panel's image: see `heatMap`. */
 export function heatPanel(
   caption: string,
   values: ArrayLike<number>,
@@ -60,7 +60,7 @@ export function heatPanel(
   return { caption, picture: heatMap(values, width, height, range && [...range]) };
 }
 
-/** A picture lit where values [rows × columns], powers of ten from 0 down, are large, and dark where they are below −`decades`. */
+/** An image lit where values [rows × columns], powers of ten from 0 down, are large, and dark where they are below −`decades`. */
 export function spotlight(
   { width, height, pixels }: Picture,
   powers: ArrayLike<number>,

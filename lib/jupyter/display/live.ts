@@ -96,7 +96,7 @@ export function progressBar(total: number, label = ''): Bar {
   };
 }
 
-/** An output that changes in place: often while work goes on, once more at its end. Outside a notebook only the end is told. */
+/** An output that changes in place: often while work continues, once more at its end. Outside a notebook only the end is told. */
 function liveOutput(): { soon(make: () => Promise<Bundle>): void; last(make: () => Promise<Bundle>): Promise<void> } {
   const kernel = kernelOutput();
   const id = randomUUID();

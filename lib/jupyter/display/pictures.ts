@@ -2,7 +2,7 @@ import sharp from 'sharp';
 import type { Picture } from '../../data/dataset';
 import type { Tensor } from '../../tensor/tf';
 
-/** Whatever can be looked at: a stored picture, or a tensor [h, w], [h, w, 1] or [h, w, 3], floats in [0, 1] or int32 in [0, 255]. */
+/** Whatever can be looked at: a stored image, or a tensor [h, w], [h, w, 1] or [h, w, 3], floats in [0, 1] or int32 in [0, 255]. */
 export type Image = Picture | Tensor;
 
 /** Seven colours of matplotlib's viridis, evenly spaced: even in brightness, and readable by the colour-blind. */
@@ -21,7 +21,7 @@ export function toPicture(image: Image): Picture {
   if ('pixels' in image) return image;
   const [height, width, channels = 1] = image.shape;
   if (image.rank < 2 || image.rank > 3 || (channels !== 1 && channels !== 3))
-    throw new TypeError(`A picture is [h, w], [h, w, 1] or [h, w, 3], not [${image.shape.join(', ')}].`);
+    throw new TypeError(`An image is [h, w], [h, w, 1] or [h, w, 3], not [${image.shape.join(', ')}].`);
   const values = image.dataSync();
   const scale = image.dtype === 'int32' ? 1 : 255;
   return {
@@ -82,7 +82,7 @@ export function legible(picture: Picture, side: number): Picture {
   return enlarge(picture, Math.max(1, Math.floor(side / Math.max(picture.width, picture.height))));
 }
 
-/** Pictures in rows of `columns`, on white, with a gap between them. */
+/** Images in rows of `columns`, on white, with a gap between them. */
 export function mosaic(pictures: readonly Picture[], columns: number, gap = 2): Picture {
   const cellWidth = Math.max(...pictures.map(({ width }) => width)) + gap;
   const cellHeight = Math.max(...pictures.map(({ height }) => height)) + gap;
@@ -101,7 +101,7 @@ export function mosaic(pictures: readonly Picture[], columns: number, gap = 2): 
   return { width, height, pixels };
 }
 
-/** Weights [rows × columns], whatever their sum, over a picture: blended in by colour, between their centres bilinearly. */
+/** Weights [rows × columns], whatever their sum, over an image: blended in by colour, between their centres bilinearly. */
 export function overlay(
   { width, height, pixels }: Picture,
   weights: ArrayLike<number>,

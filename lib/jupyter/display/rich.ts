@@ -41,7 +41,7 @@ const IMAGES: Record<string, readonly number[]> = {
   'image/gif': [0x47, 0x49, 0x46, 0x38],
 };
 
-/** Encoded images, and pictures of sharp. */
+/** Encoded images, and images of sharp. */
 async function imageOf(value: unknown): Promise<Record<string, unknown> | undefined> {
   if (value instanceof Uint8Array) {
     const [type] = Object.entries(IMAGES).find(([, start]) => start.every((byte, i) => value[i] === byte)) ?? [];

@@ -18,7 +18,7 @@ const VEGA_LITE = /^application\/vnd\.vegalite/;
 
 /**
  * Compares what two runs of the same notebook have shown. Numbers in texts and charts may differ by `tolerance`, relative to the
- * larger one; pictures by as much of the full range, on average over their pixels.
+ * larger one; images by as much of the full range, on average over their pixels.
  */
 export async function compareNotebooks(before: Notebook, after: Notebook, tolerance: number): Promise<Difference[]> {
   const code = ({ cells }: Notebook): CodeCell[] => cells.filter((cell): cell is CodeCell => cell.cell_type === 'code');
@@ -51,7 +51,7 @@ export async function compareNotebooks(before: Notebook, after: Notebook, tolera
 
 type Forms = Record<string, unknown>;
 
-/** What is compared of an output, by the kind of each part. A chart's picture is left out: it follows from the chart. */
+/** What is compared of an output, by the kind of each part. A chart's image is left out: it follows from the chart. */
 function forms(output: Output): Forms {
   if (output.output_type === 'stream') return { [output.name]: output.text };
   if (output.output_type === 'error') return { error: `${output.ename}: ${output.evalue}` };

@@ -93,7 +93,7 @@ function documented(documentation: ts.SymbolDisplayPart[] | undefined, tags: ts.
   return [text(documentation), ...lines].filter(Boolean).join('\n');
 }
 
-/** Whether code that a console is given is to be run, or goes on in the next line. */
+/** Whether code that a console is given is to be run, or continues in the next line. */
 export function completeness(code: string, javascript: boolean): Completeness {
   const { diagnostics = [] } = ts.transpileModule(code, {
     fileName: javascript ? 'cell.js' : 'cell.ts',

@@ -22,15 +22,15 @@ import type { Layer, Scope } from '../module';
  * Its own names, Paddle's initialisers, and its bugs, kept because they define it:
  *
  * 1. FFN and attention reshape to [1, 144, 14, 14] and [1, 48, 56, 56], so a batch of 2 raises "capacity:150528 !=
- *    in_size:301056", and so does any other picture size. The only bug that `article` repairs: there the shapes are those of
- *    the input, and in evaluation a batch gives what its pictures give one by one. `article-as-printed` refuses as the original does.
- * 2. `layer_norm(x, x.shape[1:])` normalises a whole picture, channels included, and has no weights; the paper's norm is per token.
+ *    in_size:301056", and so does any other image size. The only bug that `article` repairs: there the shapes are those of
+ *    the input, and in evaluation a batch gives what its images give one by one. `article-as-printed` refuses as the original does.
+ * 2. `layer_norm(x, x.shape[1:])` normalises a whole image, channels included, and has no weights; the paper's norm is per token.
  * 3. The attention scale is stored and never used: the logits are not divided by √48. The head width 48 is written in.
- * 4. No norm before attention or feed-forward, no feed-forward after attention, no pooling: the classifier sees 150,528
- *    features, and 15,504,487 of the parameters are its. Feed-forward's default width, 3156, is a slip for 3136 (unused).
+ * 4. No norm before attention or FFN, no FFN after attention, no pooling: the classifier sees 150,528
+ *    features, and 15,504,487 of the parameters are its. FFN's default width, 3156, is a slip for 3136 (unused).
  * 5. The text trains on CIFAR-10, the code on Flowers-102 (103 outputs, because labels run from 1 to 102). It builds a
- *    normalisation to ±1 and then passes a default one; pictures are scaled after it. Batch norm trains on batches of one.
- * 6. Adam's learning rate of 0.001 on 150,528 inputs takes a single picture's loss from 3.5 to 0.0 in one step.
+ *    normalisation to ±1 and then passes a default one; images are scaled after it. Batch norm trains on batches of one.
+ * 6. Adam's learning rate of 0.001 on 150,528 inputs takes a single image's loss from 3.5 to 0.0 in one step.
  *
  * Correct in it: softmax over the keys, its product with v, and the split of qkv for one head.
  */
@@ -53,7 +53,7 @@ export function article(
   return (x, ctx) => {
     if (asPrinted && x.shape[0] !== 1)
       throw new UserError(
-        `The article's model as printed takes one picture at a time, not ${x.shape[0]}: its code reshapes to batch 1. Use 'article', which repairs this alone.`,
+        `The article's model as printed takes one image at a time, not ${x.shape[0]}: its code reshapes to batch 1. Use 'article', which repairs this alone.`,
       );
     for (const layer of [downSample1, patchEmbedding1, residualAdd1, residualAdd11, patchEmbedding2, residualAdd2])
       x = layer(x, ctx);
@@ -68,9 +68,9 @@ const PATCH = 4;
 /** Throws UserError if the sides do not split into patches and sample windows, or, as printed, are not 224. */
 export function checkArticle(name: string, [height, width]: readonly [number, number], asPrinted: boolean): void {
   if (asPrinted && (height !== 224 || width !== 224))
-    throw new UserError(`${name} takes 224×224 pictures only, not ${height}×${width}: its shapes are written in.`);
+    throw new UserError(`${name} takes 224×224 images only, not ${height}×${width}: its shapes are written in.`);
   if (height % 16 || width % 16)
-    throw new UserError(`${name} cannot take ${height}×${width} pictures: each side must be a multiple of 16.`);
+    throw new UserError(`${name} cannot take ${height}×${width} images: each side must be a multiple of 16.`);
 }
 
 function downSample(scope: Scope, inDim: number, dim: number): Layer {

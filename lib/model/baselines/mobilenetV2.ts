@@ -27,7 +27,7 @@ export const MOBILENET_V2_STAGES = [
 ] as const;
 
 /**
- * MobileNetV2: [b, h, w, 3] → logits [b, classes]. Named and started as torchvision's, but without its dropout before
+ * MobileNetV2: [b, h, w, 3] → logits [b, classes]. Named and initialised as torchvision's, but without its dropout before
  * the classifier, so that all models here train with the same regularisers. 3,504,872 parameters at 1000 classes.
  */
 export function mobileNetV2(scope: Scope, { width }: MobileNetV2Config, numClasses: number): Layer {

@@ -25,7 +25,7 @@ export type ViTConfig = z.output<typeof VIT_SETTINGS>;
 export const VIT_TINY = VIT_SETTINGS.parse({});
 
 /**
- * A plain vision transformer: [b, h, w, 3] → logits [b, classes]. Named and started as timm's. With `VIT_TINY` at
+ * A plain vision transformer: [b, h, w, 3] → logits [b, classes]. Named and initialised as timm's. With `VIT_TINY` at
  * 224×224 and 1000 classes 5,717,416 parameters.
  */
 export function viT(
@@ -66,11 +66,11 @@ export function checkViT(
   [height, width]: readonly [number, number],
 ): void {
   if (height % patch || width % patch)
-    throw new UserError(`${name} cannot take ${height}×${width} pictures: each side must be a multiple of ${patch}.`);
+    throw new UserError(`${name} cannot take ${height}×${width} images: each side must be a multiple of ${patch}.`);
   if (dim % heads) throw new UserError(`${name}: ${dim} channels do not split into ${heads} heads.`);
 }
 
-/** Attention and feed-forward, each behind a norm. [b, n, c] → the same. */
+/** Attention and FFN, each behind a norm. [b, n, c] → the same. */
 function encoderBlock(scope: Scope, { dim, heads, mlpRatio, dropPath: rate }: ViTConfig): Layer {
   const attend = residual(
     layerNorm(scope.at('norm1'), dim, 1e-6),

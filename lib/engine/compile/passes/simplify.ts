@@ -109,7 +109,7 @@ const listed = ({ attrs }: Node, attr: string) => attrs.find(({ name }) => name 
 const withListed = (attrs: readonly Attr[], attr: string, count: number): Attr[] =>
   attrs.map(other => (other.name === attr ? { ...other, value: count } : other));
 
-/** Drop path of a gradient, dy · scale for each picture, in the kernel of the gradient of what was scaled. */
+/** Drop path of a gradient, dy · scale for each image, in the kernel of the gradient of what was scaled. */
 const fuseScale: Rule = (node, graph) => {
   if (listed(node, 'scales') !== 0) return undefined;
   const [dy, ...others] = node.inputs as [Output, ...Output[]];
@@ -133,7 +133,7 @@ const fuseScale: Rule = (node, graph) => {
 };
 
 /**
- * Batch norm before a product, in inference: (x · scale + shift) W + b = x (scale W) + (shift W + b), where scale, shift and
+ * Batch norm before a matmul, in inference: (x · scale + shift) W + b = x (scale W) + (shift W + b), where scale, shift and
  * W are constants, which leaves nothing of the norm to compute.
  */
 const foldBatchNorm: Rule = (node, graph) => {
@@ -210,7 +210,7 @@ const RULES: readonly Rule[] = [mergeReshapes, foldBatchNorm, fuseProduct, fuseS
 
 /**
  * Kernels that can add to their first output before they store it, and how many inputs that takes at most: what is added
- * and, where a branch has drop path, its factor for each picture.
+ * and, where a branch has drop path, its factor for each image.
  */
 const JOINS: Record<string, number> = {
   LabProduct: 2,
