@@ -28,6 +28,7 @@ export default {
     'test/**/*.test.ts',
     'test/*.cjs', // preloaded into processes under test
   ],
+  ignoreBinaries: ['mkfifo'], // POSIX
   project: ['lib/**/*.ts', 'experiments/**/*.ts', 'notebooks/*.ipynb', 'test/**/*.{ts,mts,cjs}'],
   compilers: { ipynb: codeOf },
   ignoreExportsUsedInFile: true,

@@ -1,5 +1,6 @@
 import { basename, relative } from 'node:path';
 import type { Experiment } from '../lib/cli/support/experiments';
+import { parseDataset } from '../lib/data/open';
 import { openEngine } from '../lib/engine/open';
 import { REPORTED } from '../lib/measure/reported';
 import { parseSize } from '../lib/model/registry';
@@ -41,7 +42,7 @@ export const experiment: Experiment = {
 };
 
 function formatTradeoffs({ models }: Tradeoffs, data: string): string {
-  const dataset = data.startsWith('folder:') ? basename(data) : data.split(':')[0];
+  const dataset = data.startsWith('folder:') ? basename(parseDataset(data).path) : data.split(':')[0];
   const trained = new Map(
     byVariant(largestBudget(readResults(resultsFile('variants', dataset))), '').map(({ variant, top1 }) => [
       variant,

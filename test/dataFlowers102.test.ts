@@ -191,7 +191,53 @@ describe('Flowers-102', () => {
     expect(paddle.fingerprint).not.toBe(official.fingerprint);
   });
 
+  test.each([
+    ['unpacked', (number: number) => `jpg/image_${String(number).padStart(5, '0')}.jpg`],
+    [
+      'in folders of classes, as handed round',
+      (number: number) => `train/${number % 7}/image_${String(number).padStart(5, '0')}.jpg`,
+    ],
+  ])('is read from its images, %s', async (_, place) => {
+    rmSync(join(own, '102flowers.tgz'));
+    const jpeg = await sharp({ create: { width: 8, height: 8, channels: 3, background: 'red' } })
+      .jpeg()
+      .toBuffer();
+    const files = {
+      'imagelabels.mat': matFile({ labels: row(1, 2, 3, 102) }),
+      'setid.mat': matFile({ trnid: row(3, 1), valid: row(2), tstid: row(4) }),
+    };
+    for (const [name, bytes] of Object.entries(files)) writeFileSync(join(own, name), bytes);
+    const sums = {
+      ...source.files,
+      'imagelabels.mat': sum(files['imagelabels.mat']),
+      'setid.mat': sum(files['setid.mat']),
+    };
+    const unpacked = () => open('flowers102', { source: { ...source, files: sums } });
+    for (const number of [1, 2, 3]) {
+      mkdirSync(join(own, place(number), '..'), { recursive: true });
+      writeFileSync(join(own, place(number)), jpeg);
+    }
+    await expect(unpacked()).rejects.toThrow(/lacks 1 image.* 4/);
+    mkdirSync(join(own, place(4), '..'), { recursive: true });
+    writeFileSync(join(own, place(4)), jpeg);
+    const { train, val, test: tested } = await unpacked();
+    expect([train.labels, val!.labels, tested.labels].map(of => [...of])).toEqual([[0, 2], [1], [101]]);
+    expect(train.names).toEqual([place(1), place(3)]);
+  });
+
   test('is downloaded where no folder is given, once', async () => {
+    const jpeg = await sharp({ create: { width: 8, height: 8, channels: 3, background: 'red' } })
+      .jpeg()
+      .toBuffer();
+    const files = {
+      'imagelabels.mat': matFile({ labels: row(1, 2, 102) }),
+      'setid.mat': matFile({ trnid: row(1), valid: row(2), tstid: row(3) }),
+      '102flowers.tgz': await makeArchive([1, 2, 3].map(number => [number, jpeg])),
+    };
+    for (const [name, bytes] of Object.entries(files)) writeFileSync(join(own, name), bytes);
+    const sums = Object.fromEntries(
+      Object.entries(files).map(([name, bytes]) => [name, sum(bytes)]),
+    ) as Flowers102Source['files'];
     const asked: string[] = [];
     const server = createServer((request, response) => {
       asked.push(basename(request.url!));
@@ -206,11 +252,11 @@ describe('Flowers-102', () => {
       open('flowers102', {
         flowers102Dir: undefined,
         downloadDir: join(folder, 'downloads'),
-        source: { ...source, url },
+        source: { url, files: sums },
       });
-    expect((await downloaded()).train.length).toBe(1020);
+    expect((await downloaded()).train.length).toBe(1);
     rmSync(join(folder, 'downloads'), { recursive: true }); // the cache is all that is needed
-    expect((await downloaded()).train.length).toBe(1020);
+    expect((await downloaded()).train.length).toBe(1);
     expect(asked).toEqual(['imagelabels.mat', 'setid.mat', '102flowers.tgz']);
   });
 
@@ -268,7 +314,7 @@ describe('Flowers-102', () => {
             [4, jpeg],
           ]),
         },
-        /lacks 1 picture.* 3/,
+        /lacks 1 image.* 3/,
       ],
       [{ '102flowers.tgz': whole.subarray(0, whole.length / 2) }, /can't be unpacked/],
       [{ '102flowers.tgz': Buffer.from('hello') }, /can't be unpacked/],

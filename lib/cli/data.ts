@@ -1,7 +1,9 @@
 import type { Command } from 'commander';
 import { batches } from '../data/batches';
+import { withSide } from '../data/cache/side';
 import type { Dataset, Split } from '../data/dataset';
-import { type DataOptions, openDataset } from '../data/open';
+import { NEAR_BITS, type NearDuplicate, nearDuplicates } from '../data/duplicates';
+import { DATASET_SPECS, type DataOptions, openDataset } from '../data/open';
 import { AUGMENTATIONS } from '../data/transforms/augmentation';
 import { textTable, thousands } from '../util/tables';
 import { wholeNumber, withDataOptions } from './support/dataOptions';
@@ -11,6 +13,7 @@ interface Flags extends DataOptions {
   batch: number;
   workers: number;
   json?: true;
+  duplicates?: true;
 }
 
 /**
@@ -22,21 +25,23 @@ export function register(program: Command): void {
     program
       .command('data')
       .description('what a dataset holds, and how fast it loads')
-      .argument('[dataset]', 'petals[:key=value,…], folder:PATH or flowers102[:split=official|paddle]', 'petals')
+      .argument('[dataset]', DATASET_SPECS, 'petals')
       .option('--size <pixels>', 'side of the images that the network sees', wholeNumber, 96)
       .option('--batch <n>', 'images at once', wholeNumber, 16)
       .option('--workers <n>', 'threads that make batches', wholeNumber, 1)
+      .option('--duplicates', 'list images that look the same, within splits and classes and across them')
       .option('--json', 'the same as JSON'),
   ).action(show);
 }
 
 async function show(spec: string, flags: Flags): Promise<void> {
-  const dataset = await openDataset(spec, flags);
-  const { name, description, classes, fingerprint, skipped } = dataset;
+  const dataset = await openDataset(spec, withSide(flags, flags.size));
+  const { name, description, classes, fingerprint, skipped, findings } = dataset;
   const { train, val, test } = dataset;
-  const splits = Object.entries({ train, val, test }).flatMap(([split, pictures]) =>
-    pictures ? [describeSplit(split, pictures)] : [],
+  const splits = Object.entries({ train, val, test }).flatMap(([split, images]) =>
+    images ? [describeSplit(split, images, flags.size)] : [],
   );
+  const duplicates = flags.duplicates ? nearDuplicates(dataset) : undefined;
   const imagesPerSecond = await loadingRate(dataset, flags);
   const { size, batch, workers } = flags;
   if (flags.json) {
@@ -47,7 +52,9 @@ async function show(spec: string, flags: Flags): Promise<void> {
         fingerprint,
         classes,
         skipped,
+        ...findings,
         splits,
+        duplicates,
         loading: { size, batch, workers, imagesPerSecond },
       }),
     );
@@ -56,48 +63,89 @@ async function show(spec: string, flags: Flags): Promise<void> {
   console.log(`${description}\nfingerprint ${fingerprint}\n`);
   console.log(
     textTable(
-      { split: 'split', pictures: 'images', perClass: 'per class', sides: 'shorter side, px' },
+      { split: 'split', images: 'images', perClass: 'per class', sides: 'shorter side, px' },
       splits.map(row => ({
         split: row.split,
-        pictures: thousands(row.pictures),
+        images: thousands(row.images),
         perClass: interval(row.perClass),
         sides: interval(row.sides),
       })),
     ),
   );
   console.log(`\nclasses: ${classes.join(', ')}`);
+  for (const { split, enlarged, images } of splits) {
+    if (enlarged > 0)
+      console.log(
+        `${thousands(enlarged)} of ${thousands(images)} images in ${split} have a shorter side below ${size} px, and are enlarged`,
+      );
+  }
+  if (findings && findings.copies.withinClass > 0)
+    console.log(`${thousands(findings.copies.withinClass)} files repeat another of their class to the byte`);
+  if (duplicates) tellDuplicates(duplicates);
   const by = workers === 1 ? 'one thread' : `${workers} threads`;
   console.log(
     `\nloading: ${thousands(Math.round(imagesPerSecond))} img/s by ${by}, at ${size} px in batches of ${batch}, with random crop, flip and jitter`,
   );
 }
 
+/** Pairs that are listed one by one; --json has all. */
+const LISTED = 20;
+
+function tellDuplicates(pairs: readonly NearDuplicate[]): void {
+  const across = (key: 'acrossSplits' | 'acrossClasses'): string => thousands(pairs.filter(pair => pair[key]).length);
+  console.log(
+    `\n${thousands(pairs.length)} pairs look the same (64-bit difference hashes at most ${NEAR_BITS} bits apart): ${across('acrossSplits')} across splits, ${across('acrossClasses')} across classes`,
+  );
+  for (const { a, b, distance, acrossSplits, acrossClasses } of pairs.slice(0, LISTED)) {
+    const between = [...(acrossSplits ? ['splits'] : []), ...(acrossClasses ? ['classes'] : [])].join(' and ');
+    console.log(`  ${a} ~ ${b}  ${distance} bits${between === '' ? '' : `, across ${between}`}`);
+  }
+  if (pairs.length > LISTED) console.log(`  and ${thousands(pairs.length - LISTED)} more (--json lists all)`);
+}
+
 type Interval = [least: number, most: number];
 
-const extent = (values: number[]): Interval => [Math.min(...values), Math.max(...values)];
+/** Least and most of numbers, of which there may be more than a call takes arguments. */
+function extent(values: Iterable<number>): Interval {
+  const range: Interval = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+  for (const value of values) {
+    range[0] = Math.min(range[0], value);
+    range[1] = Math.max(range[1], value);
+  }
+  return range;
+}
+
 const interval = ([least, most]: Interval): string => (least === most ? `${least}` : `${least}–${most}`);
 
 interface SplitSummary {
   split: string;
-  pictures: number;
+  images: number;
   perClass: Interval;
   sides: Interval;
+  /** Images with a shorter side below that of the network's input. */
+  enlarged: number;
 }
 
-function describeSplit(split: string, { length, numClasses, labels, widths, heights }: Split): SplitSummary {
+export function describeSplit(
+  split: string,
+  { length, numClasses, labels, widths, heights }: Split,
+  size: number,
+): SplitSummary {
   const perClass = new Array<number>(numClasses).fill(0);
   for (const label of labels) perClass[label]++;
+  const sides = widths.map((width, i) => Math.min(width, heights[i]));
   return {
     split,
-    pictures: length,
+    images: length,
     perClass: extent(perClass),
-    sides: extent(Array.from(widths, (width, i) => Math.min(width, heights[i]))),
+    sides: extent(sides),
+    enlarged: sides.reduce((count, side) => count + (side < size ? 1 : 0), 0),
   };
 }
 
 /** Images per second over at least three seconds of epochs, after one that starts the threads and warms them up. */
 async function loadingRate({ train }: Dataset, { size, batch: batchSize, workers }: Flags): Promise<number> {
-  let pictures = 0,
+  let images = 0,
     seconds = 0;
   for (let epoch = 0; seconds < 3; epoch++) {
     const start = performance.now();
@@ -112,8 +160,8 @@ async function loadingRate({ train }: Dataset, { size, batch: batchSize, workers
     }))
       loaded += count;
     if (epoch === 0) continue;
-    pictures += loaded;
+    images += loaded;
     seconds += (performance.now() - start) / 1000;
   }
-  return pictures / seconds;
+  return images / seconds;
 }

@@ -1,10 +1,11 @@
 import { type Command, InvalidArgumentError } from 'commander';
+import { DATASET_SPECS } from '../data/open';
 import { UserError } from '../util/errors';
 import { wholeNumber, withDataOptions } from './support/dataOptions';
 import { type ExperimentFlags, loadExperiments } from './support/experiments';
 
 /** Flags of every experiment: they say how images are read. */
-const DATA_FLAGS: readonly (keyof ExperimentFlags)[] = ['flowers102Dir', 'cacheDir', 'side', 'strict'];
+const DATA_FLAGS: readonly (keyof ExperimentFlags)[] = ['flowers102Dir', 'cacheDir', 'side', 'decode', 'strict'];
 
 /** `npm run experiment -- NAME`: answers one of the lab's questions by measuring. */
 export async function register(program: Command): Promise<void> {
@@ -17,7 +18,7 @@ export async function register(program: Command): Promise<void> {
       .command('experiment')
       .description(`answer one of the lab's questions by measuring:\n${list}`)
       .argument('[name]', [...experiments.keys()].join(', '))
-      .option('--data <spec>', 'petals[:key=value,…], folder:PATH or flowers102[:split=official|paddle]')
+      .option('--data <spec>', DATASET_SPECS)
       .option('--seeds <n>', 'runs of each variant, which differ by their seed', wholeNumber)
       .option('--epochs <n>', 'passes over the training images', wholeNumber)
       .option('--size <pixels>', 'side of the images, or HEIGHTxWIDTH')

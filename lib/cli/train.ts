@@ -1,4 +1,6 @@
 import type { Command } from 'commander';
+import { withSide } from '../data/cache/side';
+import { DATASET_SPECS } from '../data/open';
 import { openEngine } from '../engine/open';
 import { parseSettings } from '../model/config';
 import { writeReport } from '../report/runReport';
@@ -15,7 +17,7 @@ import { finish, interruption } from './support/training';
 const SHORTHANDS = {
   model: 'edgevit-xxs, edgevit-xs, edgevit-s, article, mobilenet-v2, vit-tiny, …',
   ablation: 'what is taken away from or changed in an EdgeViT',
-  data: 'petals[:key=value,…], folder:PATH or flowers102[:split=official|paddle]',
+  data: DATASET_SPECS,
   size: 'side of the images in pixels, or HEIGHTxWIDTH',
   epochs: 'passes over the training images',
   batch: 'images per step',
@@ -59,7 +61,17 @@ export function register(program: Command): void {
 }
 
 async function train(flags: TrainFlags): Promise<Run> {
-  const { recipe: recipeName = DEFAULT_RECIPE, runs, name, init, flowers102Dir, cacheDir, side, strict } = flags;
+  const {
+    recipe: recipeName = DEFAULT_RECIPE,
+    runs,
+    name,
+    init,
+    flowers102Dir,
+    cacheDir,
+    side,
+    decode,
+    strict,
+  } = flags;
   const shorthands = (Object.keys(SHORTHANDS) as Shorthand[]).flatMap(key => {
     const value = flags[key];
     return value === undefined ? [] : [[key, value] as const];
@@ -69,7 +81,7 @@ async function train(flags: TrainFlags): Promise<Run> {
     reporter: consoleReporter(),
     interruption,
     writeReport,
-    data: defined({ flowers102Dir, cacheDir, side, strict }),
+    data: defined({ flowers102Dir, cacheDir, side, decode, strict }),
   };
   if (flags.resume !== undefined) {
     const run = openRun(runs, flags.resume);
@@ -80,7 +92,16 @@ async function train(flags: TrainFlags): Promise<Run> {
   const { about, options: base } = namedRecipe(recipeName);
   const recipe = resolveRecipe(applySettings(base, settings));
   await openEngine({ announce: true });
-  return startTrial({ ...options, recipe, recipeName, about, runs, name, init });
+  return startTrial({
+    ...options,
+    data: withSide(options.data, recipe.size),
+    recipe,
+    recipeName,
+    about,
+    runs,
+    name,
+    init,
+  });
 }
 
 /** A run resumes with its own settings; others, where given, must be the same. */

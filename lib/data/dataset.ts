@@ -1,4 +1,5 @@
 import { closeSync, openSync, readSync } from 'node:fs';
+import { Failure } from '../util/errors';
 
 /** An image as it is stored: 8-bit RGB, [height, width, 3]. */
 export interface Picture {
@@ -34,8 +35,37 @@ export interface Dataset {
   description: string;
   /** sha256 over the images and all options that shaped them: equal fingerprints give equal batches. */
   fingerprint: string;
-  /** Images that could not be decoded and were left out. */
-  skipped: readonly { name: string; reason: string }[];
+  /** Images that could not be read or decoded and were left out. */
+  skipped: readonly Named[];
+  /** What else was found while reading it; undefined for data that is made and not read. */
+  findings?: Findings;
+}
+
+/** Something about one file. */
+export interface Named {
+  name: string;
+  reason: string;
+}
+
+/** Files whose bytes equal those of an earlier one. */
+export interface Copies {
+  /** How many are in another split than the earlier one: what is tested was learned. */
+  acrossSplits: number;
+  /** How many have another class than the earlier one. */
+  acrossClasses: number;
+  /** How many have its split and its class. */
+  withinClass: number;
+  /** The first pairs across splits or classes. */
+  examples: [name: string, name: string][];
+}
+
+/** What reading a dataset came upon, beside its images. */
+export interface Findings {
+  /** Images that were decoded although the decoder found fault with their files. */
+  warned: readonly Named[];
+  /** How many files and folders were passed over, by reason. */
+  ignored: Readonly<Record<string, number>>;
+  copies: Copies;
 }
 
 /** Reads images of one split until it is closed. The pixels of an image are valid until the next `read`. */
@@ -54,7 +84,14 @@ export function pictureReader(split: Split): PictureReader {
   if (typeof pixels !== 'string') {
     return { read: i => picture(i, new Uint8Array(pixels, offsets[i], offsets[i + 1] - offsets[i])), close() {} };
   }
-  const file = openSync(pixels, 'r');
+  const gone = (what: string): Failure =>
+    new Failure(`${pixels} ${what}: it was deleted or altered while in use; start again, and the cache is made anew.`);
+  let file: number;
+  try {
+    file = openSync(pixels, 'r');
+  } catch (error) {
+    throw gone(`cannot be opened (${(error as NodeJS.ErrnoException).code})`);
+  }
   let buffer = new Uint8Array(0);
   return {
     read(i) {
@@ -62,10 +99,7 @@ export function pictureReader(split: Split): PictureReader {
       if (buffer.length < size) buffer = new Uint8Array(size);
       for (let at = 0; at < size; ) {
         const count = readSync(file, buffer, at, size - at, offsets[i] + at);
-        if (count === 0)
-          throw new Error(
-            `${pixels} ends before image ${i}: delete the folder it lies in, and the cache is made again.`,
-          );
+        if (count === 0) throw gone(`ends before image ${i}`);
         at += count;
       }
       return picture(i, buffer.subarray(0, size));

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { UserError } from '../util/errors';
 import type { Dataset } from './dataset';
 import { type Flowers102Options, flowers102 } from './sources/flowers102';
@@ -20,23 +21,50 @@ function parsePairs(text: string, spec: string): Record<string, string> {
   );
 }
 
+/** What a command line says of a dataset: its kind, the path of a folder, and options. */
+export interface DatasetSpec {
+  kind: string;
+  /** Of a folder; empty for the others. */
+  path: string;
+  options: Record<string, string>;
+}
+
+export const DATASET_SPECS = 'petals[:key=value,…], folder:PATH[:key=value,…] or flowers102[:split=official|paddle]';
+
+/** Takes a dataset's name apart, without opening it. A path may have colons itself: options are what begins like `key=` behind the last one. Throws UserError. */
+export function parseDataset(spec: string): DatasetSpec {
+  const [, kind, rest] = /^([^:]*):?(.*)$/s.exec(spec)!;
+  if (kind !== 'folder') return { kind, path: '', options: parsePairs(rest, spec) };
+  const [, path, pairs] = /^(.*):([A-Za-z]\w*=[^:]*)$/s.exec(rest) ?? [undefined, rest, ''];
+  if (pairs !== '' && existsSync(rest)) return { kind, path: rest, options: {} };
+  return { kind, path, options: parsePairs(pairs, spec) };
+}
+
+/** What `parseDataset` takes apart, in one piece again. */
+export function formatDataset({ kind, path, options }: DatasetSpec): string {
+  const pairs = Object.entries(options).map(pair => pair.join('='));
+  return [kind, ...(path === '' ? [] : [path]), ...(pairs.length === 0 ? [] : [pairs.join()])].join(':');
+}
+
 /**
- * Opens the dataset that a command line names: `petals[:key=value,…]`, `folder:PATH` or `flowers102[:split=official|paddle]`.
- * Throws a UserError for one that doesn't exist or can't be used.
+ * Opens the dataset that a command line names: `petals[:key=value,…]`, `folder:PATH[:key=value,…]` or
+ * `flowers102[:split=official|paddle]`. Throws a UserError for one that doesn't exist or can't be used.
  */
 export async function openDataset(spec: string, options: DataOptions = {}): Promise<Dataset> {
-  const [, kind, rest] = /^([^:]*):?(.*)$/s.exec(spec)!;
-  switch (kind) {
-    case 'petals':
-      return petals(parsePairs(rest, spec));
-    case 'folder':
-      if (rest === '') throw new UserError("The dataset 'folder:' lacks its path: folder:PATH is expected.");
-      return imageFolder(rest, options);
-    case 'flowers102':
-      return flowers102(parsePairs(rest, spec), options);
-    default:
-      throw new UserError(
-        `Unknown dataset '${spec}': allowed are petals[:key=value,…], folder:PATH and flowers102[:split=official|paddle].`,
-      );
-  }
+  const kind = spec.split(':', 1)[0];
+  if (!['petals', 'folder', 'flowers102'].includes(kind)) throw unknownDataset(spec);
+  const { path, options: own } = parseDataset(spec);
+  if (kind === 'petals') return petals(own);
+  if (kind === 'flowers102') return flowers102(own, options);
+  if (path === '') throw new UserError("The dataset 'folder:' lacks its path: folder:PATH is expected.");
+  return imageFolder(path, own, options);
+}
+
+function unknownDataset(spec: string): UserError {
+  const isPath = existsSync(spec) || existsSync(spec.replace(/:[^:]*$/, '')) || /[/\\~]/.test(spec);
+  return new UserError(
+    isPath
+      ? `'${spec}' is no dataset: did you mean folder:${spec}? Allowed are ${DATASET_SPECS}.`
+      : `Unknown dataset '${spec}': allowed are ${DATASET_SPECS}.`,
+  );
 }

@@ -1,4 +1,5 @@
 import { parentPort } from 'node:worker_threads';
+import { Failure } from '../util/errors';
 import { type Batch, type BatchRequest, collate } from './collate';
 import { type PictureReader, pictureReader, type Split } from './dataset';
 
@@ -8,7 +9,8 @@ export type Message =
   | { kind: 'collate'; job: number; id: number; request: BatchRequest }
   | { kind: 'close'; job: number };
 
-export type Reply = { id: number; batch: Batch } | { id: number; error: unknown };
+/** A Failure crosses threads as its sentence: a structured clone forgets the class. */
+export type Reply = { id: number; batch: Batch } | { id: number; failure: string } | { id: number; error: unknown };
 
 const port = parentPort!;
 const jobs = new Map<number, { split: Split; reader: PictureReader }>();
@@ -37,7 +39,11 @@ port.on('message', (message: Message) => {
         batch.targets.buffer as ArrayBuffer,
       ]);
     } catch (error) {
-      port.postMessage({ id: message.id, error } satisfies Reply);
+      port.postMessage(
+        (error instanceof Failure
+          ? { id: message.id, failure: error.message }
+          : { id: message.id, error }) satisfies Reply,
+      );
     }
   }
 });

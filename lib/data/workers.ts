@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
+import { Failure } from '../util/errors';
 import { type Batch, type BatchRequest, collate } from './collate';
 import { pictureReader, type Split } from './dataset';
 import type { Message, Reply } from './worker';
@@ -38,9 +39,11 @@ function startThread(): Thread {
     if (threads.includes(thread)) threads.splice(threads.indexOf(thread), 1); // the next epoch starts another
     for (const id of [...waiting.keys()]) settle(id).reject(end);
   };
-  worker.on('message', (reply: Reply) =>
-    'batch' in reply ? settle(reply.id).resolve(reply.batch) : settle(reply.id).reject(reply.error),
-  );
+  worker.on('message', (reply: Reply) => {
+    const { resolve, reject } = settle(reply.id);
+    if ('batch' in reply) resolve(reply.batch);
+    else reject('failure' in reply ? new Failure(reply.failure) : reply.error);
+  });
   worker.on('error', die);
   worker.on('exit', code => die(new Error(`The thread that loads images ended with exit code ${code}.`)));
   let next = 0;

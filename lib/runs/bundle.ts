@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, isAbsolute, join, relative, resolve, sep } from 'node:path';
+import { formatDataset, parseDataset } from '../data/open';
 import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
 import { ROOT } from '../util/root';
@@ -74,21 +75,40 @@ function portable(record: RunRecord, files: Record<string, string>): RunRecord {
   const {
     recipe,
     dataset,
-    dataOptions: { side, strict },
+    dataOptions: { side, decode, strict },
     init,
   } = record;
-  const folder = /^folder:(.*)$/s.exec(recipe.data)?.[1];
-  const shorten = (text: string): string =>
-    folder !== undefined && text.endsWith(folder) ? text.slice(0, -folder.length) + portablePath(folder) : text;
   return {
     ...record,
-    recipe: { ...recipe, data: shorten(recipe.data) },
-    dataset: { ...dataset, description: shorten(dataset.description) },
-    dataOptions: { ...(side !== undefined && { side }), ...(strict !== undefined && { strict }) },
+    recipe: { ...recipe, data: portableData(recipe.data) },
+    dataset: { ...dataset, description: portableDescription(dataset.description, recipe.data) },
+    dataOptions: {
+      ...(side !== undefined && { side }),
+      ...(decode !== undefined && { decode }),
+      ...(strict !== undefined && { strict }),
+    },
     init: init && { path: ENTRY.init, sha256: init.sha256 },
     owner: { host: 'elsewhere', pid: 0, since: null },
     files,
   };
+}
+
+/** The dataset of a recipe, by paths that mean something elsewhere. A table of labels is looked for in the folder, too. */
+function portableData(data: string): string {
+  const { kind, path, options } = parseDataset(data);
+  if (kind !== 'folder') return data;
+  const { labels } = options;
+  return formatDataset({
+    kind,
+    path: portablePath(path),
+    options: { ...options, ...(labels !== undefined && isAbsolute(labels) && { labels: basename(labels) }) },
+  });
+}
+
+/** A folder's description ends with its path. */
+function portableDescription(text: string, data: string): string {
+  const { path } = parseDataset(data);
+  return path !== '' && text.endsWith(path) ? text.slice(0, -path.length) + portablePath(path) : text;
 }
 
 /** A folder inside the checkout by its path there, any other by its name. */
@@ -126,7 +146,8 @@ function origin({ environment: { git } }: RunRecord): string {
 
 function readme(record: RunRecord): string {
   const { name, recipe, dataset, environment, result } = record;
-  const pictures = recipe.data.startsWith('folder:') ? ' --data=folder:PATH' : '';
+  const { kind, options } = parseDataset(recipe.data);
+  const pictures = kind === 'folder' ? ` --data=${formatDataset({ kind, path: 'PATH', options })}` : '';
   const where = pictures
     ? `\nPATH is the folder '${dataset.name}' with its train/ and test/. The images are not in here: the fingerprint of those that\nthe run saw is\n  ${dataset.fingerprint}\n`
     : '';

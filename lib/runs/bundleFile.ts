@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
+import { DECODINGS } from '../data/cache/decode';
 import { UserError } from '../util/errors';
 import { parseOptions } from '../util/options';
 import { type Bounds, type Entries, readArchive, refuser, UNPRINTABLE } from './archive';
@@ -57,7 +58,11 @@ const runSchema = z.object({
     .record(z.string(), z.unknown())
     .refine(value => isPrintable(value), 'control characters and values within values within values are not allowed'),
   model: z.object({ outputs: whole }),
-  dataOptions: z.strictObject({ side: z.number().int().positive().optional(), strict: z.boolean().optional() }),
+  dataOptions: z.strictObject({
+    side: z.number().int().positive().optional(),
+    decode: z.enum(DECODINGS).optional(),
+    strict: z.boolean().optional(),
+  }),
   dataset: z.object({ name: text, description: text, fingerprint: sha256 }),
   init: z.object({ sha256 }).nullable(),
   environment: z.object({

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { isAbsolute, join } from 'node:path';
-import { openDataset } from '../data/open';
+import { formatDataset, openDataset, parseDataset } from '../data/open';
 import { type Recipe, type RecipeOptions, resolveRecipe } from '../train/recipe';
 import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
@@ -64,13 +64,13 @@ export async function replay(bundle: Bundle, { dataset, runs, data, ...options }
 /** The recipe, checked as any that comes from outside, on images with as many classes as the run's. */
 async function recipeOf({ run }: Bundle, given: string | undefined, options: KeptDataOptions): Promise<Recipe> {
   const recipe = resolveRecipe(run.recipe as RecipeOptions);
-  const folder = /^folder:(.*)$/s.exec(recipe.data)?.[1];
+  const { kind, path, options: own } = parseDataset(recipe.data);
   // A bundle names a folder inside the checkout, or none that is here; whoever wrote another is not told what is in it.
   const isHere = (path: string): boolean =>
     !isAbsolute(path) && !path.split(/[\\/]/).includes('..') && existsSync(path);
-  if (given === undefined && folder !== undefined && !isHere(folder)) {
+  if (given === undefined && kind === 'folder' && !isHere(path)) {
     throw new UserError(
-      `The run '${run.name}' was trained on ${run.dataset.description}: say where these images are by --data=folder:PATH.`,
+      `The run '${run.name}' was trained on ${run.dataset.description}: say where these images are by --data=${formatDataset({ kind, path: 'PATH', options: own })}.`,
     );
   }
   const data = given ?? recipe.data;

@@ -14,7 +14,7 @@ import { isGone, type Owner } from './owner';
 /** Where runs are kept unless told otherwise. */
 export const RUNS = join(ROOT, 'experiments/runs');
 
-export type KeptDataOptions = Pick<DataOptions, 'flowers102Dir' | 'cacheDir' | 'side' | 'strict'>;
+export type KeptDataOptions = Pick<DataOptions, 'flowers102Dir' | 'cacheDir' | 'side' | 'decode' | 'strict'>;
 
 export type RunStatus = 'running' | 'done' | 'failed' | 'interrupted';
 

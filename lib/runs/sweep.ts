@@ -1,6 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import { batchesPerEpoch } from '../data/batches';
+import { withSide } from '../data/cache/side';
 import type { Dataset } from '../data/dataset';
 import { openDataset } from '../data/open';
 import { countConfig, totalCount } from '../measure/count';
@@ -72,13 +73,18 @@ export interface SweepSetting {
  */
 export async function planSweep(
   { base, variants, seeds, varied }: Sweep,
-  { runs, threads, data = {}, code = codeDigest() }: SweepSetting,
+  { runs, threads, data: given = {}, code = codeDigest() }: SweepSetting,
 ): Promise<SweepPlan> {
   const recipes = Array.from({ length: seeds }, (_, seed) => seed).flatMap(seed =>
     Object.entries(variants).map(([variant, changes]) => {
       const modelSettings = { ...base.modelSettings, ...changes.modelSettings };
       return { variant, seed, recipe: resolveRecipe({ ...base, ...changes, modelSettings, seed }) };
     }),
+  );
+  // All variants see the same images, kept large enough for the largest of them.
+  const data = withSide(
+    given,
+    recipes.flatMap(({ recipe }) => recipe.size).reduce((a, b) => Math.max(a, b)),
   );
   const dataset = await openDataset(base.data, data);
   const budget = budgetDigest(recipes[0].recipe, dataset, varied);

@@ -2,6 +2,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
+import { DECODINGS } from '../data/cache/decode';
+import { withSide } from '../data/cache/side';
 import { openDataset } from '../data/open';
 import { DEFAULT_RECIPE, type Recipe, type RecipeOptions, resolveRecipe } from '../train/recipe';
 import { UserError } from '../util/errors';
@@ -23,6 +25,7 @@ const schema = z.strictObject({
       flowers102Dir: z.string(),
       cacheDir: z.string(),
       side: z.number().int().positive(),
+      decode: z.enum(DECODINGS),
       strict: z.boolean(),
     })
     .partial()
@@ -69,7 +72,8 @@ export async function runTrial(
 ): Promise<Run> {
   if (wanted !== threadsPerOp())
     throw new UserError(`The trial takes ${wanted} threads, but this process was started with ${threadsPerOp()}.`);
-  const dataset = await openDataset(recipe.data, dataOptions);
+  const data = withSide(dataOptions, recipe.size);
+  const dataset = await openDataset(recipe.data, data);
   const identity = trialIdentity(recipe, dataset, { code: codeDigest(), threads: wanted });
   if (name !== undefined && name !== identity.name) {
     throw new UserError(
@@ -97,7 +101,7 @@ export async function runTrial(
             runs,
             name: identity.name,
             trial: identity.digest,
-            data: dataOptions,
+            data,
           }));
     } catch (error) {
       if (error instanceof TakenError) continue; // another process was faster

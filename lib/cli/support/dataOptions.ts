@@ -1,5 +1,6 @@
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { z } from 'zod';
+import { DECODINGS } from '../../data/cache/decode';
 import { positiveInteger } from '../../util/options';
 
 /** The options of every command that opens a dataset; commander names their values as `DataOptions` does. */
@@ -7,11 +8,24 @@ export function withDataOptions(command: Command): Command {
   return command
     .option(
       '--flowers102-dir <folder>',
-      'with 102flowers.tgz, imagelabels.mat and setid.mat, instead of downloading them',
+      'with imagelabels.mat, setid.mat and 102flowers.tgz or its images, instead of downloading them',
     )
     .option('--cache-dir <folder>', 'for decoded images (default: datasets/cache)')
-    .option('--side <pixels>', 'shorter side at which decoded images are kept (default: 256)', wholeNumber)
-    .option('--strict', 'stop at an image that cannot be decoded');
+    .option(
+      '--side <pixels>',
+      'shorter side at which decoded images are kept, from which crops are cut (default: 256, or 8/7 of a larger --size)',
+      wholeNumber,
+    )
+    .addOption(
+      new Option(
+        '--decode <how>',
+        'sharp: colours by their profiles, fast; pillow: equal to Pillow and torchvision to the byte (default: sharp)',
+      ).choices(DECODINGS),
+    )
+    .option(
+      '--strict',
+      'stop at an image that cannot be decoded, at one with a warning, and at copies across splits or classes',
+    );
 }
 
 /** For commander: an argument that a schema reads. */

@@ -1,18 +1,21 @@
 import { createHash } from 'node:crypto';
-import { createReadStream, existsSync, readFileSync } from 'node:fs';
+import { createReadStream, existsSync, readdirSync, readFileSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
-import { pipeline } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { extract } from 'tar-stream';
 import { z } from 'zod';
 import { UserError } from '../../util/errors';
 import { parseOptions } from '../../util/options';
 import { type CacheOptions, DATASETS, loadShards } from '../cache/cache';
-import type { RawPicture } from '../cache/shards';
+import type { SourceImage } from '../cache/shards';
+import { DEFAULT_SIDE } from '../cache/side';
 import type { Dataset } from '../dataset';
 import { download, md5 } from './download';
+import { readImage } from './file';
 import { FLOWER_NAMES } from './flowers102Names';
 import { type MatArray, readMat } from './mat';
+import { type ImageFile, imagesBelow, newTally } from './walk';
 
 /** Where the files come from, and what they are known by. */
 export interface Flowers102Source {
@@ -48,7 +51,7 @@ const LISTS = ['trnid', 'valid', 'tstid'] as const;
 const schema = z.strictObject({ split: z.enum(['official', 'paddle']).default('official') });
 
 export interface Flowers102Options extends CacheOptions {
-  /** A folder that has the three files already; without it they are downloaded. */
+  /** A folder that has the three files already, or the images in place of their archive; without it they are downloaded. */
   flowers102Dir?: string;
   /** Where downloads are kept (default: datasets/flowers102). */
   downloadDir?: string;
@@ -91,15 +94,27 @@ function readLists(labelsFile: string, setsFile: string): Map<number, { split: s
   return entries;
 }
 
-/** Reads the images out of the archive as it is unpacked, without writing them anywhere. */
-async function* readArchive(file: string, entries: ReturnType<typeof readLists>): AsyncGenerator<RawPicture> {
+const fileNumber = (path: string): number => Number(/^image_(\d+)\.jpe?g$/i.exec(basename(path))?.[1]);
+
+type Entries = ReturnType<typeof readLists>;
+
+function lacks(where: string, numbers: Iterable<number>): UserError {
+  const missing = [...numbers];
+  return new UserError(`${where} lacks ${missing.length} images, among them number ${missing[0]}.`);
+}
+
+/** Reads the images out of the archive as it is unpacked, without writing them anywhere. What is unpacked has the expected md5, or this throws at its end. */
+async function* readArchive(file: string, expected: string, entries: Entries): AsyncGenerator<SourceImage> {
   const missing = new Set(entries.keys());
   const archive = extract();
-  pipeline(createReadStream(file), createGunzip(), archive, () => {}); // its errors arrive in the loop
+  const hash = createHash('md5');
+  const packed = createReadStream(file).on('data', chunk => void hash.update(chunk));
+  const unpacked = pipeline(packed, createGunzip(), archive);
+  unpacked.catch(() => {}); // its errors arrive in the loop
   try {
     for await (const entry of archive) {
       const { name } = entry.header;
-      const id = Number(/^image_(\d+)\.jpg$/.exec(basename(name))?.[1]);
+      const id = fileNumber(name);
       const known = entries.get(id);
       if (!known || !missing.delete(id)) {
         entry.resume();
@@ -107,39 +122,82 @@ async function* readArchive(file: string, entries: ReturnType<typeof readLists>)
       }
       const chunks: Uint8Array[] = [];
       for await (const chunk of entry) chunks.push(chunk as Uint8Array);
-      yield { name, ...known, bytes: Buffer.concat(chunks) };
+      const bytes = Buffer.concat(chunks);
+      yield { name, ...known, read: async () => bytes };
     }
+    await unpacked;
   } catch (error) {
     throw new UserError(`${file} can't be unpacked (${(error as Error).message}).`);
   }
-  if (missing.size > 0)
-    throw new UserError(`${file} lacks ${missing.size} images, among them number ${[...missing][0]}.`);
+  if (missing.size > 0) throw lacks(file, missing);
+  if (hash.digest('hex') !== expected) throw new UserError(`${file} was altered while it was unpacked: start again.`);
 }
+
+/** The images of a folder that was unpacked, or handed round in other folders, as by Kaggle: they are known by the numbers in their names. */
+function listUnpacked(root: string, entries: Entries): SourceImage[] {
+  const files = new Map<number, ImageFile>();
+  for (const file of imagesBelow(root, '', newTally())) {
+    const id = fileNumber(file.path);
+    const other = files.get(id);
+    if (other && other.size !== file.size)
+      throw new UserError(`${root} has two files for number ${id}, ${other.path} and ${file.path}: leave one of them.`);
+    if (!other && entries.has(id)) files.set(id, file);
+  }
+  const missing = [...entries.keys()].filter(id => !files.has(id));
+  if (missing.length > 0) throw lacks(root, missing);
+  return [...entries]
+    .sort(([a], [b]) => a - b)
+    .map(([id, known]) => {
+      const { path, size } = files.get(id)!;
+      return {
+        name: path,
+        key: `${known.split}/${known.label}/${id}`,
+        ...known,
+        size,
+        read: () => readImage(join(root, path)),
+      };
+    });
+}
+
+/** Where the user's folder has a file: in itself, or where torchvision puts it. */
+const inFolder = (folder: string, name: FileName): string | undefined =>
+  [join(folder, name), join(folder, 'flowers-102', name)].find(path => existsSync(path));
+
+const ARCHIVE = '102flowers.tgz';
 
 /**
  * Oxford Flowers-102 (Nilsback and Zisserman 2008): 8,189 photographs of 102 species. Downloads what is missing, checks it, and
- * decodes it once; after that the cache is all that is needed. `spec` chooses the split. Throws UserError.
+ * decodes it once; after that the cache is all that is needed. A folder of the user's may have the archive or its images, unpacked.
+ * `spec` chooses the split. Throws UserError.
  */
 export async function flowers102(spec: Record<string, string>, options: Flowers102Options): Promise<Dataset> {
-  const { flowers102Dir, downloadDir = join(DATASETS, 'flowers102'), source = OXFORD } = options;
+  const { flowers102Dir, downloadDir = join(DATASETS, 'flowers102'), source = OXFORD, side = DEFAULT_SIDE } = options;
   const { split } = parseOptions(schema, spec, 'flowers102');
-  const userFolder = flowers102Dir === undefined ? undefined : resolve(flowers102Dir);
+  const folder = flowers102Dir === undefined ? undefined : resolve(flowers102Dir);
   const names = Object.keys(source.files) as FileName[];
-  const lacking = userFolder && names.find(name => !existsSync(join(userFolder, name)));
-  if (lacking)
-    throw new UserError(`${userFolder} has no ${lacking}: --flowers102-dir needs a folder with ${names.join(', ')}.`);
+  const unpacked = folder !== undefined && inFolder(folder, ARCHIVE) === undefined && holdsImages(folder);
+  const own = (name: FileName): string | undefined => folder && inFolder(folder, name);
+  const lacking = folder && names.find(name => !own(name) && !(name === ARCHIVE && unpacked));
+  if (lacking !== undefined && lacking !== '')
+    throw new UserError(
+      `${folder} has no ${lacking}: --flowers102-dir needs a folder with ${names.join(', ')}; instead of the archive, its images (image_00001.jpg, …) may lie there in any folders. ${source.url}${lacking} is where it comes from.`,
+    );
+  const file = (name: FileName): Promise<string> => obtain(own(name) ?? join(downloadDir, name), source);
+  const lists = async (): Promise<Entries> => readLists(await file('imagelabels.mat'), await file('setid.mat'));
 
-  const { shards, fingerprint } = await loadShards({
+  const { shards, fingerprint, skipped, findings } = await loadShards({
     name: 'flowers102',
-    contents: names.map(name => source.files[name]).join(),
     splits: LISTS,
     numClasses: FLOWER_NAMES.length,
-    async open() {
-      const file = (name: FileName): Promise<string> => obtain(join(userFolder ?? downloadDir, name), source);
-      const entries = readLists(await file('imagelabels.mat'), await file('setid.mat'));
-      const archive = await file('102flowers.tgz');
-      return { total: entries.size, pictures: readArchive(archive, entries) };
-    },
+    images: unpacked
+      ? listUnpacked(folder, await lists())
+      : {
+          contents: names.map(name => source.files[name]).join(),
+          async open() {
+            const entries = await lists();
+            return { total: entries.size, images: readArchive(await file(ARCHIVE), source.files[ARCHIVE], entries) };
+          },
+        },
     options,
   });
   const [train, val, test] = (['train', 'val', 'test'] as const).map(role => shards.splits[SPLITS[split][role]]);
@@ -149,8 +207,24 @@ export async function flowers102(spec: Record<string, string>, options: Flowers1
     train,
     val,
     test,
-    description: `Oxford Flowers-102, ${split} split: ${train.length} + ${test.length} photographs of ${FLOWER_NAMES.length} species`,
+    description: `Oxford Flowers-102, ${split} split: ${train.length} + ${test.length} photographs of ${FLOWER_NAMES.length} species, cropped from copies of ${side} px at most on the shorter side`,
     fingerprint: createHash('sha256').update(`${fingerprint} ${split}`).digest('hex'),
-    skipped: shards.skipped,
+    skipped,
+    findings,
   };
+}
+
+/** Folders within each other in which images are looked for: releases have them in `dataset/train/1/`. */
+const DEPTH = 4;
+
+/** Whether some image of Flowers-102 lies below a folder. */
+function holdsImages(folder: string, depth = DEPTH): boolean {
+  let names: string[];
+  try {
+    names = readdirSync(folder);
+  } catch {
+    return false; // no folder, or closed to us
+  }
+  if (names.some(name => !Number.isNaN(fileNumber(name)))) return true;
+  return depth > 0 && names.some(name => !name.startsWith('.') && holdsImages(join(folder, name), depth - 1));
 }

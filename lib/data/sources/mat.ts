@@ -66,7 +66,7 @@ function readMatrix(view: DataView, little: boolean): [string, MatArray] | undef
   const array = { shape: Array.from(numbers(shape, little)), data: numbers(real, little) };
   if (array.data.length !== array.shape.reduce((a, b) => a * b, 1))
     throw new RangeError('another number of values than its shape says');
-  return [String.fromCharCode(...numbers(name, little)), array];
+  return [Array.from(numbers(name, little), code => String.fromCharCode(code)).join(''), array];
 }
 
 /**
