@@ -11,7 +11,7 @@ export function threadsPerOp(): number {
   if (set === undefined || set === '') return processors();
   const count = Number(set);
   if (Number.isInteger(count) && count > 0) return count;
-  throw new UserError(`TF_NUM_INTRAOP_THREADS is '${set}': it should be a whole number above 0.`);
+  throw new UserError(`TF_NUM_INTRAOP_THREADS is '${set}': it should be an integer above 0.`);
 }
 
 /** Holds TensorFlow's own threads to a container's quota, before the engine is opened: it counts the affinity mask alone. */

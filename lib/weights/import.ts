@@ -47,7 +47,7 @@ export async function importWeights(path: string, options: ImportOptions = {}): 
     }
   };
   const candidates = options.model === undefined ? MODELS : [options.model];
-  if (options.model !== undefined && !MODELS.includes(options.model))
+  if (options.model !== undefined && !MODELS.some(name => name === options.model))
     throw new UserError(`Unknown model '${options.model}': allowed are ${oneOf(MODELS)}.`);
   const models = candidates.flatMap(name => build(name) ?? []);
   const model = models.find(candidate => misfits(candidate, tensors).length === 0) ?? closest(models, tensors);
