@@ -5,15 +5,7 @@ import type { Model } from '../../lib/model/module';
 import { createModel } from '../../lib/model/registry';
 import { type Tensor, tf } from '../../lib/tensor/tf';
 import { flatten, type Tree, unflatten } from '../../lib/tensor/tree';
-import { createOptimizer } from '../../lib/train/optimizers';
-import {
-  evalStep,
-  initialState,
-  type StepBatch,
-  type StepDraw,
-  type StepSettings,
-  trainStep,
-} from '../../lib/train/step';
+import { evalStep, type StepBatch, type StepDraw, type StepSettings, trainStep } from '../../lib/train/step';
 import { random } from '../../lib/util/random';
 import type { Task } from './workloads';
 
@@ -49,26 +41,21 @@ export function createWork(task: Task, engine: Engine): Work {
 }
 
 function training({ batch, size, classes }: Task, model: Model, engine: Engine): Work {
-  const fn = trainStep(model, ADAMW);
+  const { run: fn, draw, initialState } = trainStep(model, ADAMW);
   const step = maybeCompile(fn, engine, 'input');
-  const optimizer = createOptimizer(ADAMW, model.params);
   const rng = random('bench');
   const pictures = hostPictures(batch, size);
   const labels = hostTargets(batch, classes);
   const { params, buffers } = model.init(0);
-  let current = { params, state: initialState(model, params, buffers, ADAMW) };
+  let current = { params, state: initialState(params, buffers) };
   let done = 0;
 
   /** What a step gets from the host, made anew each time, as in training. */
   const fromHost = (): { batch: StepBatch; draw: StepDraw } => {
     const noise = Float32Array.from({ length: model.dropPathSites * batch }, () => rng.uniform());
-    const scalars = Object.entries(optimizer.scalars(++done, LEARNING_RATE)).map(([name, value]) => [
-      name,
-      tf.scalar(value),
-    ]);
     return {
       batch: { images: tf.tensor4d(pictures, [batch, size, size, 3]), targets: tf.tensor2d(labels, [batch, classes]) },
-      draw: { noise: tf.tensor2d(noise, [model.dropPathSites, batch]), scalars: Object.fromEntries(scalars) },
+      draw: draw(++done, LEARNING_RATE, tf.tensor2d(noise, [model.dropPathSites, batch])),
     };
   };
 

@@ -2,11 +2,9 @@ import { compile } from '../engine/compile/compile';
 import { definePart, type Model, type ParamSpec, type Part } from '../model/module';
 import { createModel } from '../model/registry';
 import { torchShape } from '../tensor/layout';
-import { type Scalar, type Tensor, tf } from '../tensor/tf';
+import { type Tensor, tf } from '../tensor/tf';
 import { crossEntropy } from '../train/loss';
-import { createOptimizer } from '../train/optimizers';
-import { evalStep, initialState, type StepSettings, trainStep } from '../train/step';
-import { mapRecord } from '../util/records';
+import { evalStep, type StepSettings, trainStep } from '../train/step';
 import { Comparison, GRADIENT_TOLERANCE, LONG_SUM_TOLERANCE, largest, OUTPUT_TOLERANCE } from './compare';
 import { countConfig, totalCount } from './count';
 import type { Fixture, FixtureOf, StateDict, TensorSummary, TrainingTrace } from './fixture';
@@ -343,23 +341,21 @@ function compareTrace(
     GRADIENT_TOLERANCE,
   );
   const settings = stepSettings(trace);
-  const step = compile(trainStep(model, settings), { name: 'parity training' });
-  const { scalars } = createOptimizer(settings, model.params);
+  const { run, draw, initialState } = trainStep(model, settings);
+  const step = compile(run, { name: 'parity training' });
+  const noise = tf.zeros([model.dropPathSites, labels.length]);
   const targets = oneHot(labels, model.numClasses);
   let { params, buffers } = ruleState(model, prefix);
-  let state = initialState(model, params, buffers, settings);
+  let state = initialState(params, buffers);
   tf.dispose(buffers);
   const losses = trace.losses_before_each_step.map((_, i) => {
-    const draw = {
-      noise: tf.zeros([model.dropPathSites, labels.length]),
-      scalars: mapRecord(scalars(i + 1, trace.optimizer.lr), value => tf.scalar(value)) as Record<string, Scalar>,
-    };
-    const next = step(params, state, { images, targets }, draw);
+    const drawn = draw(i + 1, trace.optimizer.lr, noise);
+    const next = step(params, state, { images, targets }, drawn);
     for (const parameter of held) {
       next.params[parameter].dispose();
       next.params[parameter] = params[parameter].clone();
     }
-    tf.dispose([params, state, draw, next.correct] as never);
+    tf.dispose([params, state, drawn.scalars, next.correct] as never);
     ({ params, state } = next);
     return toHost(next.loss).values[0];
   });
@@ -369,7 +365,7 @@ function compareTrace(
     result.values('logits after training', toHost(logits).values, trace.eval_logits_after.flat());
   }
   step.dispose();
-  tf.dispose([params, state, targets] as never);
+  tf.dispose([params, state, noise, targets] as never);
   return result;
 }
 

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Dataset } from '../data/dataset';
 import { ABLATIONS, ablate, VARIANTS, type Variant } from '../model/config';
-import { buildModel, type Recipe } from '../train/recipe';
+import { modelOf, type Recipe } from '../train/recipe';
 
 /** What decides a trial's bytes beside its recipe and its images. */
 export interface Setup {
@@ -22,7 +22,7 @@ type Configuration = Record<string, unknown>;
  */
 function configuration(recipe: Recipe, { fingerprint, classes }: Pictures): Configuration {
   const { ablation: _, modelSettings: __, dropPath: ___, ...own } = recipe;
-  const { config, numClasses } = buildModel(recipe, classes.length);
+  const { config, numClasses } = modelOf(recipe, classes.length);
   return { ...own, data: fingerprint, outputs: numClasses, config };
 }
 
@@ -45,7 +45,7 @@ export function trialIdentity(recipe: Recipe, pictures: Pictures, setup: Setup):
   const {
     config,
     inputSize: [height, width],
-  } = buildModel(recipe, pictures.classes.length);
+  } = modelOf(recipe, pictures.classes.length);
   const parts = [
     recipe.model,
     ...deviations(recipe.model, config),

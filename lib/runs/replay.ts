@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { isAbsolute, join } from 'node:path';
+import type { Dataset } from '../data/dataset';
 import { formatDataset, openDataset, parseDataset } from '../data/open';
 import { type Recipe, type RecipeOptions, resolveRecipe } from '../train/recipe';
 import { UserError } from '../util/errors';
@@ -32,13 +33,14 @@ export interface Replay {
  */
 export async function replay(bundle: Bundle, { dataset, runs, data, ...options }: ReplayOptions): Promise<Replay> {
   const { name, recipeName, dataOptions, init } = bundle.run;
-  const recipe = await recipeOf(bundle, dataset, { ...dataOptions, ...data });
+  const { recipe, opened } = await recipeOf(bundle, dataset, { ...dataOptions, ...data });
   // Named by its content, so that it is there once and for all, also for a rerun that is interrupted and resumed.
   const initFile = init === null ? undefined : join(runs, `init-${init.sha256.slice(0, 16)}.safetensors`);
   if (initFile !== undefined) writeFileAtomic(initFile, bundle.init!);
   const run = await startTrial({
     ...options,
     recipe,
+    opened,
     recipeName,
     runs,
     about: `the run '${name}' again`,
@@ -62,7 +64,11 @@ export async function replay(bundle: Bundle, { dataset, runs, data, ...options }
 }
 
 /** The recipe, checked as any that comes from outside, on images with as many classes as the run's. */
-async function recipeOf({ run }: Bundle, given: string | undefined, options: KeptDataOptions): Promise<Recipe> {
+async function recipeOf(
+  { run }: Bundle,
+  given: string | undefined,
+  options: KeptDataOptions,
+): Promise<{ recipe: Recipe; opened: Dataset }> {
   const recipe = resolveRecipe(run.recipe as RecipeOptions);
   const { kind, path, options: own } = parseDataset(recipe.data);
   // A bundle names a folder inside the checkout, or none that is here; whoever wrote another is not told what is in it.
@@ -74,13 +80,14 @@ async function recipeOf({ run }: Bundle, given: string | undefined, options: Kep
     );
   }
   const data = given ?? recipe.data;
-  const { classes } = await openDataset(data, options);
+  const opened = await openDataset(data, options);
+  const { classes } = opened;
   if (recipe.outputs === null && classes.length !== run.model.outputs) {
     throw new UserError(
       `The data '${data}' has ${classes.length} classes, but the run '${run.name}' was trained on ${run.model.outputs}.`,
     );
   }
-  return { ...recipe, data };
+  return { recipe: { ...recipe, data }, opened };
 }
 
 function freeName(runs: string, base: string): string {

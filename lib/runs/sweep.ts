@@ -5,7 +5,7 @@ import { withSide } from '../data/cache/side';
 import type { Dataset } from '../data/dataset';
 import { openDataset } from '../data/open';
 import { countConfig, totalCount } from '../measure/count';
-import { buildModel, type Recipe, type RecipeOptions, resolveRecipe } from '../train/recipe';
+import { modelOf, type Recipe, type RecipeOptions, resolveRecipe } from '../train/recipe';
 import { writeFileAtomic } from '../util/files';
 import { codeDigest } from './code';
 import { budgetDigest, trialIdentity } from './identity';
@@ -92,7 +92,7 @@ export async function planSweep(
   plan.trials = recipes.map(({ variant, seed, recipe }): SweepTrial => {
     const { name } = trialIdentity(recipe, dataset, { code, threads });
     const steps = recipe.epochs * batchesPerEpoch(dataset.train, { batchSize: recipe.batch, dropLast: true });
-    const { macs } = totalCount(countConfig(buildModel(recipe, dataset.classes.length)));
+    const { macs } = totalCount(countConfig(modelOf(recipe, dataset.classes.length)));
     const run = findTrial(runs, name);
     const done = run?.status === 'done';
     return {

@@ -33,6 +33,8 @@ export interface TrialOptions {
   writeReport: WriteReport;
   /** How the dataset is opened; a run that is resumed takes what is not given here from before. */
   data?: KeptDataOptions;
+  /** The recipe's dataset where it is open already: its bytes are read and hashed once per trial. */
+  opened?: Dataset;
 }
 
 export interface NewTrial extends TrialOptions {
@@ -66,7 +68,7 @@ export async function startTrial({
   ...options
 }: NewTrial): Promise<Run> {
   const { reporter } = options;
-  const dataset = await openDataset(recipe.data, data);
+  const dataset = options.opened ?? (await openDataset(recipe.data, data));
   const model = buildModel(recipe, dataset.classes.length);
   const trainer = createTrainer({
     model,
@@ -146,9 +148,9 @@ export async function resumeTrial(run: Run, options: TrialOptions): Promise<Run>
 }
 
 /** Makes this process a run's owner, and prepares it to resume from its last checkpoint, or from the beginning where there is none. */
-async function takeUp(run: Run, { reporter, data }: TrialOptions): Promise<Trainer> {
+async function takeUp(run: Run, { reporter, data, opened }: TrialOptions): Promise<Trainer> {
   const { record } = run;
-  const dataset = await openDataset(record.recipe.data, { ...record.dataOptions, ...data });
+  const dataset = opened ?? (await openDataset(record.recipe.data, { ...record.dataOptions, ...data }));
   checkData(run, dataset);
   if (record.trial !== null) checkSetup(record);
   const model = buildModel(record.recipe, dataset.classes.length);

@@ -81,7 +81,7 @@ export async function runTrial(
     );
   }
   const signal = options.interruption?.();
-  const training = { ...options, interruption: signal && (() => signal) };
+  const training = { ...options, opened: dataset, interruption: signal && (() => signal) };
   const { reporter } = options;
   let told = false;
   while (true) {

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { AUGMENTATIONS, type AugmentationOptions, parseAugmentation } from '../data/transforms/augmentation';
 import type { Model } from '../model/module';
-import { createModel } from '../model/registry';
+import { architectureOf, buildModel as buildResolved, type ResolvedModel, resolveModel } from '../model/registry';
 import { oneOf, UserError } from '../util/errors';
 import { parseOptions } from '../util/options';
 
@@ -145,29 +145,32 @@ export function namedRecipe(name: string): { about: string; options: RecipeOptio
 /** Fills in the defaults. Throws UserError for what cannot be: unknown keys, bad values, a model that does not exist or does not fit. */
 export function resolveRecipe(options: RecipeOptions): Recipe {
   const recipe = parseOptions(schema, options, 'recipe');
-  const { config } = buildModel({ ...recipe, modelSettings: {} }, 1);
-  const unknown = Object.keys(recipe.modelSettings).find(key => !Object.hasOwn(config, key));
+  const { published } = architectureOf(recipe.model);
+  const unknown = Object.keys(recipe.modelSettings).find(key => !Object.hasOwn(published, key));
   if (unknown !== undefined) {
     const own = SETTINGS.concat(Object.keys(parseAugmentation()).map(key => `augment.${key}`));
     throw new UserError(
-      `Unknown setting '${unknown}': allowed are ${own.join(', ')}, and of ${recipe.model} ${Object.keys(config).join(', ') || 'none'}.`,
+      `Unknown setting '${unknown}': allowed are ${own.join(', ')}, and of ${recipe.model} ${Object.keys(published).join(', ') || 'none'}.`,
     );
   }
-  buildModel(recipe, 1);
+  modelOf(recipe, 1);
   return recipe;
 }
 
-/** The recipe's model for a dataset of so many classes. */
-export function buildModel(recipe: Recipe, classes: number): Model {
+/** The configuration of the recipe's model for a dataset of so many classes. Throws UserError where it cannot be built. */
+export function modelOf(recipe: Recipe, classes: number): ResolvedModel {
   const { model: name, size, dropPath, modelSettings, outputs } = recipe;
   const ablation = recipe.ablation ?? undefined;
   if (outputs !== null && outputs < classes)
     throw new UserError(`The recipe's outputs are ${outputs}, but the dataset has ${classes} classes.`);
   const numClasses = outputs ?? classes;
-  const drops = dropPath !== null && 'dropPath' in createModel(name, { numClasses, size, ablation }).config;
+  const drops = dropPath !== null && 'dropPath' in architectureOf(name).published;
   if (dropPath && !drops) throw new UserError(`The recipe's dropPath is ${dropPath}, but ${name} has no drop path.`);
-  return createModel(name, { ...modelSettings, ...(drops && { dropPath }), numClasses, size, ablation });
+  return resolveModel(name, { ...modelSettings, ...(drops && { dropPath }), numClasses, size, ablation });
 }
+
+/** The recipe's model, built. */
+export const buildModel = (recipe: Recipe, classes: number): Model => buildResolved(modelOf(recipe, classes));
 
 /** Keys of a recipe that hold one value. */
 const SETTINGS = Object.keys(schema.shape).filter(key => key !== 'augment' && key !== 'modelSettings');

@@ -36,16 +36,26 @@ export type StepResult = {
   state: StepState;
 };
 
-export type TrainStep = (params: Params, state: StepState, batch: StepBatch, draw: StepDraw) => StepResult;
+/** A training step of one model and what belongs to it; there is one optimizer behind all of it. */
+export interface TrainStep {
+  /**
+   * Forward, loss, gradients, clipping, update and moving average as one pure function of tensors, so that `compile` traces it as one graph.
+   * Arguments stay the caller's; everything in the result is new and the caller's too.
+   */
+  run(params: Params, state: StepState, batch: StepBatch, draw: StepDraw): StepResult;
+  /** What the host decides for step `step`, from 1: this noise, which stays the caller's, and new scalars. */
+  draw(step: number, learningRate: number, noise: Tensor): StepDraw;
+  /** The state before the first step. The caller disposes. */
+  initialState(params: Params, buffers: Buffers): StepState;
+  /** What the optimizer remembers of every parameter, by name. */
+  slots: readonly string[];
+}
 
-/**
- * A whole training step (forward, loss, gradients, clipping, update, moving average) as one pure function of tensors, so
- * that `compile` traces it as one graph. Arguments stay the caller's; everything in the result is new and the caller's too.
- */
+/** The training step of a model. */
 export function trainStep(model: Model, settings: StepSettings): TrainStep {
   const optimizer = createOptimizer(settings, model.params);
   const names = model.params.map(param => param.name);
-  return (params, state, { images, targets }, { noise, scalars }) =>
+  const run: TrainStep['run'] = (params, state, { images, targets }, { noise, scalars }) =>
     tf.tidy(() => {
       // Computed beside the loss, and kept because tfjs frees all else that a differentiated function makes.
       let correct!: Scalar;
@@ -67,15 +77,20 @@ export function trainStep(model: Model, settings: StepSettings): TrainStep {
       const ema = movingAverage(state.ema, { ...updated.params, ...buffers }, settings.ema);
       return { loss: loss as Scalar, correct, params: updated.params, state: { buffers, slots: updated.slots, ema } };
     });
-}
-
-/** The state before the first step. The caller disposes. */
-export function initialState(model: Model, params: Params, buffers: Buffers, settings: StepSettings): StepState {
-  const { slots } = createOptimizer(settings, model.params);
   return {
-    buffers: mapRecord(buffers, tf.clone),
-    slots: Object.fromEntries(slots.map(slot => [slot, mapRecord(params, tensor => tf.zeros(tensor.shape))])),
-    ema: settings.ema > 0 ? mapRecord({ ...params, ...buffers }, tf.clone) : {},
+    run,
+    slots: optimizer.slots,
+    draw: (step, learningRate, noise) => ({
+      noise,
+      scalars: mapRecord(optimizer.scalars(step, learningRate), value => tf.scalar(value)),
+    }),
+    initialState: (params, buffers) => ({
+      buffers: mapRecord(buffers, tf.clone),
+      slots: Object.fromEntries(
+        optimizer.slots.map(slot => [slot, mapRecord(params, tensor => tf.zeros(tensor.shape))]),
+      ),
+      ema: settings.ema > 0 ? mapRecord({ ...params, ...buffers }, tf.clone) : {},
+    }),
   };
 }
 

@@ -16,10 +16,9 @@ import {
 } from './checkpoint';
 import { evaluate } from './evaluate';
 import type { DetailedEvaluation, Evaluation } from './metrics';
-import { createOptimizer } from './optimizers';
 import type { Recipe } from './recipe';
 import { learningRate } from './schedule';
-import { evalStep, initialState, type StepDraw, trainStep } from './step';
+import { evalStep, type StepDraw, type TrainStep, trainStep } from './step';
 
 export interface StepEvent {
   kind: 'step';
@@ -107,13 +106,13 @@ export function createTrainer({ model, dataset, recipe, init, resume, workers }:
   if (stepsPerEpoch === 0)
     throw new UserError(`The batch is ${batchSize}, but ${dataset.name} has only ${train.length} images to train on.`);
 
-  const optimizer = createOptimizer(recipe, model.params);
-  const step = compile(trainStep(model, recipe), { name: 'the training step' });
+  const training = trainStep(model, recipe);
+  const step = compile(training.run, { name: 'the training step' });
   const evalLogits = compile(evalStep(model), { name: 'the evaluation step' });
   const noise = random(seed).fork('dropPath');
   let current: TrainingState = resume
-    ? loadTraining(resume, model, { slots: optimizer.slots, ema: recipe.ema > 0 })
-    : begin(model, recipe, init);
+    ? loadTraining(resume, model, { slots: training.slots, ema: recipe.ema > 0 })
+    : begin(training, init ?? model.init(recipe.seed));
   let traced = false;
   let lastEvaluation: { split: Split; step: number; evaluation: DetailedEvaluation } | undefined;
 
@@ -136,8 +135,7 @@ export function createTrainer({ model, dataset, recipe, init, resume, workers }:
   function drawFor(done: number, lr: number): StepDraw {
     const rng = noise.fork(done);
     const values = Float32Array.from({ length: model.dropPathSites * batchSize }, () => rng.uniform());
-    const scalars = Object.entries(optimizer.scalars(done + 1, lr)).map(([name, value]) => [name, tf.scalar(value)]);
-    return { noise: tf.tensor2d(values, [model.dropPathSites, batchSize]), scalars: Object.fromEntries(scalars) };
+    return training.draw(done + 1, lr, tf.tensor2d(values, [model.dropPathSites, batchSize]));
   }
 
   /** The weights to be judged and kept. */
@@ -250,8 +248,8 @@ export function createTrainer({ model, dataset, recipe, init, resume, workers }:
 /** Small training batches are no reason to evaluate slowly: logits do not depend on the batch. */
 const EVAL_BATCH = 16;
 
-function begin(model: Model, recipe: Recipe, init = model.init(recipe.seed)): TrainingState {
-  const state = initialState(model, init.params, init.buffers, recipe);
+function begin({ initialState }: TrainStep, init: { params: Params; buffers: Buffers }): TrainingState {
+  const state = initialState(init.params, init.buffers);
   tf.dispose(init.buffers);
   return { params: init.params, state, progress: { step: 0, epoch: 0, lossSum: 0, correct: 0, best: null } };
 }
