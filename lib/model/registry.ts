@@ -18,7 +18,7 @@ export type ModelName = keyof typeof ARCHITECTURES;
 export type ModelConfig<N extends ModelName> = z.output<(typeof ARCHITECTURES)[N]['settings']>;
 
 /** Names that `createModel` takes. */
-export const MODELS = Object.keys(ARCHITECTURES) as readonly ModelName[];
+export const MODELS: readonly string[] = Object.keys(ARCHITECTURES);
 
 export interface ModelOptions {
   numClasses: number;
