@@ -1,6 +1,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { hasGraphs, nodeBackend } from '../lib/engine/binding';
@@ -656,6 +657,28 @@ describe.skipIf(!hasGraphs())('memory', () => {
       return held();
     };
     expect(round()).toEqual(round());
+  });
+
+  it('is freed with functions that nobody holds, though they call themselves', async () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const x = normal(4);
+    tf.add(x, 0).dispose();
+    const before = binding.getNumOfTensors();
+    const forget = () => {
+      const captured = tf.add(x, 1);
+      const f: (x: Tensor) => Tensor = compile((x: Tensor) => tf.mul(x, tf.add(captured, f.length)));
+      tf.dispose([f(x), captured]);
+    };
+    for (let i = 0; i < 10; i++) forget();
+    expect(binding.getNumOfTensors()).toBeGreaterThan(before);
+    await vi.waitUntil(
+      () => {
+        collect();
+        return binding.getNumOfTensors() <= before + 1; // the last may still be on the stack
+      },
+      { timeout: 60_000, interval: 100 },
+    );
   });
 
   it('is freed by `using`', () => {
