@@ -82,7 +82,7 @@ export async function decode(bytes: Uint8Array, side: number, decoding: Decoding
   try {
     return await pixelsOf('warning');
   } catch (error) {
-    // Whoever warns may go on; a file that is cut off or broken fails again.
+    // A decoder that warns may continue; a file that is cut off or broken fails again.
     return { ...(await pixelsOf('error')), warning: reasonOf(error) };
   } finally {
     release();
