@@ -29,9 +29,12 @@ import { currentEngine, type Engine } from '../lib/engine/build/install';
 import { chooseSet, featuresProbe, machineSets, processorFeatures, supportedSets } from '../lib/engine/build/isa';
 import { cacheFolder } from '../lib/engine/build/system';
 import { installLibrary, isComplete, libraryFolder, type Wheel } from '../lib/engine/build/wheel';
+import { isScratch } from '../lib/util/folders';
 import { execute, type Outcome } from '../lib/util/processes';
 
 const ROOT = join(__dirname, '..');
+
+vi.setConfig({ testTimeout: 600_000 }); // each starts a dozen processes, which a busy machine takes long for
 
 const PIP_SETTINGS = [
   'PIP_NO_INDEX',
@@ -107,7 +110,7 @@ describe('the library', () => {
     'tensorflow/python/module.py': 'not for us',
   };
   let wheel: Wheel;
-  const install = (): Promise<void> => installLibrary(cache, wheel, () => {});
+  const install = (): Promise<void> => installLibrary(cache, wheel, () => {}, true);
 
   beforeEach(async () => {
     const zip = new JSZip();
@@ -444,16 +447,16 @@ describe('without TensorFlow', () => {
   });
 
   test('what a killed setup leaves is swept up by the next one', async () => {
-    stub('pip', 'echo half > "$out/x.whl"; exec sleep 5');
+    stub('pip', 'echo half > "$out/x.whl"; exec sleep 30');
     const checkout = makeCheckout();
     const killed = checkout.start('setup');
-    await vi.waitUntil(() => readdirSync(cache, { recursive: true }).join().includes('x.whl'), { timeout: 30_000 });
+    await vi.waitUntil(() => readdirSync(cache, { recursive: true }).join().includes('x.whl'), { timeout: 300_000 });
     killed.kill('SIGKILL');
     await once(killed, 'exit');
     expect(readdirSync(cache)).toHaveLength(1);
     stub('pip', 'echo "ERROR: boom"; exit 1');
     await checkout.ensure();
-    expect(readdirSync(cache)).toEqual([]);
+    expect(readdirSync(cache).filter(isScratch)).toEqual([]);
   });
 });
 
@@ -515,13 +518,6 @@ describe.skipIf(!real)('with TensorFlow in the cache', () => {
   test('EDGEVIT_ISA forces a narrower addon, and one that the processor lacks is refused in a sentence', async () => {
     for (const { isa, label } of supported) {
       vi.stubEnv('EDGEVIT_ISA', isa);
-      stub(
-        'g++',
-        compiles.replace(
-          `cp ${ADDON} "$out"`,
-          `sed s/EDGEVIT_ISA=${widest?.isa}/EDGEVIT_ISA=${isa}/ ${ADDON} > "$out"`,
-        ),
-      );
       expect(await checkout.ensure()).toMatchObject({ description: expect.stringContaining(`${label})`) });
     }
     expect(addons()).toHaveLength(supported.length);

@@ -46,7 +46,7 @@ export async function ensureEngine(options: EnsureOptions = {}): Promise<Engine>
   const { report = line => console.error(line), announce = true } = options;
   const known = JS_ASKED ?? currentEngine();
   const settled = known && (known === JS_ASKED || !options.retry || (known.kind === 'tensorflow' && (await isSound())));
-  const engine = settled ? known : await install(report);
+  const engine = settled ? known : await install(report, options.retry ?? false);
   if (engine !== JS_ASKED) remember(engine);
   if (engine.kind === 'js' && engine !== JS_ASKED) report(SLOW);
   if (announce || engine.kind !== 'tensorflow') report(`engine: ${engine.description}`);
@@ -104,11 +104,11 @@ export async function isSound(): Promise<boolean> {
 const libraryFile = (member: string): string =>
   join(libraryFolder(cacheFolder()), member.slice(member.lastIndexOf('/') + 1));
 
-async function install(report: Report): Promise<Engine> {
+async function install(report: Report, full: boolean): Promise<Engine> {
   const reasons: string[] = [];
   for (const way of [fromWheel, keepEarlier]) {
     try {
-      const engine = await way(report, reasons[0] ?? '');
+      const engine = await way(report, reasons[0] ?? '', full);
       if (engine) return engine;
     } catch (error) {
       const { message } = asObstacle(error);
@@ -119,10 +119,10 @@ async function install(report: Report): Promise<Engine> {
   return { kind: 'js', description: `pure JavaScript, because TensorFlow could not be set up. ${reasons[0]}` };
 }
 
-async function fromWheel(report: Report): Promise<Engine> {
+async function fromWheel(report: Report, _reason: string, full: boolean): Promise<Engine> {
   const cache = cacheFolder();
   const wheel = requireWheel();
-  await installLibrary(cache, wheel, report);
+  await installLibrary(cache, wheel, report, full);
   const set = chooseSet(await findFeatures(cache));
   if (!set) throw new Obstacle('This processor lacks AVX, which TensorFlow is compiled for: use a newer machine.');
   return tensorflow(await installAddon(cache, wheel, set, report), set);
@@ -133,7 +133,7 @@ export async function installAll(report: Report): Promise<void> {
   try {
     const cache = cacheFolder();
     const wheel = requireWheel();
-    await installLibrary(cache, wheel, report);
+    await installLibrary(cache, wheel, report, true);
     const supported = supportedSets(await findFeatures(cache));
     for (const set of machineSets) {
       const addon = await installAddon(cache, wheel, set, report);

@@ -125,10 +125,15 @@ async function isSame(folder: string, wheel: Wheel): Promise<boolean> {
   return true;
 }
 
-/** Makes sure that the cache holds the library, downloading it if not. Throws an Obstacle. */
-export async function installLibrary(cache: string, wheel: Wheel, report: (line: string) => void): Promise<void> {
+/** Makes sure that the cache holds the library, downloading it if not; `full` reads all of it even where nothing seems to have changed. Throws an Obstacle. */
+export async function installLibrary(
+  cache: string,
+  wheel: Wheel,
+  report: (line: string) => void,
+  full = false,
+): Promise<void> {
   const folder = libraryFolder(cache);
-  if (await isSame(folder, wheel)) return;
+  if ((!full && isComplete(folder, wheel)) || (await isSame(folder, wheel))) return;
   await inScratch(cache, async scratch => {
     const file = await download(wheel, scratch, report);
     await checkSum(file, wheel);
