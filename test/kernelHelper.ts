@@ -14,13 +14,17 @@ export interface Ran {
   messages: Message[];
 }
 
-/** A kernel process, and its late outputs (those that came after their request was answered). */
-export async function startKernel(environment: NodeJS.ProcessEnv = process.env): Promise<{
+/** A kernel process in a notebook's folder, and its late outputs (those that came after their request was answered). */
+export async function startKernel(
+  environment: NodeJS.ProcessEnv = process.env,
+  folder?: string,
+  flags: readonly string[] = [],
+): Promise<{
   kernel: KernelClient;
   late: Message[];
   run: (code: string, options?: Content, onMessage?: (message: Message) => void) => Promise<Ran>;
 }> {
-  const kernel = await KernelClient.start(KERNEL_ARGV, environment);
+  const kernel = await KernelClient.start([...KERNEL_ARGV, ...flags], environment, folder);
   const late: Message[] = [];
   kernel.onLateOutput = message => late.push(message);
   return { kernel, late, run: (code, options, onMessage) => run(kernel, code, options, onMessage) };

@@ -1,0 +1,233 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { toJson } from '../lib/jupyter/display/json';
+import type { Message } from '../lib/jupyter/protocol/message';
+import { startKernel } from './kernelHelper';
+
+// What a notebook far from this checkout expects of the kernel.
+
+const folder = mkdtempSync(join(tmpdir(), 'edgevit-notebook-'));
+let { kernel, run, late } = {} as Awaited<ReturnType<typeof startKernel>>;
+beforeAll(async () => {
+  writeFileSync(join(folder, 'data.csv'), 'a,b\n');
+  writeFileSync(join(folder, 'helper.ts'), 'export const helped: number = 7;');
+  writeFileSync(join(folder, 'settings.json'), '{"name":"beside"}');
+  ({ kernel, run, late } = await startKernel(process.env, folder));
+});
+afterAll(async () => {
+  await kernel.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const bundles = (messages: Message[]): Record<string, unknown>[] =>
+  messages
+    .filter(({ header }) => /^(display_data|execute_result)$/.test(header.msg_type))
+    .map(({ content }) => content.data as Record<string, unknown>);
+
+test('paths and imports are relative to the folder that the kernel is started in', async () => {
+  const code =
+    "import { readFileSync } from 'node:fs'; import { helped } from './helper'; [readFileSync('data.csv', 'utf8'), helped, __dirname === process.cwd()]";
+  expect((await run(code)).result).toBe("[ 'a,b\\n', 7, true ]");
+  expect((await run('import.meta.url')).result).toContain('/cell.ts');
+});
+
+describe('names that a failed cell did not come to set', () => {
+  test.each(['const', 'let', 'var'])('by %s say so, instead of being undefined', async keyword => {
+    const { count } = await run(`throw new Error('stop'); ${keyword} after: number = 2;`);
+    const { status, errors } = await run('after * 2');
+    expect(status).toBe('error');
+    expect(errors[0]).toMatchObject({ ename: 'ReferenceError', evalue: `after was never set: cell [${count}] failed` });
+  });
+
+  test('can be set later', async () => {
+    await run("throw new Error('stop'); let later: number = 2;");
+    expect((await run('later = 5; later')).result).toBe('5');
+  });
+});
+
+test('what child processes and descriptors 1 and 2 get is output of the cell, in its order', async () => {
+  const { stdout, stderr, messages } = await run(`
+    import { execSync } from 'node:child_process';
+    import { writeSync } from 'node:fs';
+    console.log('before');
+    execSync('echo from-child; echo to-stderr >&2', { stdio: 'inherit' });
+    await new Promise(done => setTimeout(done, 20));
+    console.log('between');
+    writeSync(1, 'raw\\n');`);
+  expect(stdout).toBe('before\nfrom-child\nbetween\nraw\n');
+  expect(stderr).toBe('to-stderr\n');
+  expect(messages.some(({ content }) => String(content.text).includes('\0'))).toBe(false);
+});
+
+describe('errors that are hard to describe fail the cell', () => {
+  test.each([
+    ['a cause that is itself', 'const e = new Error("loop"); e.cause = e; throw e', 'loop'],
+    [
+      'a message that is a function',
+      'throw Object.assign(new Error("x"), { message: () => 1 })',
+      '[Function: message]',
+    ],
+    [
+      'an inspector that throws',
+      'throw { [Symbol.for("nodejs.util.inspect.custom")]() { throw new Error("no") } }',
+      'inspect.custom',
+    ],
+    ['a proxy that throws', 'throw new Proxy({}, { get() { throw 1 }, getPrototypeOf() { throw 2 } })', ''],
+  ])('%s', async (_name, code, evalue) => {
+    const { status, errors } = await run(code);
+    expect(status).toBe('error');
+    expect(errors[0].evalue).toContain(evalue);
+  });
+
+  test('their members, causes and properties are told', async () => {
+    const { errors } = await run(
+      'throw Object.assign(new AggregateError([new TypeError("one"), "two"], "many", { cause: { why: 1 } }), { code: "E7" })',
+    );
+    const text = errors[0].traceback.join('\n');
+    for (const part of ['many', "code: 'E7'", '[0] TypeError: one', "[1] 'two'", 'Caused by { why: 1 }'])
+      expect(text).toContain(part);
+  });
+});
+
+describe('a display', () => {
+  beforeAll(() => run("import { display } from 'tslab';"));
+
+  test.each([
+    ['a BigInt', 'display.raw("application/json", { rows: [{ n: 10n }] } as any)', /rows\[0\]\.n is the BigInt 10/],
+    [
+      'a cycle',
+      'const c: any = {}; c.me = c; display.raw("application/json", c)',
+      /me is an object that contains itself/,
+    ],
+  ])('of %s fails the cell and keeps the kernel', async (_name, code, message) => {
+    const { errors } = await run(code);
+    expect(errors[0].ename).toBe('TypeError');
+    expect(errors[0].evalue).toMatch(message);
+    expect((await run('1 + 1')).result).toBe('2');
+  });
+
+  test('of NaN, maps and sets says what JSON cannot hold; bytes become base64', () => {
+    const { json, told } = toJson({
+      'application/json': { a: [NaN], m: new Map([[1, 2]]) },
+      'image/png': Buffer.from('x'),
+    });
+    expect(json).toEqual({ 'application/json': { a: [null], m: [[1, 2]] }, 'image/png': 'eA==' });
+    expect(told).toEqual([expect.stringContaining('a[0] is NaN'), expect.stringContaining('m is a Map')]);
+  });
+
+  test("of Deno's kind, of collections and of console.table has HTML", async () => {
+    const own = await run('({ [Symbol.for("Jupyter.display")]: () => ({ "text/html": "<i>own</i>" }) })');
+    expect(bundles(own.messages)).toEqual([{ 'text/html': '<i>own</i>' }]);
+    const [map] = bundles((await run('new Map([["a", { x: 1 }]])')).messages);
+    expect(map['text/plain']).toBe("Map(1) { 'a' => { x: 1 } }");
+    expect(map['text/html']).toContain('<details');
+    const [table] = bundles((await run('console.table([{ a: 1 }])')).messages);
+    expect(table['text/plain']).toContain('(index)');
+    expect(table['text/html']).toContain('<th>a</th>');
+  });
+});
+
+describe('cells know the TypeScript of the house', () => {
+  test.each([
+    [
+      'using',
+      'const log: string[] = []; { using u = { [Symbol.dispose]() { log.push("disposed") } }; void u } log',
+      "[ 'disposed' ]",
+    ],
+    ['using at the top', 'using top = { [Symbol.dispose]() {} }; const beside = 5; beside', '5'],
+    ['import attributes', "import settings from './settings.json' with { type: 'json' }; settings.name", "'beside'"],
+    ['inferred predicates', 'const nums: number[] = [1, undefined, 2].filter(x => x !== undefined); nums', '[ 1, 2 ]'],
+    ['NoInfer', 'function pick<T>(a: T, b: NoInfer<T>) { return [a, b] } pick("a", "b")', "[ 'a', 'b' ]"],
+    [
+      'standard decorators',
+      'function twice(f: Function, _: ClassMethodDecoratorContext) { return function (this: any) { return 2 * f.call(this) } } class D { @twice one() { return 1 } } new D().one()',
+      '2',
+    ],
+    ['declare global', 'declare global { var shared: number } globalThis.shared = 3; shared', '3'],
+    ['@ts-nocheck', '// @ts-nocheck\nconst bad: number = "x"; bad', "'x'"],
+    ['import() of a name', "const name = './helper'; (await import(name)).helped", '7'],
+  ])('%s', async (_name, code, result) => {
+    expect(await run(code)).toMatchObject({ errors: [], result });
+  });
+
+  test('types with private members reach later cells as they are', async () => {
+    await run(
+      'class A { #p = 1; m() { return this.#p } } const mixin = (B: typeof A) => class extends B { private z = 1; zz() { return this.z } };',
+    );
+    expect((await run('const M = mixin(A); new M().m() + new M().zz()')).result).toBe('2');
+    expect((await run('const wrong: string = new M().m();')).errors[0].evalue).toContain('TS2322');
+  });
+
+  test('what a lenient cell does wrong is a warning', async () => {
+    const { result, stderr } = await run('// @lenient\nconst loose: number = "x"; loose');
+    expect(result).toBe("'x'");
+    expect(stderr).toMatch(/cell\[\d+\]:2:7 TS2322/);
+  });
+});
+
+describe('background work belongs to the cell that began it', () => {
+  test('its output and its error, which fails no other cell', async () => {
+    late.length = 0;
+    const { count } = await run('void setTimeout(() => { console.log("late"); throw new Error("behind") }, 200);');
+    const { status, stdout } = await run('await new Promise(done => setTimeout(done, 1000)); console.log("mine")');
+    expect([status, stdout]).toEqual(['ok', 'mine\n']);
+    await expect.poll(() => late.length, { timeout: 10_000 }).toBeGreaterThanOrEqual(2);
+    expect(late.map(({ content }) => content.text ?? content.evalue)).toEqual(['late\n', 'behind']);
+    expect((late[1].content.traceback as string[]).join('\n')).toContain(`cell[${count}]`);
+  });
+});
+
+test('console.trace shows the frames of cells, and time() what work took', async () => {
+  const { stderr, count } = await run('function f() { console.trace("here") } f()');
+  expect(stderr).toBe(`Trace: here\n    at f (cell[${count}]:1:24)\n    at cell[${count}]:1:40\n`);
+  const timed = await run('await time(() => 4)');
+  expect([timed.result, /^time: .* \(CPU /.test(timed.stdout)]).toEqual(['4', true]);
+});
+
+test('an error behind an await, or in a display that nobody waits for, names the line of the cell', async () => {
+  writeFileSync(
+    join(folder, 'deep.ts'),
+    'export async function deep() { await new Promise(done => setTimeout(done, 1)); throw new Error("deep") }',
+  );
+  const { errors, count } = await run('import { deep } from "./deep";\n\nawait deep();');
+  expect(errors[0].traceback.join('\n')).toContain(`cell[${count}]:3:`);
+});
+
+describe('the editor', () => {
+  const ask = (type: string, code: string) =>
+    kernel.request(type, { code, cursor_pos: Array.from(code).length, detail_level: 0 });
+
+  test('completes import paths and file names', async () => {
+    expect((await ask('complete_request', "import x from './help")).matches).toEqual(['helper']);
+    expect((await ask('complete_request', "readFileSync('dat")).matches).toEqual(['data.csv']);
+  });
+
+  test('shows the signature inside a call', async () => {
+    await run('const plus = (a: number, b: number) => a + b;');
+    expect(await ask('inspect_request', 'plus(')).toMatchObject({
+      found: true,
+      data: { 'text/plain': expect.stringContaining('a: number, b: number') },
+    });
+  });
+
+  test.each([
+    ['`abc', 'incomplete'],
+    ['}{', 'invalid'],
+    ['foo(', 'incomplete'],
+    ['let a = 1', 'complete'],
+  ])('%s is %s', async (code, status) => {
+    expect(await ask('is_complete_request', code)).toMatchObject({ status });
+  });
+});
+
+test('JavaScript cells run unchecked', async () => {
+  const js = await startKernel(process.env, folder, ['--js']);
+  try {
+    await js.run("const { basename } = require('node:path'); let n = 1;");
+    expect((await js.run("n = 'text'; n + basename('/a/b')")).result).toBe("'textb'");
+  } finally {
+    await js.kernel.stop();
+  }
+});
