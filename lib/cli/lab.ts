@@ -49,6 +49,10 @@ function configure(): void {
     MultiKernelManager: { default_kernel_name: KERNEL_NAME },
   });
   write('jupyter_lab_config.json', { LabApp: { default_url: '/lab/tree/notebooks' } });
+  // A new notebook begins in TypeScript; JupyterLab would ask, with Python as the first answer.
+  write('labconfig/default_setting_overrides.json', {
+    '@jupyterlab/notebook-extension:tracker': { autoStartDefaultKernel: true },
+  });
   write('labconfig/page_config.json', { disabledExtensions: { '@jupyterlab/apputils-extension:announcements': true } }); // it would begin by asking whether it may fetch news
 }
 

@@ -7,7 +7,7 @@ import { withoutParameters, withParameters } from '../jupyter/notebook/parameter
 import { UserError } from '../util/errors';
 import { positive } from '../util/options';
 import { ROOT } from '../util/root';
-import { checked } from './support/dataOptions';
+import { checked } from './support/checked';
 
 const FOLDER = join(ROOT, 'notebooks');
 /** Where the command was typed: npm runs it in the project's folder. */

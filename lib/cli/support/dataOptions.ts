@@ -1,7 +1,7 @@
-import { type Command, InvalidArgumentError, Option } from 'commander';
-import type { z } from 'zod';
+import { type Command, Option } from 'commander';
 import { DECODINGS } from '../../data/cache/decode';
 import { positiveInteger } from '../../util/options';
+import { checked } from './checked';
 
 /** The options of every command that opens a dataset; commander names their values as `DataOptions` does. */
 export function withDataOptions(command: Command): Command {
@@ -26,15 +26,6 @@ export function withDataOptions(command: Command): Command {
       '--strict',
       'stop at an image that cannot be decoded, at one with a warning, and at copies across splits or classes',
     );
-}
-
-/** For commander: an argument that a schema reads. */
-export function checked<T>(schema: z.ZodType<T>): (text: string) => T {
-  return text => {
-    const { data, error } = schema.safeParse(text);
-    if (error) throw new InvalidArgumentError(`${error.issues[0]!.message.replace(/^e/, 'E')}.`);
-    return data as T;
-  };
 }
 
 export const wholeNumber = checked(positiveInteger);

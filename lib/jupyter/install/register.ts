@@ -17,22 +17,29 @@ export const KERNEL_ARGV = [
   '{connection_file}',
 ];
 
-const folder = (jupyter: string): string => join(jupyter, 'kernels', KERNEL_NAME);
+/** For notebooks in JavaScript, as tslab's `jslab`. */
+export const JAVASCRIPT = { name: 'edgevit-lab-js', displayName: 'JavaScript (EdgeViT Lab)', flag: '--js' } as const;
 
-/** Writes the kernel's specification (no Python needed) and returns its folder. */
+const folder = (jupyter: string, name: string = KERNEL_NAME): string => join(jupyter, 'kernels', name);
+
+/** Writes the kernel's specifications (no Python needed), that of TypeScript and that of JavaScript, and returns the folder of the first. */
 export function register(jupyter: string): string {
-  const spec = {
-    argv: KERNEL_ARGV,
-    display_name: DISPLAY_NAME,
-    language: 'typescript',
-    interrupt_mode: 'message', // the kernel listens for it on a thread of its own; a signal would not reach a busy cell
-    metadata: { debugger: false },
+  const write = (name: string, displayName: string, language: string, flags: readonly string[]): void => {
+    const spec = {
+      argv: [...KERNEL_ARGV, ...flags],
+      display_name: displayName,
+      language,
+      interrupt_mode: 'message', // the kernel listens for it on a thread of its own; a signal would not reach a busy cell
+      metadata: { debugger: false },
+    };
+    writeFileAtomic(join(folder(jupyter, name), 'kernel.json'), `${JSON.stringify(spec, null, 2)}\n`);
   };
-  writeFileAtomic(join(folder(jupyter), 'kernel.json'), `${JSON.stringify(spec, null, 2)}\n`);
+  write(KERNEL_NAME, DISPLAY_NAME, 'typescript', []);
+  write(JAVASCRIPT.name, JAVASCRIPT.displayName, 'javascript', [JAVASCRIPT.flag]);
   return folder(jupyter);
 }
 
 export function unregister(jupyter: string): string {
-  rmSync(folder(jupyter), { recursive: true, force: true });
+  for (const name of [KERNEL_NAME, JAVASCRIPT.name]) rmSync(folder(jupyter, name), { recursive: true, force: true });
   return folder(jupyter);
 }
