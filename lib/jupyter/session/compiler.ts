@@ -163,9 +163,11 @@ export class Compiler {
       },
       transformers: { before: [interruptible], after: [withoutEarlyExports] },
     });
+    const js = outputText.replace(/\/\/# sourceMappingURL=.*\s*$/, '');
     const [toModule, toCell] = [sourceMapText!, output.map].map(map => new SourceMap(JSON.parse(map)));
     return {
-      js: outputText.replace(/\/\/# sourceMappingURL=.*\s*$/, ''),
+      // JavaScript may make a global variable by setting it; in TypeScript that is an error anyway.
+      js: this.language === 'javascript' ? js.replace(/^"use strict";/, '') : js,
       original(line, column) {
         const inModule = find(toModule, line - 1, column - 1);
         const inCell = inModule && find(toCell, inModule.line, inModule.column);

@@ -294,7 +294,7 @@ function projectOptions(folder: string): ts.CompilerOptions {
     inlineSourceMap: false,
     removeComments: false,
     importHelpers: false,
-    outDir: undefined,
+    outDir: join(folder, '[out]'), // never written; beside its source a cell's JavaScript would overwrite one in JavaScript
     rootDir: undefined,
     newLine: ts.NewLineKind.LineFeed,
   };
