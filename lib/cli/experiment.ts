@@ -1,6 +1,7 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { DATASET_SPECS } from '../data/open';
 import { UserError } from '../util/errors';
+import { nearest } from '../util/suggest';
 import { wholeNumber, withDataOptions } from './support/dataOptions';
 import { type ExperimentFlags, loadExperiments } from './support/experiments';
 
@@ -45,8 +46,9 @@ export async function register(program: Command): Promise<void> {
   command.action(async (name: string | undefined, flags: ExperimentFlags) => {
     const experiment = name === undefined ? undefined : experiments.get(name);
     if (!experiment) {
+      const meant = name === undefined ? undefined : nearest(name, experiments.keys());
       throw new UserError(
-        `${name === undefined ? 'Which experiment?' : `Unknown experiment '${name}'.`} There are\n${list}`,
+        `${name === undefined ? 'Which experiment?' : `Unknown experiment '${name}'${meant === undefined ? '' : `: did you mean '${meant}'?`}`} There are\n${list}`,
       );
     }
     const { takes, run } = experiment;

@@ -5,8 +5,9 @@ import { openEngine } from '../engine/open';
 import type { Estimate } from '../measure/latency';
 import { ENGINES, type Engine, JS_PLAN, type Latencies, measureLatency, PLAN } from '../measure/latencyTable';
 import { MODELS, parseSize } from '../model/registry';
-import { oneOf, UserError } from '../util/errors';
+import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
+import { allowedNames } from '../util/suggest';
 import { textTable } from '../util/tables';
 import { wholeNumber } from './support/dataOptions';
 
@@ -106,7 +107,7 @@ function engineNames(text: string): Engine[] {
   const unknown = names.find(name => !Object.hasOwn(ENGINES, name));
   if (unknown !== undefined)
     throw new InvalidArgumentError(
-      `Unknown engine '${unknown}': allowed are ${oneOf(Object.keys(ENGINES))}, separated by commas.`,
+      `Unknown engine '${unknown}', in a list separated by commas: ${allowedNames(unknown, Object.keys(ENGINES))}.`,
     );
   return [...new Set(names)] as Engine[];
 }

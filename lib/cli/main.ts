@@ -1,9 +1,11 @@
 import { existsSync, readdirSync } from 'node:fs';
+import { homedir } from 'node:os';
 import { basename, join } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { Failure, UserError } from '../util/errors';
 import { noRoom } from '../util/files';
 import { ROOT } from '../util/root';
+import { allowedNames } from '../util/suggest';
 
 /**
  * `tsx lib/cli/main.ts COMMAND …`, called by the npm scripts. A command is a file of its name in one of these folders, which adds itself to the
@@ -27,24 +29,65 @@ function commandFiles(): Map<string, string> {
   );
 }
 
-async function main(argv: string[]): Promise<void> {
+async function main(given: string[]): Promise<void> {
+  const argv = given.map(atHome);
+  standWhereTheUserStands();
   const program = new Command('edgevit')
     .exitOverride()
-    .showSuggestionAfterError(false)
+    .showSuggestionAfterError()
     .configureOutput({ outputError: () => {} });
   const commands = commandFiles();
-  const file = commands.get(argv[0] ?? '');
+  if (argv[0] === undefined || ['help', '--help', '-h'].includes(argv[0])) {
+    console.log(
+      `npm run COMMAND -- OPTIONS, where COMMAND is one of ${[...commands.keys()].join(', ')}; npm run COMMAND -- --help tells the options.`,
+    );
+    return;
+  }
+  const file = commands.get(argv[0]);
   if (file === undefined)
-    throw new UserError(`Unknown command '${argv[0] ?? ''}': allowed are ${[...commands.keys()].join(', ')}.`);
+    throw new UserError(`Unknown command '${argv[0]}': ${allowedNames(argv[0], [...commands.keys()])}.`);
   await ((await import(file)) as CommandFile).register(program);
+  refuseSwallowedOptions(program);
   await program.parseAsync(argv, { from: 'user' });
 }
 
-// A reader that goes away, as `| head` does, is no error; nor is a terminal that was closed, after which training still writes its checkpoint.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit();
-  if (error.code !== 'EIO') throw error;
-});
+/** npm runs scripts in the checkout: relative paths are meant from where the user called it. */
+function standWhereTheUserStands(): void {
+  const { INIT_CWD, npm_lifecycle_event } = process.env;
+  if (INIT_CWD && npm_lifecycle_event && process.cwd() === ROOT && existsSync(INIT_CWD)) process.chdir(INIT_CWD);
+}
+
+/** `--out=~/x` and `folder:~/x`, which a shell leaves as they are. */
+function atHome(argument: string): string {
+  return argument.replace(/(^|=|:)~(?=\/|$)/g, (_, before: string) => before + homedir());
+}
+
+/**
+ * `npm run train --epochs=1` gives the option to npm, which keeps it as an environment variable and starts a training without it. Throws
+ * UserError where one of the command's options is found there.
+ */
+function refuseSwallowedOptions(program: Command, environment = process.env): void {
+  const [command] = program.commands;
+  if (!environment.npm_lifecycle_event || !command) return;
+  const swallowed = command.options
+    .map(({ long }) => long?.slice(2) ?? '')
+    .filter(
+      name => !OPTIONS_OF_NPM.includes(name) && environment[`npm_config_${name.replaceAll('-', '_')}`] !== undefined,
+    );
+  if (swallowed.length > 0)
+    throw new UserError(
+      `npm took --${swallowed.join(', --')} for an option of its own: put -- before the options, as in \`npm run ${command.name()} -- --${swallowed[0]}…\`.`,
+    );
+}
+
+/** Options that people set in their .npmrc, so that they tell nothing about this command line. */
+const OPTIONS_OF_NPM = ['cache', 'json', 'key', 'save'];
+
+// A reader that goes away, as `| head` does, or a terminal that was closed is no reason to stop: a training goes on in its run folder.
+for (const stream of [process.stdout, process.stderr])
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error;
+  });
 
 main(process.argv.slice(2)).catch((error: unknown) => {
   if (error instanceof CommanderError) {

@@ -1,6 +1,7 @@
 import { z } from 'zod';
-import { oneOf, UserError } from '../util/errors';
+import { UserError } from '../util/errors';
 import { dropRate, flag, oddInteger, parseOptions, positive, positiveInteger } from '../util/options';
+import { allowedNames } from '../util/suggest';
 
 /** One value per stage. */
 export type PerStage<T> = readonly [T, T, T, T];
@@ -119,7 +120,7 @@ const PSEUDOCODE_DEPTHS: Partial<Record<Variant, PerStage<number>>> = {
 export function ablate(variant: Variant, ablation?: string): EdgeViTConfig {
   if (ablation === undefined) return VARIANTS[variant];
   if (!Object.hasOwn(ABLATIONS, ablation)) {
-    throw new UserError(`Unknown ablation '${ablation}': allowed are ${oneOf(Object.keys(ABLATIONS))}.`);
+    throw new UserError(`Unknown ablation '${ablation}': ${allowedNames(ablation, Object.keys(ABLATIONS))}.`);
   }
   const config = { ...VARIANTS[variant], ...ABLATIONS[ablation as Ablation] };
   return ablation === 'pseudocode' ? { ...config, depths: PSEUDOCODE_DEPTHS[variant] ?? config.depths } : config;

@@ -1,5 +1,6 @@
 import type { z } from 'zod';
-import { oneOf, UserError } from '../util/errors';
+import { UserError } from '../util/errors';
+import { allowedNames } from '../util/suggest';
 import type { Architecture, Size } from './architecture';
 import { ARTICLE_MODELS } from './baselines/article';
 import { MOBILENET_V2_MODELS } from './baselines/mobilenetV2';
@@ -52,7 +53,7 @@ export type ResolvedModel<C extends object = object> = Pick<Model<C>, 'name' | '
 /** What the lab knows of a network. Throws UserError for a name that does not exist. */
 export function architectureOf(name: string): Architecture {
   if (!Object.hasOwn(ARCHITECTURES, name))
-    throw new UserError(`Unknown model '${name}': allowed are ${oneOf(MODELS)}.`);
+    throw new UserError(`Unknown model '${name}': ${allowedNames(name, MODELS)}.`);
   return ARCHITECTURES[name as ModelName] as unknown as Architecture;
 }
 

@@ -2,8 +2,9 @@ import { z } from 'zod';
 import { AUGMENTATIONS, type AugmentationOptions, parseAugmentation } from '../data/transforms/augmentation';
 import type { Model } from '../model/module';
 import { architectureOf, buildModel as buildResolved, type ResolvedModel, resolveModel } from '../model/registry';
-import { oneOf, UserError } from '../util/errors';
+import { UserError } from '../util/errors';
 import { parseOptions } from '../util/options';
+import { allowedNames, nearest } from '../util/suggest';
 
 const count = z.number().int().positive();
 const share = z.number().min(0).lt(1);
@@ -138,7 +139,7 @@ export const DEFAULT_RECIPE = 'petals';
 /** A named recipe's options. Throws UserError for a name that does not exist. */
 export function namedRecipe(name: string): { about: string; options: RecipeOptions } {
   if (!Object.hasOwn(RECIPES, name))
-    throw new UserError(`Unknown recipe '${name}': allowed are ${oneOf(Object.keys(RECIPES))}.`);
+    throw new UserError(`Unknown recipe '${name}': ${allowedNames(name, Object.keys(RECIPES))}.`);
   return RECIPES[name as keyof typeof RECIPES];
 }
 
@@ -149,8 +150,9 @@ export function resolveRecipe(options: RecipeOptions): Recipe {
   const unknown = Object.keys(recipe.modelSettings).find(key => !Object.hasOwn(published, key));
   if (unknown !== undefined) {
     const own = SETTINGS.concat(Object.keys(parseAugmentation()).map(key => `augment.${key}`));
+    const meant = nearest(unknown, [...own, ...Object.keys(published)]);
     throw new UserError(
-      `Unknown setting '${unknown}': allowed are ${own.join(', ')}, and of ${recipe.model} ${Object.keys(published).join(', ') || 'none'}.`,
+      `Unknown setting '${unknown}': ${meant === undefined ? `allowed are ${own.join(', ')}, and of ${recipe.model} ${Object.keys(published).join(', ') || 'none'}.` : `did you mean '${meant}'?`}`,
     );
   }
   modelOf(recipe, 1);

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { UserError } from './errors';
+import { allowedNames } from './suggest';
 
 const asNumber = (value: unknown): unknown =>
   typeof value === 'string' && value.trim() !== '' ? Number(value) : value;
@@ -30,7 +31,7 @@ export function parseOptions<T extends z.ZodType>(schema: T, value: unknown, wha
   const [issue] = result.error.issues;
   if (issue!.code === 'unrecognized_keys') {
     const keys = schema instanceof z.ZodObject ? Object.keys(schema.shape) : [];
-    const known = keys.length > 0 ? `: allowed are ${keys.join(', ')}` : '';
+    const known = keys.length > 0 ? `: ${allowedNames(issue!.keys[0]!, keys)}` : '';
     throw new UserError(`${what} has no setting '${issue!.keys.join("', '")}'${known}.`);
   }
   let given = value;

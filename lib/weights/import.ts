@@ -2,7 +2,8 @@ import { distance } from 'fastest-levenshtein';
 import type { Model, ParamSpec } from '../model/module';
 import { createModel, MODELS } from '../model/registry';
 import { torchShape } from '../tensor/layout';
-import { oneOf, UserError } from '../util/errors';
+import { UserError } from '../util/errors';
+import { allowedNames } from '../util/suggest';
 import { KEY_MAPS, type KeyMap, type KeyMapName, officialName, recogniseKeys } from './keyMaps';
 import type { HostTensor } from './safetensors';
 import { readStateDict, type StateDict } from './stateDict';
@@ -47,8 +48,8 @@ export async function importWeights(path: string, options: ImportOptions = {}): 
     }
   };
   const candidates = options.model === undefined ? MODELS : [options.model];
-  if (options.model !== undefined && !MODELS.some(name => name === options.model))
-    throw new UserError(`Unknown model '${options.model}': allowed are ${oneOf(MODELS)}.`);
+  if (options.model !== undefined && !(MODELS as readonly string[]).includes(options.model))
+    throw new UserError(`Unknown model '${options.model}': ${allowedNames(options.model, MODELS)}.`);
   const models = candidates.flatMap(name => build(name) ?? []);
   const model = models.find(candidate => misfits(candidate, tensors).length === 0) ?? closest(models, tensors);
   if (!model) throw new UserError(`'${path}' has settings that no model has: ${JSON.stringify(own)}.`);
@@ -62,7 +63,7 @@ export function toOfficial(
   name?: string,
 ): { map: KeyMapName; tensors: Record<string, HostTensor> } {
   if (name !== undefined && !Object.hasOwn(KEY_MAPS, name))
-    throw new UserError(`Unknown key map '${name}': allowed are ${oneOf(Object.keys(KEY_MAPS))}.`);
+    throw new UserError(`Unknown key map '${name}': ${allowedNames(name, Object.keys(KEY_MAPS))}.`);
   // Networks other than EdgeViT have no layout but ours.
   const map = (name as KeyMapName | undefined) ?? recogniseKeys(Object.keys(tensors)) ?? 'official';
   const renamed: Record<string, HostTensor> = {};

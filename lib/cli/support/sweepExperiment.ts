@@ -7,8 +7,9 @@ import { planSweep, runSweep, type Sweep, type SweepPlan } from '../../runs/swee
 import { outcome, sweepDisplay } from '../../runs/sweepConsole';
 import { byVariant, putResults, readResults, resultsFile, type TrialResult } from '../../runs/trialResults';
 import { applySettings, type RecipeOptions } from '../../train/recipe';
-import { oneOf, UserError } from '../../util/errors';
+import { UserError } from '../../util/errors';
 import { processors } from '../../util/processors';
+import { allowedNames } from '../../util/suggest';
 import { textTable, thousands } from '../../util/tables';
 import type { Experiment, ExperimentFlags } from './experiments';
 import { interruption } from './training';
@@ -136,7 +137,7 @@ function checkSettings(name: string, variants: Sweep['variants'], settings: Reco
 function chosen(name: string, variants: Sweep['variants'], only?: readonly string[]): Sweep['variants'] {
   const unknown = only?.find(variant => !Object.hasOwn(variants, variant));
   if (unknown !== undefined)
-    throw new UserError(`${name} has no variant '${unknown}': allowed are ${oneOf(Object.keys(variants))}.`);
+    throw new UserError(`${name} has no variant '${unknown}': ${allowedNames(unknown, Object.keys(variants))}.`);
   return Object.fromEntries(
     Object.entries(variants).filter(([variant]) => only === undefined || only.includes(variant)),
   );
