@@ -23,6 +23,7 @@ export default {
     'experiments/bench/ours.ts', // a process of its own, as is
     'test/products.ts',
     'test/isa/subset.ts',
+    'test/native/fuzz.ts',
     'lib/jupyter/protocol/wire.ts', // as a thread
     'notebooks/*.ipynb',
     'test/**/*.test.ts',

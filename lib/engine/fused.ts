@@ -1,4 +1,4 @@
-import { type AdamSlots, type AttentionOptions, type Ops, stockOps } from '../tensor/ops';
+import { type AdamSlots, type AttentionOptions, type Ops, requireHeads, stockOps } from '../tensor/ops';
 import { type Tensor, tf } from '../tensor/tf';
 import { type Attr, nodeBackend } from './binding';
 
@@ -6,6 +6,22 @@ import { type Attr, nodeBackend } from './binding';
  * Kernels of the lab's own (native/*.cc) in place of the compositions of lib/tensor/ops, which they must equal. They need `hasGraphs()`.
  * Where a shape gains nothing from a kernel, the composition is taken here too.
  */
+
+/**
+ * Whether a kernel of ours takes these arguments: float32 throughout, and of exactly the shapes it is written for (`fits`).
+ * All else that stock ops accept, such as a weight that broadcasts, and all that they refuse, is left to them.
+ */
+const takes = (inputs: readonly Tensor[], fits: boolean): boolean =>
+  fits && inputs.every(input => input.dtype === 'float32');
+
+const hasShape = ({ shape }: Tensor, ...sizes: number[]): boolean =>
+  shape.length === sizes.length && shape.every((size, i) => size === sizes[i]);
+
+const sameShape = (...tensors: Tensor[]): boolean => tensors.every(tensor => hasShape(tensor, ...tensors[0]!.shape));
+
+/** Whether each of these holds one value for each channel of x [..., c]. */
+const perChannel = (x: Tensor, ...values: Tensor[]): boolean =>
+  x.rank > 0 && values.every(value => hasShape(value, x.shape[x.rank - 1]!));
 
 function run(op: string, inputs: Tensor[], outputs: number, attrs: Attr[] = []): Tensor[] {
   return nodeBackend().executeMultipleOutputs(op, attrs, inputs, outputs);
@@ -53,6 +69,7 @@ function differentiable(
 
 /** Over the last axis: x [..., c], weight [c], bias [c] → [..., c]; the variance is the biased one. */
 export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number): Tensor {
+  if (!takes([x, weight, bias], perChannel(x, weight, bias))) return stockOps.layerNorm(x, weight, bias, eps);
   return differentiable(
     (x, weight, bias) => stockOps.layerNorm(x, weight, bias, eps),
     [x, weight, bias],
@@ -71,6 +88,7 @@ export function batchNorm(
   bias: Tensor,
   eps: number,
 ): { y: Tensor; mean: Tensor; variance: Tensor } {
+  if (!takes([x, weight, bias], perChannel(x, weight, bias))) return stockOps.batchNorm(x, weight, bias, eps);
   const [mean, variance] = run('LabBatchMoments', [x], 2);
   const y = differentiable(
     (x, weight, bias) => stockOps.batchNorm(x, weight, bias, eps).y,
@@ -86,6 +104,7 @@ export function batchNorm(
 
 /** x [..., c] + bias [c]. */
 export function addBias(x: Tensor, bias: Tensor): Tensor {
+  if (!takes([x, bias], x.rank > 1 && perChannel(x, bias))) return stockOps.addBias(x, bias);
   // After a matmul as BiasAdd, which TensorFlow fuses into it; after a depthwise convolution that breaks its remapper (2.19).
   const add = (x: Tensor, bias: Tensor) => (x.rank === 2 ? run('BiasAdd', [x, bias], 1)[0]! : tf.add(x, bias));
   return differentiable(
@@ -98,6 +117,7 @@ export function addBias(x: Tensor, bias: Tensor): Tensor {
 
 /** The exact GELU, x · Φ(x), of x [..., c] + bias [c]. */
 export function biasGelu(x: Tensor, bias: Tensor): Tensor {
+  if (!takes([x, bias], perChannel(x, bias))) return stockOps.biasGelu(x, bias);
   return differentiable(
     stockOps.biasGelu,
     [x, bias],
@@ -111,7 +131,10 @@ export const TALL = 128;
 
 /** x [m, k] times weight [k, n], and bias [n] where there is one → [m, n]. */
 export function product(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
-  if (x.shape[0]! < TALL) return bias ? addBias(tf.matMul(x, weight), bias) : tf.matMul(x, weight);
+  const [rows, depth] = x.shape;
+  const fits = x.rank === 2 && rows! >= TALL && weight.rank === 2 && weight.shape[0] === depth;
+  if (!takes(bias ? [x, weight, bias] : [x, weight], fits && (!bias || hasShape(bias, weight.shape[1]!))))
+    return bias ? addBias(tf.matMul(x, weight), bias) : tf.matMul(x, weight);
   return differentiable(
     stockOps.matmul,
     bias ? [x, weight, bias] : [x, weight],
@@ -131,7 +154,17 @@ const KEPT_FROM = 64;
 
 /** gelu(x W₁ + b₁) W₂ + b₂: x [m, k], W₁ [k, h], W₂ [h, n] → [m, n]. */
 export function feedForward(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor): Tensor {
-  if (x.shape[0]! < MANY_ROWS) return product(biasGelu(product(x, weight1), bias1), weight2, bias2);
+  const [rows, depth] = x.shape;
+  const [, hidden] = weight1.shape;
+  const fits =
+    x.rank === 2 &&
+    rows! >= MANY_ROWS &&
+    hasShape(weight1, depth!, hidden!) &&
+    hasShape(bias1, hidden!) &&
+    bias2.rank === 1 &&
+    hasShape(weight2, hidden!, bias2.size);
+  if (!takes([x, weight1, bias1, weight2, bias2], fits))
+    return product(biasGelu(product(x, weight1), bias1), weight2, bias2);
   const { TF_ATTR_BOOL } = nodeBackend().binding;
   const attrs: Attr[] = [...ints({ joins: 0 }), { name: 'keep', type: TF_ATTR_BOOL, value: x.shape[1]! >= KEPT_FROM }];
   return differentiable(
@@ -149,6 +182,8 @@ export function feedForward(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: 
 export function addScaled(x: Tensor, branch: Tensor, scale: Tensor): Tensor {
   const scaled = (branch: Tensor, scale: Tensor) =>
     tf.mul(branch, tf.reshape(scale, [scale.size, ...branch.shape.slice(1).map(() => 1)]));
+  const fits = x.rank > 0 && sameShape(x, branch) && hasShape(scale, x.shape[0]!);
+  if (!takes([x, branch, scale], fits)) return stockOps.addScaled(x, branch, scale);
   return differentiable(
     (x, branch) => stockOps.addScaled(x, branch, scale),
     [x, branch],
@@ -162,9 +197,15 @@ const LANES = 16;
 
 /** Depthwise convolution at stride 1, `same` padding: x [b, h, w, c], kernel [k, k, c, 1], bias [c] → [b, h, w, c]. */
 export function depthwiseConv(x: Tensor, kernel: Tensor, bias: Tensor): Tensor {
-  const [height, width, channels] = kernel.shape as [number, number, number];
-  if ((height !== 3 && height !== 5) || height !== width || channels < LANES)
-    return stockOps.depthwiseConv(x, kernel, bias);
+  const size = kernel.shape[0]!;
+  const channels = x.shape[3]!;
+  const fits =
+    x.rank === 4 &&
+    (size === 3 || size === 5) &&
+    channels >= LANES &&
+    hasShape(kernel, size, size, channels, 1) &&
+    hasShape(bias, channels);
+  if (!takes([x, kernel, bias], fits)) return stockOps.depthwiseConv(x, kernel, bias);
   return differentiable(
     depthwiseConvByTaps,
     [x, kernel, bias],
@@ -189,6 +230,9 @@ function depthwiseConvByTaps(x: Tensor, kernel: Tensor, bias: Tensor): Tensor {
 
 /** Depthwise transposed convolution whose kernel is its stride: x [b, h, w, c], kernel [r, r, c], bias [c] → [b, h·r, w·r, c]. */
 export function localProp(x: Tensor, kernel: Tensor, bias: Tensor): Tensor {
+  const [rate, , channels] = kernel.shape as [number, number, number];
+  const fits = x.rank === 4 && hasShape(kernel, rate, rate, x.shape[3]!) && hasShape(bias, channels);
+  if (!takes([x, kernel, bias], fits)) return stockOps.localProp(x, kernel, bias);
   return differentiable(
     stockOps.localProp,
     [x, kernel, bias],
@@ -200,7 +244,8 @@ export function localProp(x: Tensor, kernel: Tensor, bias: Tensor): Tensor {
 /** softmax(q kᵀ · scale) v per head: qkv [b, n, 3c] → [b, n, c]. */
 export function attention(qkv: Tensor, options: AttentionOptions): Tensor {
   const { heads, scale, order = 'qkv-head' } = options;
-  if (order !== 'qkv-head') return stockOps.attention(qkv, options);
+  requireHeads(qkv, heads);
+  if (!takes([qkv], order === 'qkv-head')) return stockOps.attention(qkv, options);
   const [, , c3] = qkv.shape as [number, number, number];
   const attrs = [...ints({ heads }), ...floats({ scale: scale ?? (c3 / 3 / heads) ** -0.5 })];
   return differentiable(
@@ -222,8 +267,12 @@ export function adam(
   scalars: { step: Tensor; epsilon: Tensor; keep: Tensor },
 ): AdamSlots {
   const { beta1, beta2 } = betas;
+  const { step, epsilon, keep } = scalars;
+  const fits = sameShape(param, mean, square, grad) && [step, epsilon, keep].every(scalar => scalar.rank === 0);
+  if (!takes([param, mean, square, grad, step, epsilon, keep], fits))
+    return stockOps.adam({ param, mean, square }, grad, betas, scalars);
   const attrs = floats({ beta1, beta2, rest1: 1 - beta1, rest2: 1 - beta2 });
-  const [p, m, v] = run('LabAdam', [param, mean, square, grad, scalars.step, scalars.epsilon, scalars.keep], 3, attrs);
+  const [p, m, v] = run('LabAdam', [param, mean, square, grad, step, epsilon, keep], 3, attrs);
   return { param: p!, mean: m!, square: v! };
 }
 

@@ -85,12 +85,15 @@ export const stockOps: Ops = {
     tf.add(x, tf.mul(branch, tf.reshape(scale, [scale.size, ...branch.shape.slice(1).map(() => 1)]))),
   depthwiseConv: (x, kernel, bias) => tf.add(tf.depthwiseConv2d(x as Tensor4D, kernel as Tensor4D, 1, 'same'), bias),
   localProp(x, kernel, bias) {
+    requireRank('localProp', x, 4);
+    requireRank("localProp's kernel", kernel, 3);
     const [b, h, w, c] = x.shape as [number, number, number, number];
     const r = kernel.shape[0]!;
     const windows = tf.mul(tf.reshape(x, [b, h, 1, w, 1, c]), tf.reshape(kernel, [1, 1, r, 1, r, c]));
     return tf.add(tf.reshape(windows, [b, h * r, w * r, c]), bias);
   },
   attention(qkv, options) {
+    requireHeads(qkv, options.heads);
     const [b, n, c3] = qkv.shape as [number, number, number];
     const { weights, values } = attentionWeights(qkv, options);
     return tf.reshape(tf.transpose(tf.matMul(weights, values), [0, 2, 1, 3]), [b, n, c3 / 3]);
@@ -122,6 +125,20 @@ export function withStockOps<T>(fn: () => T): T {
   }
 }
 
+/** Refuses x of another rank. */
+function requireRank(what: string, x: Tensor, rank: number): void {
+  if (x.rank !== rank) throw new Error(`${what} takes a tensor of rank ${rank}, not one of shape [${x.shape}].`);
+}
+
+/** Refuses what does not divide into q, k and v of so many heads. */
+export function requireHeads(qkv: Tensor, heads: number): void {
+  requireRank('Attention', qkv, 3);
+  if (!(Number.isInteger(heads) && heads > 0))
+    throw new Error(`Attention takes a positive number of heads, not ${heads}.`);
+  if (qkv.shape[2]! % (3 * heads) !== 0)
+    throw new Error(`Attention's ${qkv.shape[2]} channels do not divide into q, k and v of ${heads} heads.`);
+}
+
 /**
  * What each query takes from each key, and the values that it takes: qkv [b, n, 3c] → weights [b, heads, n, n], whose rows sum to 1, and
  * values [b, heads, n, d].
@@ -130,6 +147,7 @@ export function attentionWeights(
   qkv: Tensor,
   { heads, scale, order = 'qkv-head' }: AttentionOptions,
 ): { weights: Tensor; values: Tensor } {
+  requireHeads(qkv, heads);
   const [b, n, c3] = qkv.shape as [number, number, number];
   const d = c3 / 3 / heads;
   const [q, k, values] =

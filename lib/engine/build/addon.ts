@@ -34,8 +34,17 @@ function filesIn(folder: string): string[] {
 /** For macOS written by its documentation, not tried: there was no Mac to try it on. */
 const MAC = process.platform === 'darwin';
 
+// What the kernels fuse into one multiply-add they say (native/lanes.h); a compiler that fuses more changes the bytes of trainings.
 // NDEBUG and EIGEN_MAX_ALIGN_BYTES as in TensorFlow's own build: they shape the classes that our kernels share with it.
-const COMPILE = ['-O3', '-std=c++17', '-fPIC', '-DNAPI_VERSION=8', '-DNDEBUG', '-DEIGEN_MAX_ALIGN_BYTES=64'];
+const COMPILE = [
+  '-O3',
+  '-ffp-contract=off',
+  '-std=c++17',
+  '-fPIC',
+  '-DNAPI_VERSION=8',
+  '-DNDEBUG',
+  '-DEIGEN_MAX_ALIGN_BYTES=64',
+];
 const LINK = ['-shared', ...(MAC ? ['-undefined', 'dynamic_lookup'] : [])];
 
 /** What the compiler is told of the processor, never `native`: two machines that share a folder must mean the same by the same file. */

@@ -5,6 +5,7 @@ import { random } from '../../util/random';
 import { hasGraphs, type KernelTiming, type NativeSession, nodeBackend, type TensorHandle } from '../binding';
 import { BATCHES, unify } from './dynamicBatch';
 import { load } from './ir';
+import { ownOps } from './passes/ownOps';
 import { simplify } from './passes/simplify';
 import {
   callerLine,
@@ -90,7 +91,7 @@ class Program {
       : [trace(fn as never, args, options)];
     const [{ inputs, outputs, ...traced }, ...others] = traces as [Trace, ...Trace[]];
     for (const source of others.flatMap(({ captured }) => captured)) source.dispose();
-    const graphs = traces.map(({ inputs, outputs }) => simplify(binding, { inputs, outputs }));
+    const graphs = traces.map(({ inputs, outputs }) => ownOps(binding, simplify(binding, { inputs, outputs })));
     this.session = load(binding, others.length ? unify(binding, graphs, isDynamic) : graphs[0]!);
     this.traced = traced;
   }

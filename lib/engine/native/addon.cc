@@ -7,7 +7,10 @@
 #include "absl/log/globals.h"
 #include "binding/tfjs_backend.cc"
 #include "binding/tfjs_binding.cc"
+#include "denormals.h"
+#include "kernels.h"
 #include "signals.h"
+#include "tensorflow.h"
 #include "tensorflow/c/tf_tensor_internal.h"
 #include "tensorflow/core/framework/graph.pb.h"
 #include "tensorflow/core/framework/op.h"
@@ -251,6 +254,7 @@ using SharedSession = std::shared_ptr<Session>;
 // % by handing over between threads.
 napi_value SessionNew(napi_env env, napi_value* args) {
   const SignalsHeld held;
+  const DenormalsFlushed flushed;
   void* data;
   size_t length;
   Check(env, napi_get_buffer_info(env, args[0], &data, &length));
@@ -301,6 +305,7 @@ napi_value Fetched(napi_env env, const std::vector<tensorflow::Tensor>& results)
 // sessionRun(session, tensorIds) → [{id, dtype, shape}]
 napi_value SessionRun(napi_env env, napi_value* args) {
   const SignalsHeld held;
+  const DenormalsFlushed flushed;
   Session& session = *Unwrap<SharedSession>(env, args[0]);
   std::vector<tensorflow::Tensor> results;
   Check(session.session->RunCallable(session.callable, Feeds(env, args[1]), &results, nullptr));
@@ -318,6 +323,7 @@ struct Flight {
 
 void Fly(napi_env, void* data) {
   const SignalsHeld held;
+  const DenormalsFlushed flushed;
   Flight& flight = *static_cast<Flight*>(data);
   flight.status = flight.session->session->RunCallable(flight.session->callable, flight.feeds, &flight.results, nullptr);
 }
@@ -360,6 +366,7 @@ napi_value SessionRunAsync(napi_env env, napi_value* args) {
 // sessionProfile(session, tensorIds) → [{node, op, thread, start, duration}] of one run, in microseconds
 napi_value SessionProfile(napi_env env, napi_value* args) {
   const SignalsHeld held;
+  const DenormalsFlushed flushed;
   Session& session = *Unwrap<SharedSession>(env, args[0]);
   tensorflow::CallableOptions options = session.options;
   options.mutable_run_options()->set_trace_level(tensorflow::RunOptions::FULL_TRACE);
@@ -391,9 +398,21 @@ napi_value SessionDelete(napi_env env, napi_value* args) {
   return nullptr;
 }
 
+// labOps() → [{name, inputs, attrs, outputs}], as declared: the lab's own ops
+napi_value LabOps(napi_env env, napi_value*) {
+  return Array(env, Ops(), [&](const Op* op) {
+    const auto argument = [&](const Argument& argument) { return Text(env, argument.text); };
+    return Record(env, {{"name", Text(env, op->name)},
+                        {"inputs", Array(env, op->inputs, argument)},
+                        {"attrs", Array(env, op->attrs, [&](const char* attr) { return Text(env, attr); })},
+                        {"outputs", Array(env, op->outputs, argument)}});
+  });
+}
+
 // tfjs-node's executeOp.
 napi_value ExecuteOp(napi_env env, napi_callback_info info) {
   const SignalsHeld held;
+  const DenormalsFlushed flushed;
   return tfnodejs::ExecuteOp(env, info);
 }
 
@@ -407,10 +426,12 @@ NAPI_MODULE_INIT() {
   const lab::SignalsHeld held;  // in TensorFlow's threads for good
   absl::SetMinLogLevel(
       absl::LogSeverityAtLeast::kError);  // TF_CPP_MIN_LOG_LEVEL does not reach all that TensorFlow logs
+  lab::RegisterOps();
   exports = tfnodejs::InitTFNodeJSBinding(env, exports);
   napi_value execute_op;
   napi_create_function(env, "executeOp", NAPI_AUTO_LENGTH, lab::ExecuteOp, nullptr, &execute_op);
   napi_set_named_property(env, exports, "executeOp", execute_op);
+  lab::Export<lab::LabOps>(env, exports, "labOps");
   lab::Export<lab::GraphNew>(env, exports, "graphNew");
   lab::Export<lab::GraphOp>(env, exports, "graphOp");
   lab::Export<lab::GraphConst>(env, exports, "graphConst");

@@ -1,18 +1,10 @@
 // Depthwise convolutions (stride 1, "same" padding) with bias, and the gradient of their kernel, for which TensorFlow
 // takes four times as long as for the convolution itself; and LocalProp, the transposed convolution whose kernel is its
 // stride.
-#include <algorithm>
-
 #include "kernels.h"
-#include "lanes.h"
 
 namespace lab {
 namespace {
-
-using tensorflow::OpKernel;
-using tensorflow::OpKernelContext;
-using tensorflow::Tensor;
-using tensorflow::TensorShape;
 
 // One row of the convolution's result, for channels [c, c + kLanes). `rows` are the K rows of x around it, zeros
 // outside.
@@ -29,13 +21,13 @@ void ConvolveRow(const float* const* rows, const float* kernel, const float* bia
     Lanes sum = shift;
     if (column >= pad && column < width - pad) {
       for (int i = 0; i < K; i++) {
-        for (int j = 0; j < K; j++) sum += weights[i][j] * Load(rows[i] + (column + j - pad) * channels + c);
+        for (int j = 0; j < K; j++) sum = Fma(weights[i][j], Load(rows[i] + (column + j - pad) * channels + c), sum);
       }
     } else {
       for (int i = 0; i < K; i++) {
         for (int j = 0; j < K; j++) {
           const int64_t at = column + j - pad;
-          if (at >= 0 && at < width) sum += weights[i][j] * Load(rows[i] + at * channels + c);
+          if (at >= 0 && at < width) sum = Fma(weights[i][j], Load(rows[i] + at * channels + c), sum);
         }
       }
     }
@@ -45,33 +37,28 @@ void ConvolveRow(const float* const* rows, const float* kernel, const float* bia
 
 // Line `line` of the convolution of one image. `zeros` is as long as a line.
 template <int K>
-void Convolve(const float* picture, int64_t line, int64_t height, int64_t width, int64_t channels, const float* kernel,
+void Convolve(const float* image, int64_t line, int64_t height, int64_t width, int64_t channels, const float* kernel,
               const float* bias, const float* zeros, float* y) {
   const float* rows[K];
   for (int i = 0; i < K; i++) {
     const int64_t from = line + i - K / 2;
-    rows[i] = from < 0 || from >= height ? zeros : picture + from * width * channels;
+    rows[i] = from < 0 || from >= height ? zeros : image + from * width * channels;
   }
   for (int64_t c = 0; c + kLanes <= channels; c += kLanes) ConvolveRow<K>(rows, kernel, bias, width, channels, c, y);
   // The last vector begins early enough to end with the last channel; some channels are computed twice, alike.
   if (channels % kLanes) ConvolveRow<K>(rows, kernel, bias, width, channels, channels - kLanes, y);
 }
 
-struct DepthwiseConv : OpKernel {
-  using OpKernel::OpKernel;
-  void Compute(OpKernelContext* context) override {
-    context->input(1).dim_size(0) == 3 ? Run<3>(context) : Run<5>(context);
-  }
+struct DepthwiseConv : Kernel {
+  void Run(Call& call) override { call['k'] == 3 ? Run<3>(call) : Run<5>(call); }
 
   template <int K>
-  void Run(OpKernelContext* context) {
-    const Tensor& input = context->input(0);
-    const int64_t height = input.dim_size(1), width = input.dim_size(2), channels = input.dim_size(3),
-                  row = width * channels;
-    const float *x = Data(context, 0), *kernel = Data(context, 1), *bias = Data(context, 2);
-    float* y = Output(context, 0, input.shape());
+  void Run(Call& call) {
+    const int64_t height = call['h'], width = call['w'], channels = call['c'], row = width * channels;
+    const float *x = call.In(0), *kernel = call.In(1), *bias = call.In(2);
+    float* y = call.Out(0);
     const std::vector<float> zeros(row, 0.0f);
-    ForBlocks(context, input.dim_size(0) * height, K * K * row / 4, [&](int64_t, int64_t begin, int64_t end) {
+    ForBlocks(call, call['b'] * height, K * K * row / 4, [&](int64_t, int64_t begin, int64_t end) {
       for (int64_t at = begin; at < end; at++)
         Convolve<K>(x + at / height * height * row, at % height, height, width, channels, kernel, bias, zeros.data(),
                     y + at * row);
@@ -83,49 +70,44 @@ struct DepthwiseConv : OpKernel {
 // in registers. `x` is padded; `stride` is the number of channels. Lanes past the last channel hold garbage that nobody
 // reads.
 template <int K>
-void FilterGradient(const float* x, const float* dy, int64_t height, int64_t width, int64_t stride, Lanes* sums) {
+void FilterGradient(const float* x, const float* dy, int64_t height, int64_t width, int64_t stride, float* sums) {
   Lanes acc[K * K + 1];
-  std::copy_n(sums, K * K + 1, acc);
+  for (int tap = 0; tap <= K * K; tap++) acc[tap] = Load(sums + tap * kLanes);
   const int64_t row = (width + K - 1) * stride;
   for (int64_t y = 0; y < height; y++) {
     for (int64_t column = 0; column < width; column++) {
       const Lanes gradient = Load(dy + (y * width + column) * stride);
       const float* window = x + y * row + column * stride;
       for (int i = 0; i < K; i++) {
-        for (int j = 0; j < K; j++) acc[i * K + j] += gradient * Load(window + i * row + j * stride);
+        for (int j = 0; j < K; j++) acc[i * K + j] = Fma(gradient, Load(window + i * row + j * stride), acc[i * K + j]);
       }
       acc[K * K] += gradient;
     }
   }
-  std::copy_n(acc, K * K + 1, sums);
+  for (int tap = 0; tap <= K * K; tap++) Store(sums + tap * kLanes, acc[tap]);
 }
 
-// All gradients image by image, so that x and dy come from memory once: dx is dy convolved with the reversed
-// kernel.
-struct DepthwiseConvGrad : OpKernel {
-  using OpKernel::OpKernel;
-  void Compute(OpKernelContext* context) override {
-    context->input(2).dim_size(0) == 3 ? Run<3>(context) : Run<5>(context);
-  }
+// All gradients image by image, so that x and dy come from memory once: dx is dy convolved with the reversed kernel.
+struct DepthwiseConvGrad : Kernel {
+  void Run(Call& call) override { call['k'] == 3 ? Run<3>(call) : Run<5>(call); }
 
   template <int K>
-  void Run(OpKernelContext* context) {
-    const Tensor& input = context->input(1);
-    const int64_t batch = input.dim_size(0), height = input.dim_size(1), width = input.dim_size(2),
-                  channels = input.dim_size(3);
-    const float *dy = Data(context, 0), *x = Data(context, 1), *kernel = Data(context, 2),
-                *joined = context->num_inputs() > 3 ? Data(context, 3) : nullptr;
-    float *dx = Output(context, 0, input.shape()), *dkernel = Output(context, 1, context->input(2).shape()),
-          *dbias = Output(context, 2, TensorShape({channels}));
+  void Run(Call& call) {
+    const int64_t images = call['b'], height = call['h'], width = call['w'], channels = call['c'];
+    const float *dy = call.In(0), *x = call.In(1), *kernel = call.In(2), *joined = call.In(3);
+    float *dx = call.Out(0), *dkernel = call.Out(1), *dbias = call.Out(2);
     std::vector<float> reversed(K * K * channels);
     for (int tap = 0; tap < K * K; tap++)
       std::copy_n(kernel + (K * K - 1 - tap) * channels, channels, &reversed[tap * channels]);
     constexpr int kSums = K * K + 1;
     const int64_t groups = (channels + kLanes - 1) / kLanes, row = width * channels, image = height * row, pad = K / 2;
     const int64_t padded_row = (width + K - 1) * channels;
-    const std::vector<float> zeros(row, 0.0f);
-    std::vector<float> partial(Blocks(batch) * groups * kSums * kLanes, 0.0f);
-    ForBlocks(context, batch, 2 * image, [&](int64_t block, int64_t begin, int64_t end) {
+    const std::vector<float> zeros(std::max(row, channels), 0.0f);
+    const int64_t blocks = Blocks(images), block_size = groups * kSums * kLanes;
+    float* partial = call.Allocate(blocks * block_size);
+    ForBlocks(call, images, 2 * image, [&](int64_t block, int64_t begin, int64_t end) {
+      float* sums = partial + block * block_size;
+      std::fill_n(sums, block_size, 0.0f);
       // Copies with a margin of a vector at the end, which the last pixel's lanes may read into.
       std::vector<float> padded((height + K - 1) * padded_row + kLanes, 0.0f), gradient(image + kLanes, 0.0f);
       for (int64_t n = begin; n < end; n++) {
@@ -134,20 +116,20 @@ struct DepthwiseConvGrad : OpKernel {
         std::copy_n(dy + n * image, image, gradient.data());
         for (int64_t group = 0; group < groups; group++) {
           FilterGradient<K>(&padded[group * kLanes], &gradient[group * kLanes], height, width, channels,
-                            reinterpret_cast<Lanes*>(&partial[(block * groups + group) * kSums * kLanes]));
+                            sums + group * kSums * kLanes);
         }
         for (int64_t y = 0; y < height; y++) {
           float* out = dx + n * image + y * row;
           Convolve<K>(gradient.data(), y, height, width, channels, reversed.data(), zeros.data(), zeros.data(), out);
-          if (joined) Vector(out, row) += ConstVector(joined + n * image + y * row, row);
+          if (joined) AddTo(out, joined + n * image + y * row, row);
         }
       }
     });
     for (int64_t c = 0; c < channels; c++) {
       const auto sum = [&](int tap) {
         float total = 0;
-        for (int64_t block = 0; block < Blocks(batch); block++)
-          total += partial[((block * groups + c / kLanes) * kSums + tap) * kLanes + c % kLanes];
+        for (int64_t block = 0; block < blocks; block++)
+          total += partial[block * block_size + (c / kLanes * kSums + tap) * kLanes + c % kLanes];
         return total;
       };
       for (int tap = 0; tap < K * K; tap++) dkernel[tap * channels + c] = sum(tap);
@@ -157,14 +139,8 @@ struct DepthwiseConvGrad : OpKernel {
 };
 
 struct Windows {
-  int64_t batch, height, width, rate, channels;
-  Windows(const Tensor& x, const Tensor& kernel)
-      : batch(x.dim_size(0)),
-        height(x.dim_size(1)),
-        width(x.dim_size(2)),
-        rate(kernel.dim_size(0)),
-        channels(x.dim_size(3)) {}
-  TensorShape filled() const { return TensorShape({batch, height * rate, width * rate, channels}); }
+  int64_t width, rate, channels;
+  explicit Windows(const Call& call) : width(call['w']), rate(call['r']), channels(call['c']) {}
   // f(source pixel, tap, target pixel) for all pixels of a row of windows.
   template <typename F>
   void Row(int64_t row, F f) const {
@@ -179,99 +155,82 @@ struct Windows {
 };
 
 // y[b, h·r + i, w·r + j] = x[b, h, w] · kernel[i, j] + bias
-struct LocalProp : OpKernel {
-  using OpKernel::OpKernel;
-  void Compute(OpKernelContext* context) override {
-    const Windows windows(context->input(0), context->input(1));
+struct LocalProp : Kernel {
+  void Run(Call& call) override {
+    const Windows windows(call);
     const int64_t c = windows.channels;
-    const float *x = Data(context, 0), *kernel = Data(context, 1);
-    const ConstVector bias(Data(context, 2), c);
-    float* y = Output(context, 0, windows.filled());
-    ForBlocks(context, windows.batch * windows.height, windows.width * windows.rate * windows.rate * c,
+    const float *x = call.In(0), *kernel = call.In(1), *bias = call.In(2);
+    float* y = call.Out(0);
+    ForBlocks(call, call['b'] * call['h'], windows.width * windows.rate * windows.rate * c,
               [&](int64_t, int64_t begin, int64_t end) {
                 for (int64_t row = begin; row < end; row++) {
                   windows.Row(row, [&](int64_t source, int64_t tap, int64_t target) {
-                    Vector(y + target, c) = ConstVector(x + source, c) * ConstVector(kernel + tap, c) + bias;
+                    ForVectors(c, [&](auto part) {
+                      part.To(y + target, Fma(part.From(x + source), part.From(kernel + tap), part.From(bias)));
+                    });
                   });
                 }
               });
   }
 };
 
-struct LocalPropGrad : OpKernel {
-  using OpKernel::OpKernel;
-  void Compute(OpKernelContext* context) override {
-    const Windows windows(context->input(1), context->input(2));
-    const int64_t c = windows.channels, taps = windows.rate * windows.rate;
-    const float *dy = Data(context, 0), *x = Data(context, 1), *kernel = Data(context, 2);
-    float *dx = Output(context, 0, context->input(1).shape()), *dkernel = Output(context, 1, context->input(2).shape()),
-          *dbias = Output(context, 2, TensorShape({c}));
-    std::fill_n(dx, context->input(1).NumElements(), 0.0f);
-    SumRows(context, windows.batch * windows.height, taps * c, dkernel, [&](int64_t row, float* sum) {
+struct LocalPropGrad : Kernel {
+  void Run(Call& call) override {
+    const Windows windows(call);
+    const int64_t c = windows.channels, taps = windows.rate * windows.rate, rows = call['b'] * call['h'];
+    const float *dy = call.In(0), *x = call.In(1), *kernel = call.In(2);
+    float* dx = call.Out(0);
+    std::fill_n(dx, rows * windows.width * c, 0.0f);
+    SumRows(call, rows, taps * c, call.Out(1), [&](int64_t row, float* sum) {
       windows.Row(row, [&](int64_t source, int64_t tap, int64_t target) {
-        Vector(dx + source, c) += ConstVector(dy + target, c) * ConstVector(kernel + tap, c);
-        Vector(sum + tap, c) += ConstVector(dy + target, c) * ConstVector(x + source, c);
+        ForVectors(c, [&](auto part) {
+          const Lanes gradient = part.From(dy + target);
+          part.To(dx + source, Fma(gradient, part.From(kernel + tap), part.From(dx + source)));
+          part.To(sum + tap, Fma(gradient, part.From(x + source), part.From(sum + tap)));
+        });
       });
     });
-    SumRows(context, windows.filled().num_elements() / c, c, dbias,
-            [&](int64_t pixel, float* sum) { Vector(sum, c) += ConstVector(dy + pixel * c, c); });
+    SumRows(call, rows * windows.width * taps, c, call.Out(2),
+            [&](int64_t pixel, float* sum) { AddTo(sum, dy + pixel * c, c); });
   }
 };
 
-absl::Status LocalPropShape(tensorflow::shape_inference::InferenceContext* c) {
-  std::vector<tensorflow::shape_inference::DimensionHandle> dims;
-  for (int i = 0; i < 4; i++) dims.push_back(c->Dim(c->input(0), i));
-  const auto rate = c->Dim(c->input(1), 0);
-  TF_RETURN_IF_ERROR(c->Multiply(dims[1], rate, &dims[1]));
-  TF_RETURN_IF_ERROR(c->Multiply(dims[2], rate, &dims[2]));
-  c->set_output(0, c->MakeShape(dims));
-  return absl::OkStatus();
+// The kernels work by whole vectors, of at most sixteen channels: as many are needed, on narrower processors too, so
+// that what is refused is refused everywhere.
+void DepthwiseSizes(Sizes& sizes, const Attrs&) {
+  if (sizes['k'] != kUnknown && sizes['k'] != 3 && sizes['k'] != 5)
+    throw Refused("k is " + std::to_string(sizes['k']) + ", neither 3 nor 5");
+  if (sizes['c'] != kUnknown && sizes['c'] < kSumLanes)
+    throw Refused("c is " + std::to_string(sizes['c']) + ", less than " + std::to_string(kSumLanes));
 }
 
-// Gradients of an image, a kernel and a bias.
-absl::Status KernelGradShape(tensorflow::shape_inference::InferenceContext* c) {
-  c->set_output(0, c->input(1));
-  c->set_output(1, c->input(2));
-  c->set_output(2, c->MakeShape({c->Dim(c->input(1), 3)}));
-  return absl::OkStatus();
+void LocalPropSizes(Sizes& sizes, const Attrs&) {
+  for (const auto& [from, to] : {std::pair('h', 'H'), std::pair('w', 'W')}) {
+    if (sizes[from] == kUnknown || sizes['r'] == kUnknown) continue;
+    sizes.Set(to, sizes[from] * sizes['r']);
+  }
 }
+
+const Declared depthwise_conv{{"LabDepthwiseConv",
+                               {"x: b h w c", "kernel: k k c 1", "bias: c"},
+                               {},
+                               {"y: b h w c"},
+                               DepthwiseSizes,
+                               Make<DepthwiseConv>}};
+const Declared depthwise_conv_grad{{"LabDepthwiseConvGrad",
+                                    {"dy: b h w c", "x: b h w c", "kernel: k k c 1", "join?: b h w c"},
+                                    {},
+                                    {"dx: b h w c", "dkernel: k k c 1", "dbias: c"},
+                                    DepthwiseSizes,
+                                    Make<DepthwiseConvGrad>}};
+const Declared local_prop{
+    {"LabLocalProp", {"x: b h w c", "kernel: r r c", "bias: c"}, {}, {"y: b H W c"}, LocalPropSizes, Make<LocalProp>}};
+const Declared local_prop_grad{{"LabLocalPropGrad",
+                                {"dy: b H W c", "x: b h w c", "kernel: r r c"},
+                                {},
+                                {"dx: b h w c", "dkernel: r r c", "dbias: c"},
+                                LocalPropSizes,
+                                Make<LocalPropGrad>}};
 
 }  // namespace
-
-REGISTER_OP("LabDepthwiseConv")
-    .Input("x: float")
-    .Input("kernel: float")
-    .Input("bias: float")
-    .Output("y: float")
-    .SetShapeFn(SameShapeAs<0>);
-REGISTER_OP("LabDepthwiseConvGrad")
-    .Input("dy: float")
-    .Input("x: float")
-    .Input("kernel: float")
-    .Input("join: joins * float")
-    .Attr("joins: int >= 0")
-    .Output("dx: float")
-    .Output("dkernel: float")
-    .Output("dbias: float")
-    .SetShapeFn(KernelGradShape);
-REGISTER_OP("LabLocalProp")
-    .Input("x: float")
-    .Input("kernel: float")
-    .Input("bias: float")
-    .Output("y: float")
-    .SetShapeFn(LocalPropShape);
-REGISTER_OP("LabLocalPropGrad")
-    .Input("dy: float")
-    .Input("x: float")
-    .Input("kernel: float")
-    .Output("dx: float")
-    .Output("dkernel: float")
-    .Output("dbias: float")
-    .SetShapeFn(KernelGradShape);
-
-LAB_REGISTER_KERNEL("LabDepthwiseConv", DepthwiseConv);
-LAB_REGISTER_KERNEL("LabDepthwiseConvGrad", DepthwiseConvGrad);
-LAB_REGISTER_KERNEL("LabLocalProp", LocalProp);
-LAB_REGISTER_KERNEL("LabLocalPropGrad", LocalPropGrad);
-
 }  // namespace lab

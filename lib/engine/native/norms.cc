@@ -1,51 +1,33 @@
 // Layer norm over the last axis and batch norm over all but it, each with its gradient, in one pass over memory where
 // stock ops take seven (layer norm) to a dozen (the gradients).
 #include "kernels.h"
-#include "lanes.h"
 
 namespace lab {
 namespace {
 
-using tensorflow::OpKernel;
-using tensorflow::OpKernelConstruction;
-using tensorflow::OpKernelContext;
-using tensorflow::Tensor;
-using tensorflow::TensorShape;
+float Eps(const Attrs& attrs) { return static_cast<float>(attrs.at("eps")); }
 
-struct NormKernel : OpKernel {
+struct LayerNorm : Kernel {
   float eps;
-  explicit NormKernel(OpKernelConstruction* construction) : OpKernel(construction) {
-    OP_REQUIRES_OK(construction, construction->GetAttr("eps", &eps));
-  }
-};
+  explicit LayerNorm(const Attrs& attrs) : eps(Eps(attrs)) {}
 
-struct Extent {
-  int64_t rows, width;
-  explicit Extent(const Tensor& x) : width(x.dim_size(x.dims() - 1)) { rows = width ? x.NumElements() / width : 0; }
-};
-
-struct LayerNorm : NormKernel {
-  using NormKernel::NormKernel;
-  void Compute(OpKernelContext* context) override {
-    const Tensor& input = context->input(0);
-    const auto [rows, width] = Extent(input);
-    const float* x = Data(context, 0);
-    const float *weight = Data(context, 1), *bias = Data(context, 2);
-    float *y = Output(context, 0, input.shape()), *means = Output(context, 1, TensorShape({rows})),
-          *rstds = Output(context, 2, TensorShape({rows}));
-    ForBlocks(context, rows, width, [&, width = width](int64_t, int64_t begin, int64_t end) {
+  void Run(Call& call) override {
+    const int64_t width = call['c'], rows = call.sizes().Rows();
+    const float *x = call.In(0), *weight = call.In(1), *bias = call.In(2);
+    float *y = call.Out(0), *means = call.Out(1), *rstds = call.Out(2);
+    ForBlocks(call, rows, width, [&](int64_t, int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
         const float* in = x + row * width;
-        Lanes sum{}, squares{};
-        ForVectors(width, [&](auto part) { sum += part.From(in); });
-        const float mean = means[row] = Sum(sum) / width;
-        ForVectors(width, [&](auto part) {
-          const Lanes centred = part.From(in) - part.Of(mean);
-          squares += centred * centred;
+        RowSum sum, squares;
+        ForSummed(width, [&](auto part, auto i) { sum.parts[i] += part.From(in); });
+        const float mean = means[row] = sum.Total() / width;
+        ForSummed(width, [&](auto part, auto i) {
+          const Lanes centred = part.From(in) - part.Of(Broadcast(mean));
+          squares.parts[i] = Fma(centred, centred, squares.parts[i]);
         });
-        const float rstd = rstds[row] = 1.0f / std::sqrt(Sum(squares) / width + eps);
+        const float rstd = rstds[row] = 1.0f / SquareRoot(squares.Total() / width + eps);
         ForVectors(width, [&](auto part) {
-          part.To(y + row * width, (part.From(in) - mean) * (rstd * part.From(weight)) + part.From(bias));
+          part.To(y + row * width, Fma(part.From(in) - mean, rstd * part.From(weight), part.From(bias)));
         });
       }
     });
@@ -53,91 +35,98 @@ struct LayerNorm : NormKernel {
 };
 
 // dx = rstd · (g − mean(g) − x̂ · mean(g · x̂)) with g = dy · weight and x̂ = (x − mean) · rstd, and what is joined to it.
-struct LayerNormGrad : OpKernel {
-  using OpKernel::OpKernel;
-  void Compute(OpKernelContext* context) override {
-    const Tensor& input = context->input(1);
-    const auto [rows, width] = Extent(input);
-    const float *dy = Data(context, 0), *x = Data(context, 1), *weight = Data(context, 2), *mean = Data(context, 3),
-                *rstd = Data(context, 4);
-    const float* joined = context->num_inputs() > 5 ? Data(context, 5) : nullptr;
-    float* dx = Output(context, 0, input.shape());
-    float* dweight = Output(context, 1, TensorShape({width}));
-    float* dbias = Output(context, 2, TensorShape({width}));
-    std::vector<float> sums(2 * width);
-    SumRows(context, rows, 2 * width, sums.data(), [&, width = width](int64_t row, float* sum) {
+struct LayerNormGrad : Kernel {
+  void Run(Call& call) override {
+    const int64_t width = call['c'];
+    const float *dy = call.In(0), *x = call.In(1), *weight = call.In(2), *mean = call.In(3), *rstd = call.In(4),
+                *joined = call.In(5);
+    float* dx = call.Out(0);
+    float* sums = call.Allocate(2 * width);
+    SumRows(call, call.sizes().Rows(), 2 * width, sums, [&](int64_t row, float* sum) {
       const int64_t at = row * width;
-      const auto normalized = [&](auto part) { return (part.From(x + at) - part.Of(mean[row])) * rstd[row]; };
-      Lanes g{}, gx{};
-      ForVectors(width, [&](auto part) {
+      const auto normalized = [&](auto part) {
+        return (part.From(x + at) - part.Of(Broadcast(mean[row]))) * rstd[row];
+      };
+      RowSum g, gx;
+      ForSummed(width, [&](auto part, auto i) {
         const Lanes in = normalized(part), gradient = part.From(dy + at), weighted = gradient * part.From(weight);
-        part.To(sum, part.From(sum) + gradient * in);
+        part.To(sum, Fma(gradient, in, part.From(sum)));
         part.To(sum + width, part.From(sum + width) + gradient);
-        g += weighted;
-        gx += weighted * in;
+        g.parts[i] += weighted;
+        gx.parts[i] = Fma(weighted, in, gx.parts[i]);
       });
-      const float mean_g = Sum(g) / width, mean_gx = Sum(gx) / width;
+      const float mean_g = g.Total() / width, mean_gx = gx.Total() / width;
       ForVectors(width, [&](auto part) {
-        Lanes out = rstd[row] * (part.From(dy + at) * part.From(weight) - mean_g - normalized(part) * mean_gx);
+        const Lanes centred = part.From(dy + at) * part.From(weight) - mean_g;
+        Lanes out = rstd[row] * Fma(normalized(part), Broadcast(-mean_gx), centred);
         if (joined) out += part.From(joined + at);
         part.To(dx + at, out);
       });
     });
-    std::copy_n(sums.data(), width, dweight);
-    std::copy_n(sums.data() + width, width, dbias);
+    std::copy_n(sums, width, call.Out(1));
+    std::copy_n(sums + width, width, call.Out(2));
   }
 };
 
 // Mean and biased variance per channel. Each block sums around its own first row, so that nothing cancels where the
-// mean is large against the spread; blocks are merged by the formula of Chan, Golub and LeVeque (1979).
-struct BatchMoments : OpKernel {
-  using OpKernel::OpKernel;
-  void Compute(OpKernelContext* context) override {
-    const auto [rows, width] = Extent(context->input(0));
-    const float* x = Data(context, 0);
-    Vector mean(Output(context, 0, TensorShape({width})), width),
-        variance(Output(context, 1, TensorShape({width})), width);
-    const int64_t blocks = Blocks(rows);
-    Eigen::ArrayXXf means(width, blocks), squares(width, blocks);
-    ForBlocks(context, rows, width, [&, width = width](int64_t block, int64_t begin, int64_t end) {
-      Eigen::ArrayXf sum = Eigen::ArrayXf::Zero(width), square = Eigen::ArrayXf::Zero(width);
-      const ConstVector origin(x + begin * width, width);
+// mean is large against the spread; blocks are merged by the formula of Chan, Golub and LeVeque (1979). NaN of no rows.
+struct BatchMoments : Kernel {
+  void Run(Call& call) override {
+    const int64_t width = call['c'], rows = call.sizes().Rows(), blocks = Blocks(rows);
+    const float* x = call.In(0);
+    float *mean = call.Out(0), *variance = call.Out(1);
+    float *means = call.Allocate(blocks * width), *squares = call.Allocate(blocks * width);
+    ForBlocks(call, rows, width, [&](int64_t block, int64_t begin, int64_t end) {
+      float *sum = means + block * width, *square = squares + block * width;
+      const float *origin = x + begin * width, n = static_cast<float>(end - begin);
+      std::fill_n(sum, width, 0.0f);
+      std::fill_n(square, width, 0.0f);
       for (int64_t row = begin; row < end; row++) {
-        const ConstVector in(x + row * width, width);
-        sum += in - origin;
-        square += (in - origin).square();
+        ForVectors(width, [&](auto part) {
+          const Lanes delta = part.From(x + row * width) - part.From(origin);
+          part.To(sum, part.From(sum) + delta);
+          part.To(square, Fma(delta, delta, part.From(square)));
+        });
       }
-      const float n = static_cast<float>(end - begin);
-      means.col(block) = origin + sum / n;
-      squares.col(block) = square - sum.square() / n;
+      ForVectors(width, [&](auto part) {
+        const Lanes total = part.From(sum), shift = total / n;
+        part.To(sum, part.From(origin) + shift);
+        part.To(square, Fma(-total, shift, part.From(square)));
+      });
     });
-    mean.setZero();
-    variance.setZero();
+    std::fill_n(mean, width, rows ? 0.0f : NAN);
+    std::fill_n(variance, width, 0.0f);
     float count = 0;
     for (int64_t block = 0; block < blocks; block++) {
-      const float n = static_cast<float>((block + 1) * rows / blocks - block * rows / blocks);
-      const Eigen::ArrayXf delta = means.col(block) - mean;
-      mean += delta * (n / (count + n));
-      variance += squares.col(block) + delta.square() * (count * n / (count + n));
+      const float n = static_cast<float>((block + 1) * rows / blocks - block * rows / blocks),
+                  fraction = n / (count + n), spread = count * fraction;
+      ForVectors(width, [&](auto part) {
+        const Lanes delta = part.From(means + block * width) - part.From(mean);
+        part.To(mean, Fma(delta, Broadcast(fraction), part.From(mean)));
+        part.To(variance,
+                part.From(variance) + Fma(delta * delta, Broadcast(spread), part.From(squares + block * width)));
+      });
       count += n;
     }
-    variance /= static_cast<float>(rows);
+    ForVectors(width, [&](auto part) { part.To(variance, part.From(variance) / static_cast<float>(rows)); });
   }
 };
 
-struct BatchNorm : NormKernel {
-  using NormKernel::NormKernel;
-  void Compute(OpKernelContext* context) override {
-    const Tensor& input = context->input(0);
-    const auto [rows, width] = Extent(input);
-    const ConstVector weight(Data(context, 1), width), bias(Data(context, 2), width), mean(Data(context, 3), width),
-        variance(Data(context, 4), width);
-    const Eigen::ArrayXf scale = weight / (variance + eps).sqrt();
-    const float* x = Data(context, 0);
-    float* y = Output(context, 0, input.shape());
-    ForBlocks(context, rows, width, [&, width = width](int64_t, int64_t begin, int64_t end) {
+struct BatchNorm : Kernel {
+  float eps;
+  explicit BatchNorm(const Attrs& attrs) : eps(Eps(attrs)) {}
+
+  void Run(Call& call) override {
+    const int64_t width = call['c'], rows = call.sizes().Rows();
+    const float *x = call.In(0), *weight = call.In(1), *bias = call.In(2), *mean = call.In(3), *variance = call.In(4);
+    float *y = call.Out(0), *scale = call.Allocate(width);
+    ForVectors(width, [&](auto part) { part.To(scale, part.From(weight) / SquareRoot(part.From(variance) + eps)); });
+    ForBlocks(call, rows, width, [&](int64_t, int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
-        Vector(y + row * width, width) = (ConstVector(x + row * width, width) - mean) * scale + bias;
+        const int64_t at = row * width;
+        ForVectors(width, [&](auto part) {
+          part.To(y + at, Fma(part.From(x + at) - part.From(mean), part.From(scale), part.From(bias)));
+        });
       }
     });
   }
@@ -145,113 +134,75 @@ struct BatchNorm : NormKernel {
 
 // The gradient through the batch's own statistics: dx = weight · rstd · (dy − mean(dy) − x̂ · mean(dy · x̂)), and what is
 // joined to it.
-struct BatchNormGrad : NormKernel {
-  using NormKernel::NormKernel;
-  void Compute(OpKernelContext* context) override {
-    const Tensor& input = context->input(1);
-    const auto [rows, width] = Extent(input);
-    const float *dy = Data(context, 0), *x = Data(context, 1);
-    const ConstVector weight(Data(context, 2), width), mean(Data(context, 3), width), variance(Data(context, 4), width);
-    const float* joined = context->num_inputs() > 5 ? Data(context, 5) : nullptr;
-    float* dx = Output(context, 0, input.shape());
-    Vector dweight(Output(context, 1, TensorShape({width})), width),
-        dbias(Output(context, 2, TensorShape({width})), width);
-    const Eigen::ArrayXf rstd = 1.0f / (variance + eps).sqrt();
-    std::vector<float> sums(2 * width);
-    SumRows(context, rows, 2 * width, sums.data(), [&, width = width](int64_t row, float* sum) {
-      const ConstVector gradient(dy + row * width, width);
-      Vector(sum, width) += gradient * (ConstVector(x + row * width, width) - mean);
-      Vector(sum + width, width) += gradient;
+struct BatchNormGrad : Kernel {
+  float eps;
+  explicit BatchNormGrad(const Attrs& attrs) : eps(Eps(attrs)) {}
+
+  void Run(Call& call) override {
+    const int64_t width = call['c'], rows = call.sizes().Rows();
+    const float *dy = call.In(0), *x = call.In(1), *weight = call.In(2), *mean = call.In(3), *variance = call.In(4),
+                *joined = call.In(5);
+    float *dx = call.Out(0), *dweight = call.Out(1), *dbias = call.Out(2);
+    float* sums = call.Allocate(2 * width);
+    SumRows(call, rows, 2 * width, sums, [&](int64_t row, float* sum) {
+      const int64_t at = row * width;
+      ForVectors(width, [&](auto part) {
+        const Lanes gradient = part.From(dy + at);
+        part.To(sum, Fma(gradient, part.From(x + at) - part.From(mean), part.From(sum)));
+        part.To(sum + width, part.From(sum + width) + gradient);
+      });
     });
-    dweight = ConstVector(sums.data(), width) * rstd;
-    dbias = ConstVector(sums.data() + width, width);
-    const Eigen::ArrayXf scale = weight * rstd, slope = dweight * rstd / static_cast<float>(rows),
-                         shift = dbias / static_cast<float>(rows);
-    ForBlocks(context, rows, width, [&, width = width](int64_t, int64_t begin, int64_t end) {
+    float *scale = call.Allocate(width), *slope = call.Allocate(width), *shift = call.Allocate(width);
+    const float n = static_cast<float>(rows);
+    ForVectors(width, [&](auto part) {
+      const Lanes rstd = 1.0f / SquareRoot(part.From(variance) + eps), product = part.From(sums) * rstd;
+      part.To(dweight, product);
+      part.To(dbias, part.From(sums + width));
+      part.To(scale, part.From(weight) * rstd);
+      part.To(slope, product * rstd / n);
+      part.To(shift, part.From(sums + width) / n);
+    });
+    ForBlocks(call, rows, width, [&](int64_t, int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
-        const ConstVector in(x + row * width, width), gradient(dy + row * width, width);
-        Vector out(dx + row * width, width);
-        if (joined)
-          out = scale * (gradient - shift - (in - mean) * slope) + ConstVector(joined + row * width, width);
-        else
-          out = scale * (gradient - shift - (in - mean) * slope);
+        const int64_t at = row * width;
+        ForVectors(width, [&](auto part) {
+          const Lanes centred = part.From(x + at) - part.From(mean), gradient = part.From(dy + at) - part.From(shift);
+          const Lanes out = part.From(scale) * Fma(-centred, part.From(slope), gradient);
+          part.To(dx + at, joined ? out + part.From(joined + at) : out);
+        });
       }
     });
   }
 };
 
-absl::Status LayerNormShape(tensorflow::shape_inference::InferenceContext* c) {
-  tensorflow::shape_inference::ShapeHandle tokens;
-  TF_RETURN_IF_ERROR(c->Subshape(c->input(0), 0, -1, &tokens));
-  const auto rows = c->MakeShape({c->NumElements(tokens)});
-  c->set_output(0, c->input(0));
-  c->set_output(1, rows);
-  c->set_output(2, rows);
-  return absl::OkStatus();
-}
+void RowCount(Sizes& sizes, const Attrs&) { sizes.Set('r', sizes.Rows()); }
 
-absl::Status MomentsShape(tensorflow::shape_inference::InferenceContext* c) {
-  const auto channels = c->MakeShape({c->Dim(c->input(0), -1)});
-  c->set_output(0, channels);
-  c->set_output(1, channels);
-  return absl::OkStatus();
-}
+const Declared layer_norm{{"LabLayerNorm",
+                           {"x: *c", "weight: c", "bias: c"},
+                           {"eps: float"},
+                           {"y: *c", "mean: r", "rstd: r"},
+                           RowCount,
+                           Make<LayerNorm>}};
+const Declared layer_norm_grad{{"LabLayerNormGrad",
+                                {"dy: *c", "x: *c", "weight: c", "mean: r", "rstd: r", "join?: *c"},
+                                {},
+                                {"dx: *c", "dweight: c", "dbias: c"},
+                                RowCount,
+                                Make<LayerNormGrad>}};
+const Declared batch_moments{
+    {"LabBatchMoments", {"x: *c"}, {}, {"mean: c", "variance: c"}, NothingMore, Make<BatchMoments>}};
+const Declared batch_norm{{"LabBatchNorm",
+                           {"x: *c", "weight: c", "bias: c", "mean: c", "variance: c"},
+                           {"eps: float"},
+                           {"y: *c"},
+                           NothingMore,
+                           Make<BatchNorm>}};
+const Declared batch_norm_grad{{"LabBatchNormGrad",
+                                {"dy: *c", "x: *c", "weight: c", "mean: c", "variance: c", "join?: *c"},
+                                {"eps: float"},
+                                {"dx: *c", "dweight: c", "dbias: c"},
+                                NothingMore,
+                                Make<BatchNormGrad>}};
 
 }  // namespace
-
-REGISTER_OP("LabLayerNorm")
-    .Input("x: float")
-    .Input("weight: float")
-    .Input("bias: float")
-    .Attr("eps: float")
-    .Output("y: float")
-    .Output("mean: float")
-    .Output("rstd: float")
-    .SetShapeFn(LayerNormShape);
-REGISTER_OP("LabLayerNormGrad")
-    .Input("dy: float")
-    .Input("x: float")
-    .Input("weight: float")
-    .Input("mean: float")
-    .Input("rstd: float")
-    .Input("join: joins * float")
-    .Attr("joins: int >= 0")
-    .Output("dx: float")
-    .Output("dweight: float")
-    .Output("dbias: float")
-    .SetShapeFn(SameShapeAs<1, 2, 2>);
-REGISTER_OP("LabBatchMoments")
-    .Input("x: float")
-    .Output("mean: float")
-    .Output("variance: float")
-    .SetShapeFn(MomentsShape);
-REGISTER_OP("LabBatchNorm")
-    .Input("x: float")
-    .Input("weight: float")
-    .Input("bias: float")
-    .Input("mean: float")
-    .Input("variance: float")
-    .Attr("eps: float")
-    .Output("y: float")
-    .SetShapeFn(SameShapeAs<0>);
-REGISTER_OP("LabBatchNormGrad")
-    .Input("dy: float")
-    .Input("x: float")
-    .Input("weight: float")
-    .Input("mean: float")
-    .Input("variance: float")
-    .Input("join: joins * float")
-    .Attr("joins: int >= 0")
-    .Attr("eps: float")
-    .Output("dx: float")
-    .Output("dweight: float")
-    .Output("dbias: float")
-    .SetShapeFn(SameShapeAs<1, 2, 2>);
-
-LAB_REGISTER_KERNEL("LabLayerNorm", LayerNorm);
-LAB_REGISTER_KERNEL("LabLayerNormGrad", LayerNormGrad);
-LAB_REGISTER_KERNEL("LabBatchMoments", BatchMoments);
-LAB_REGISTER_KERNEL("LabBatchNorm", BatchNorm);
-LAB_REGISTER_KERNEL("LabBatchNormGrad", BatchNormGrad);
-
 }  // namespace lab

@@ -6,51 +6,38 @@
 
 namespace lab {
 
-// Memory for the time of a kernel, from TensorFlow's pool, which does not give it back to the system each time.
-class Temporary {
- public:
-  Temporary(tensorflow::OpKernelContext* context, int64_t size) {
-    context->SetStatus(context->allocate_temp(tensorflow::DT_FLOAT, tensorflow::TensorShape({size}), &tensor_));
-    data_ = tensor_.flat<float>().data();
-  }
-  float* get() const { return data_; }
-  float& operator[](int64_t at) const { return data_[at]; }
+// to [count] = from · factor
+inline void Multiply(float* to, const float* from, float factor, int64_t count) {
+  ForVectors(count, [&](auto part) { part.To(to, part.From(from) * factor); });
+}
 
- private:
-  tensorflow::Tensor tensor_;
-  float* data_;
-};
-
-// Drop path: what a branch's rows are multiplied by, one value for each image, where the kernel has such an input.
+// Drop path: what a branch's rows are multiplied by, one value for each image, where the kernel has such an input. The
+// rows divide by the images (see RowsByImages).
 class RowScale {
  public:
-  RowScale(tensorflow::OpKernelContext* context, int input, int64_t rows) {
-    if (context->num_inputs() <= input) return;
-    scale_ = Data(context, input);
-    rows_per_picture_ = std::max<int64_t>(1, rows / std::max<int64_t>(1, context->input(input).NumElements()));
-  }
+  RowScale(const Call& call, size_t input, int64_t rows)
+      : scale_(call.In(input)),
+        rows_per_image_(scale_ ? std::max<int64_t>(1, rows / std::max<int64_t>(1, call['s'])) : 1) {}
   explicit operator bool() const { return scale_; }
-  float Of(int64_t row) const { return scale_[row / rows_per_picture_]; }
+  float Of(int64_t row) const { return scale_[row / rows_per_image_]; }
 
   // `count` rows of x [·, n] from `first` on: themselves, or multiplied, in `scaled`.
   const float* Rows(const float* x, int64_t first, int64_t count, int64_t n, float* scaled) const {
     if (!scale_) return x + first * n;
-    for (int64_t row = 0; row < count; row++)
-      Vector(scaled + row * n, n) = ConstVector(x + (first + row) * n, n) * Of(first + row);
+    for (int64_t row = 0; row < count; row++) Multiply(scaled + row * n, x + (first + row) * n, Of(first + row), n);
     return scaled;
   }
 
  private:
-  const float* scale_ = nullptr;
-  int64_t rows_per_picture_ = 1;
+  const float* scale_;
+  int64_t rows_per_image_;
 };
 
 // Residual epilogue of a branch: residual + scale · rows, where the kernel has these inputs, from `residual` on.
 class Join {
  public:
-  Join(tensorflow::OpKernelContext* context, int residual, int64_t rows)
-      : residual_(context->num_inputs() > residual ? Data(context, residual) : nullptr),
-        scale_(context, residual + 1, rows) {}
+  Join(const Call& call, size_t residual, int64_t rows)
+      : residual_(call.In(residual)), scale_(call, residual + 1, rows) {}
 
   // acc: columns from `first` on of `stride`, rows from `row` on.
   template <int R, int V>
@@ -69,22 +56,26 @@ class Join {
   RowScale scale_;
 };
 
+inline int64_t PackedSize(int64_t rows, int64_t columns) { return Panels(columns) * rows * kPanel; }
+
 // w [rows, columns] in panels.
-inline Temporary Pack(tensorflow::OpKernelContext* context, const float* w, int64_t rows, int64_t columns) {
-  Temporary panels(context, Panels(columns) * rows * kPanel);
-  ForEach(context, Panels(columns), rows * kPanel, [&](int64_t panel) {
+inline const float* Pack(Call& call, const float* w, int64_t rows, int64_t columns, float* panels) {
+  ForEach(call, Panels(columns), rows * kPanel, [&](int64_t panel) {
     const int64_t first = panel * kPanel;
-    PackPanel(w + first, columns, rows, std::min(kPanel, columns - first), &panels[first * rows]);
+    PackPanel(w + first, columns, rows, std::min(kPanel, columns - first), panels + first * rows);
   });
   return panels;
 }
+inline const float* Pack(Call& call, const float* w, int64_t rows, int64_t columns) {
+  return Pack(call, w, rows, columns, call.Allocate(PackedSize(rows, columns)));
+}
 
 // w [columns, rows], transposed, in panels.
-inline Temporary PackTransposed(tensorflow::OpKernelContext* context, const float* w, int64_t rows, int64_t columns) {
-  Temporary panels(context, Panels(columns) * rows * kPanel);
-  ForEach(context, Panels(columns), rows * kPanel, [&](int64_t panel) {
+inline const float* PackTransposed(Call& call, const float* w, int64_t rows, int64_t columns) {
+  float* panels = call.Allocate(PackedSize(rows, columns));
+  ForEach(call, Panels(columns), rows * kPanel, [&](int64_t panel) {
     const int64_t first = panel * kPanel;
-    PackPanelTransposed(w + first * rows, rows, rows, std::min(kPanel, columns - first), &panels[first * rows]);
+    PackPanelTransposed(w + first * rows, rows, rows, std::min(kPanel, columns - first), panels + first * rows);
   });
   return panels;
 }
@@ -95,10 +86,11 @@ inline Temporary PackTransposed(tensorflow::OpKernelContext* context, const floa
 inline int64_t SumBlocks(int64_t rows) { return std::clamp<int64_t>(rows / 384, 1, kBlocks); }
 
 // The blocks' sums, [rows, columns] in panels each, added and written by rows, or by columns where `transposed`.
-inline void AddBlocks(tensorflow::OpKernelContext* context, const float* sums, int64_t blocks, int64_t rows,
-                      int64_t columns, bool transposed, float* total) {
+inline void AddBlocks(Call& call, const float* sums, int64_t blocks, int64_t rows, int64_t columns, bool transposed,
+                      float* total) {
   const int64_t panels = Panels(columns), size = panels * rows * kPanel, parts = std::min<int64_t>(rows, 8);
-  ForEach(context, panels * parts, blocks * rows * kPanel / parts, [&](int64_t task) {
+  if (parts == 0) return;
+  ForEach(call, panels * parts, blocks * rows * kPanel / parts, [&](int64_t task) {
     const int64_t first = task / parts * kPanel, count = std::min(kPanel, columns - first), part = task % parts;
     for (int64_t row = part * rows / parts; row < (part + 1) * rows / parts; row++) {
       const float* at = sums + first * rows + row * kPanel;

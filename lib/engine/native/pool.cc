@@ -11,6 +11,8 @@
 #include <mutex>
 #include <thread>
 
+#include "denormals.h"
+
 namespace lab {
 namespace {
 
@@ -87,6 +89,7 @@ class Pool {
   }
 
   void Work() {
+    const DenormalsFlushed flushed;
     while (true) {
       if (RunOne() || SpinUntil([&] { return IsOpen(ticket_); }, kPatience)) continue;
       std::unique_lock<std::mutex> lock(mutex_);

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <type_traits>
 #include <utility>
 
@@ -26,12 +27,25 @@ constexpr int64_t kPanel = kTileVectors * kLanes;
 
 inline int64_t Panels(int64_t columns) { return (columns + kPanel - 1) / kPanel; }
 
+// Floats that begin where a cache line does.
+struct AlignedDelete {
+  void operator()(float* floats) const { ::operator delete[](floats, std::align_val_t(64)); }
+};
+using Aligned = std::unique_ptr<float[], AlignedDelete>;
+inline Aligned AlignedFloats(int64_t size) {
+  return Aligned(static_cast<float*>(::operator new[](size * sizeof(float), std::align_val_t(64))));
+}
+
 // Memory of a thread's own, kept from task to task: pages that the system hands out anew cost more than what is done
 // with them.
 inline float* Scratch(int64_t size) {
-  thread_local std::unique_ptr<float[]> floats;
+  thread_local Aligned floats;
   thread_local int64_t capacity = 0;
-  if (size > capacity) floats.reset(new float[capacity = size]);
+  if (size > capacity) {
+    capacity = 0;  // should there be no memory
+    floats = AlignedFloats(size);
+    capacity = size;
+  }
   return floats.get();
 }
 
@@ -104,7 +118,7 @@ template <Left left, int R, int V>
     for (int v = 0; v < V; v++) right[v] = Load(panel + v * kLanes);
     for (int r = 0; r < R; r++) {
       const float value = left == Left::kRows ? a[r * stride + p] : a[r + p * stride];
-      for (int v = 0; v < V; v++) acc[r][v] += value * right[v];
+      for (int v = 0; v < V; v++) acc[r][v] = Fma(value, right[v], acc[r][v]);
     }
     if (ahead) ahead->Fetch();
   }

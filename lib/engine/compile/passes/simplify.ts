@@ -1,12 +1,11 @@
 import type { Attr, Binding } from '../../binding';
-import { TALL } from '../../fused';
 import { dtypeOf, type Graph, type Node, type Output, reachable, shapeOf } from '../ir';
 
 /**
  * Local rewrites of a traced graph, each by one rule, for what TensorFlow's own optimizer leaves. A rule looks at one node,
  * whose inputs are rewritten already, and returns what takes its place, or nothing.
  */
-type Rule = (node: Node, graph: Rewriting) => Output | undefined;
+export type Rule = (node: Node, graph: Rewriting) => Output | undefined;
 
 class Rewriting {
   private readonly uses = new Map<Node, number>();
@@ -74,31 +73,21 @@ class Rewriting {
 
 const addsBias = (node: Node) => node.op === 'BiasAdd' || node.op === 'LabBiasGelu';
 
-/**
- * A matmul, its bias and its activation in one kernel: the lab's where weights are constant or rows are many, else TensorFlow's,
- * with the bias alone. A GELU stays a kernel of its own behind that: only oneDNN has one for `_FusedMatMul`, and TensorFlow
- * leaves oneDNN out on processors without VNNI, BF16 or AMX.
- */
+/** A matmul, its bias and its activation in one kernel. */
 const fuseProduct: Rule = (node, graph) => {
   if (!addsBias(node)) return undefined;
   const [x, bias] = node.inputs as [Output, Output];
   const product = graph.onlyUse(x);
-  if (product?.op !== 'MatMul') return undefined;
-  const { TF_ATTR_STRING, TF_ATTR_INT, TF_ATTR_BOOL } = graph.binding;
-  const gelu = node.op === 'LabBiasGelu';
-  const constant = graph.isConstant(product.inputs[1]!) && graph.isConstant(bias);
-  if ((constant || shapeOf(x)[0]! >= TALL) && !isTransposed(product)) {
-    return graph.node('LabProduct', [...product.inputs, bias], shapeOf(x), [
-      { name: 'joins', type: TF_ATTR_INT, value: 0 },
-      { name: 'gelu', type: TF_ATTR_BOOL, value: gelu },
-      { name: 'constant_weight', type: TF_ATTR_BOOL, value: constant },
-    ]);
-  }
-  if (gelu) return undefined;
-  return graph.node('_FusedMatMul', [...product.inputs, bias], shapeOf(x), [
-    ...product.attrs,
-    { name: 'num_args', type: TF_ATTR_INT, value: 1 },
-    { name: 'fused_ops', type: TF_ATTR_STRING, value: ['BiasAdd'] },
+  if (product?.op !== 'MatMul' || isTransposed(product)) return undefined;
+  const { TF_ATTR_INT, TF_ATTR_BOOL } = graph.binding;
+  return graph.node('LabProduct', [...product.inputs, bias], shapeOf(x), [
+    { name: 'joins', type: TF_ATTR_INT, value: 0 },
+    { name: 'gelu', type: TF_ATTR_BOOL, value: node.op === 'LabBiasGelu' },
+    {
+      name: 'constant_weight',
+      type: TF_ATTR_BOOL,
+      value: graph.isConstant(product.inputs[1]!) && graph.isConstant(bias),
+    },
   ]);
 };
 
@@ -122,7 +111,8 @@ const fuseScale: Rule = (node, graph) => {
     shapeOf(gradient).join() !== scaled.outputs[0]!.shape.join() ||
     pictures !== shapeOf(gradient)[0] ||
     rest.length !== shapeOf(gradient).length - 1 ||
-    rest.some(size => size !== 1)
+    rest.some(size => size !== 1) ||
+    shapeOf(dy)[0]! % pictures!
   )
     return undefined;
   return graph.copy(
@@ -275,7 +265,13 @@ function joinSums(binding: Binding, graph: Graph): Graph {
         ] as const)
       : ([[first, second]] as const)) {
       const kernel = joinable(branch, 1 + scale.length);
-      if (!kernel || [x, branch].some(value => shapeOf(value).join() !== shape.join()) || needs(x, kernel)) continue;
+      if (
+        !kernel ||
+        [x, branch].some(value => shapeOf(value).join() !== shape.join()) ||
+        scale.some(factors => kernel.outputs[0]!.shape[0]! % shapeOf(factors)[0]!) ||
+        needs(x, kernel)
+      )
+        continue;
       const rows = kernel.outputs[0]!.shape;
       const joined: Node = { op: 'Reshape', attrs: [], inputs: [x, dims(rows)], outputs: [{ dtype, shape: rows }] };
       kernel.inputs = [...kernel.inputs, { node: joined, index: 0 }, ...scale];
@@ -296,7 +292,7 @@ export function simplify(binding: Binding, graph: Graph): Graph {
 }
 
 /** By the rules, from the graph's inputs to its outputs, each node until none applies. */
-function rewrite(binding: Binding, graph: Graph, rules: readonly Rule[]): Graph {
+export function rewrite(binding: Binding, graph: Graph, rules: readonly Rule[]): Graph {
   const rewriting = new Rewriting(binding, graph);
   const replacements = new Map<Node, Output>();
   // Rules replace nodes of one output, and a copy keeps its outputs' order: the indices add up.

@@ -1,0 +1,95 @@
+import { describe, expect, test } from 'vitest';
+import { hasGraphs, nodeBackend } from '../lib/engine/binding';
+import type { Tree } from '../lib/engine/compile/compile';
+import { reachable } from '../lib/engine/compile/ir';
+import { ownOps } from '../lib/engine/compile/passes/ownOps';
+import { simplify } from '../lib/engine/compile/passes/simplify';
+import { trace } from '../lib/engine/compile/trace';
+import { ABLATIONS } from '../lib/model/config';
+import { createModel } from '../lib/model/registry';
+import { type Tensor, tf } from '../lib/tensor/tf';
+import { evalStep, type StepSettings, trainStep } from '../lib/train/step';
+
+/**
+ * TensorFlow's ops that compute the same bits on every processor: they copy, compare, or compute each value by one IEEE operation (a sum
+ * of several tensors in their order). Pools of maxima have windows that do not overlap here, so that gradients are copied.
+ */
+const EXACT = new Set(
+  `Placeholder Const Identity Reshape Transpose Slice StridedSlice Pack Unpack ConcatV2 Split SplitV Tile PadV2 Pad ExpandDims
+   Squeeze GatherV2 OneHot Fill ZerosLike OnesLike BroadcastTo Range Reverse ReverseV2 MirrorPad
+   Add AddV2 AddN Sub Mul RealDiv Div Neg Abs Sign Square Maximum Minimum Max Min ArgMax ArgMin Floor Ceil Round Cast
+   Equal NotEqual Greater GreaterEqual Less LessEqual LogicalAnd LogicalOr LogicalNot Select SelectV2 Relu Relu6 Relu6Grad IsNan BiasAdd MaxPool MaxPoolGrad`.split(
+    /\s+/,
+  ),
+);
+
+const SETTINGS: StepSettings = {
+  optimizer: 'adamw',
+  weightDecay: 0.05,
+  beta1: 0.9,
+  beta2: 0.999,
+  epsilon: 1e-8,
+  momentum: 0.9,
+  labelSmoothing: 0.1,
+  clip: 1,
+  ema: 0.9,
+};
+
+/** The ops of the graphs that training and evaluation run which are neither exact nor ours. */
+function strangers(
+  name: string,
+  options: { size: number; ablation?: string; set?: string[] },
+  settings: Partial<StepSettings> = {},
+): string[] {
+  const all = { ...SETTINGS, ...settings };
+  const model = createModel(name, { numClasses: 5, ...options });
+  const { params, buffers } = model.init(0);
+  const batch = 2;
+  const images = tf.zeros([batch, ...model.inputSize, 3]);
+  const targets = tf.zeros([batch, 5]);
+  const noise = tf.zeros([model.dropPathSites, batch]);
+  const scalars = Object.fromEntries(['step', 'epsilon', 'keep', 'lr'].map(name => [name, tf.scalar(1)]));
+  const training = trainStep(model, all);
+  const state = training.initialState(params, buffers);
+  const opsOf = (fn: (...args: never[]) => unknown, args: unknown[], capture: 'input' | 'constant') => {
+    const { binding } = nodeBackend();
+    const graph = ownOps(binding, simplify(binding, trace(fn as never, args as Tree[], { capture })));
+    return reachable(graph.outputs).map(node => node.op);
+  };
+  const ops = tf.tidy(() => [
+    ...opsOf(training.run as never, [params, state, { images, targets }, { noise, scalars }], 'input'),
+    ...opsOf(evalStep(model), [params, buffers, images], 'input'),
+    ...opsOf((images: Tensor) => evalStep(model)(params, buffers, images), [images], 'constant'),
+  ]);
+  tf.disposeVariables();
+  return [...new Set(ops)].filter(op => !op.startsWith('Lab') && !EXACT.has(op)).sort();
+}
+
+const SMALL = { size: 64, set: ['depths=1,1,1,1', 'dropPath=0.1'] };
+
+describe.skipIf(!hasGraphs())('graphs of training and evaluation hold exact ops and kernels of ours alone', () => {
+  test.each(['edgevit-xxs', 'edgevit-xs', 'edgevit-s'])('%s', name => {
+    expect(strangers(name, SMALL)).toEqual([]);
+  });
+
+  test.each(Object.keys(ABLATIONS))('%s', ablation => {
+    expect(strangers('edgevit-xxs', { ...SMALL, ablation })).toEqual([]);
+  });
+
+  test.each([
+    { optimizer: 'sgd' },
+    { optimizer: 'adam', clip: 0, ema: 0 },
+    { labelSmoothing: 0 },
+  ] as Partial<StepSettings>[])('%j', settings => {
+    expect(strangers('edgevit-xxs', SMALL, settings)).toEqual([]);
+  });
+
+  test.each(['article', 'vit-tiny'])('%s', name => {
+    expect(strangers(name, { size: 32 })).toEqual([]);
+  });
+
+  /** Its convolutions are TensorFlow's: equal at an equal instruction set and number of threads only. */
+  test('mobilenet-v2, but for its convolutions', () => {
+    expect(strangers('mobilenet-v2', { size: 32 }).filter(op => !/^(Depthwise)?Conv2/.test(op))).toEqual([]);
+  });
+});
