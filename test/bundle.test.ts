@@ -54,7 +54,7 @@ beforeAll(async () => {
   bytes = await makeBundle(run, writeReport);
   writeFileSync(file, bytes);
   entries = new Map(await readArchive(file));
-});
+}, 300_000);
 
 const json = <T>(name: string): T => JSON.parse(entries.get(name)!.toString()) as T;
 
@@ -181,6 +181,31 @@ const editRun = (edit: (record: Record<string, any>) => void): Promise<Buffer> =
   return repack({ [ENTRY.run]: JSON.stringify(record) });
 };
 
+/** The good bundle with a JSON entry edited, its sums in run.json and in the manifest made to fit. */
+const editEntry = (name: string, edit: (value: any) => void): Promise<Buffer> => {
+  const value = json<unknown>(name);
+  edit(value);
+  return fitting({ [name]: JSON.stringify(value) });
+};
+
+function fitting(changes: Record<string, string>): Promise<Buffer> {
+  const record = json<RunRecord>(ENTRY.run);
+  for (const [name, content] of Object.entries(changes))
+    record.files[name] = createHash('sha256').update(content).digest('hex');
+  return repack({ [ENTRY.run]: JSON.stringify(record), ...changes });
+}
+
+const editMetrics = (edit: (rows: Record<string, any>[]) => void): Promise<Buffer> => {
+  const rows = entries
+    .get(ENTRY.metrics)!
+    .toString()
+    .trim()
+    .split('\n')
+    .map(line => JSON.parse(line) as Record<string, any>);
+  edit(rows);
+  return fitting({ [ENTRY.metrics]: rows.map(row => `${JSON.stringify(row)}\n`).join('') });
+};
+
 /** Overwrites every occurrence, in headers and contents alike, with text of the same length. */
 function overwrite(archive: Buffer, from: string, to: string): Buffer {
   return Buffer.from(archive.toString('latin1').replaceAll(from, to), 'latin1');
@@ -205,6 +230,39 @@ const MEGABYTE = Buffer.alloc(1e6);
 const bounds = () => ({
   entries: 200,
   bytes: [...entries.values()].reduce((sum, { length }) => sum + length, 500_000),
+});
+
+describe('a run whose files say two things', () => {
+  const copy = (name: string): Run => {
+    cpSync(run.folder, join(runs, name), { recursive: true });
+    const copied = openRun(runs, name);
+    copied.update({ name });
+    return copied;
+  };
+
+  test('is not bundled', async () => {
+    const false1 = copy('false-1');
+    false1.update({ result: { ...run.record.result!, top1: 0.99 } });
+    await expect(makeBundle(false1, writeReport)).rejects.toThrow(/top1 of run\.json is 0\.99/);
+    const false2 = copy('false-2');
+    const metrics = join(false2.folder, 'metrics.jsonl');
+    writeFileSync(metrics, readFileSync(metrics, 'utf8').replace(/"evalTop1":[\d.]+/g, '"evalTop1":0.99'));
+    await expect(makeBundle(false2, writeReport)).rejects.toThrow(/metrics\.jsonl is not the file/); // and where its sum is made to fit:
+    false2.recordFiles({ ended: true });
+    await expect(makeBundle(false2, writeReport)).rejects.toThrow(UserError);
+    const false3 = copy('false-3');
+    false3.update({ result: { ...run.record.result!, weights: '0'.repeat(64) } });
+    await expect(makeBundle(false3, writeReport)).rejects.toThrow(/other weights/);
+    for (const each of [false1, false2, false3]) rmSync(each.folder, { recursive: true });
+  });
+});
+
+test('many lines that are none are refused at the first', async () => {
+  const path = join(runs, 'lines.zip');
+  writeFileSync(path, await fitting({ [ENTRY.metrics]: '\n'.repeat(5_000_000) }));
+  await expect(readBundle(path)).rejects.toThrow(/line 1 of metrics\.jsonl/);
+  writeFileSync(path, await fitting({ [ENTRY.predictions]: ' '.repeat(17 * 2 ** 20) }));
+  await expect(readBundle(path)).rejects.toThrow(/predictions\.json has more than/);
 });
 
 describe('an archive from anywhere', () => {
@@ -275,6 +333,19 @@ describe('an archive from anywhere', () => {
     ],
     ['has a run with a long tale', () => editRun(record => (record.environment = 'x'.repeat(1e5)))],
     ['has a run without threads', () => editRun(record => delete record.environment.threads)],
+    ['claims another accuracy', () => editRun(record => (record.result.top1 = 0.99))],
+    ['claims another best epoch', () => editRun(record => (record.result.best.top1 = 0.99))],
+    ['claims another loss', () => editRun(record => (record.result.loss /= 2))],
+    ['claims another speed', () => editRun(record => (record.result.imagesPerSecond = 1e6))],
+    ['claims more test images', () => editRun(record => (record.dataset.test *= 10))],
+    ['asks for more epochs than it tells', () => editRun(record => (record.recipe.epochs = 1e9))],
+    ['has an evaluation that its predictions are not', () => editEntry(ENTRY.evaluation, value => (value.top1 = 0.99))],
+    ['has predictions that its evaluation is not', () => editEntry(ENTRY.predictions, value => value.top[0].reverse())],
+    ['has epochs that its evaluation is not', () => editMetrics(rows => (rows.at(-1)!.evalTop1 = 0.99))],
+    ['has epochs that their steps are not', () => editMetrics(rows => (rows[0].loss /= 2))],
+    ['lacks a step', () => editMetrics(rows => rows.splice(1, 1))],
+    ['was trained in two environments', () => editRun(record => (record.segments = [{ step: 1 }]))],
+    ['has a name that Windows takes for a device', () => repack({ 'source/aux.txt': 'x' })],
     ['has metrics that are no JSON', () => repack({ [ENTRY.metrics]: '{}\nx\n' })],
     ['has metrics of another shape', () => repack({ [ENTRY.metrics]: '{"kind":"step","step":"1"}\n' })],
     [

@@ -168,6 +168,21 @@ describe('safetensors', () => {
     expect(bytes.length).toBe(8 + header + at);
   });
 
+  /** A file of this header and so many bytes of tensors. */
+  const raw = (header: string, bytes: number): void => {
+    const json = Buffer.from(header);
+    const length = Buffer.alloc(8);
+    length.writeBigUInt64LE(BigInt(json.length));
+    writeFileSync(path, Buffer.concat([length, json, Buffer.alloc(bytes)]));
+  };
+  const entry = (name: string, begin: number, end: number): string =>
+    `"${name}":{"dtype":"F32","shape":[1],"data_offsets":[${begin},${end}]}`;
+
+  test('is read where offsets are in any order', () => {
+    raw(`{${entry('b', 4, 8)},${entry('a', 0, 4)}}`, 8);
+    expect(Object.keys(readTensors(path).tensors)).toEqual(['b', 'a']);
+  });
+
   test.each<[string, () => void]>([
     ['is not there', () => rmSync(path)],
     ['is empty', () => truncateSync(path, 0)],
@@ -181,6 +196,13 @@ describe('safetensors', () => {
       'has another element type',
       () => writeFileSync(path, readFileSync(path).toString('latin1').replace('"F32"', '"F16"'), 'latin1'),
     ],
+    ['has bytes behind its tensors', () => raw(`{${entry('a', 0, 4)}}`, 8)],
+    ['has a gap between tensors', () => raw(`{${entry('a', 0, 4)},${entry('b', 8, 12)}}`, 12)],
+    ['has a gap before its tensors', () => raw(`{${entry('a', 4, 8)}}`, 8)],
+    ['has tensors that share bytes', () => raw(`{${entry('a', 0, 4)},${entry('b', 0, 4)},${entry('c', 4, 8)}}`, 8)],
+    ['names a tensor twice', () => raw(`{${entry('a', 0, 4)},${entry('a', 4, 8)}}`, 8)],
+    ['names a tensor twice in other letters', () => raw(`{${entry('a', 0, 4)},${entry('\\u0061', 4, 8)}}`, 8)],
+    ['names a tensor __proto__', () => raw(`{${entry('__proto__', 0, 4)}}`, 4)],
     [
       'has offsets beyond all',
       () => writeFileSync(path, readFileSync(path).toString('latin1').replace('[0,8]', '[9,1]'), 'latin1'),

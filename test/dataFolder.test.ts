@@ -9,7 +9,7 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { hostname, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -17,6 +17,7 @@ import type { CacheOptions } from '../lib/data/cache/cache';
 import { type Dataset, readPicture } from '../lib/data/dataset';
 import { openDataset } from '../lib/data/open';
 import { UserError } from '../lib/util/errors';
+import { thisPlace } from '../lib/util/processes';
 
 let root: string;
 let cacheDir: string;
@@ -217,7 +218,7 @@ describe('the cache', () => {
     const folder = join(cacheDir, cached()[0]);
     const before = readFileSync(join(folder, 'train.u8'));
     truncateSync(join(folder, 'train.u8'), 100);
-    mkdirSync(join(cacheDir, `.scratch-${hostname()}-999999999-0`));
+    mkdirSync(join(cacheDir, `.scratch-${Object.values(thisPlace()).join('-')}-999999999-0`));
     await open();
     expect(readFileSync(join(folder, 'train.u8'))).toEqual(before);
     expect(cached().length).toBe(1);

@@ -7,9 +7,19 @@ import { Command, CommanderError } from 'commander';
 import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { register } from '../lib/cli/experiment';
 import { meanInterval, pooledDeviation, power, samplesNeeded, studentT } from '../lib/measure/statistics';
+import { experimentSection } from '../lib/report/experimentSections';
 import { listRuns, type Run } from '../lib/runs/store';
 import { measureTradeoffs } from '../lib/runs/tradeoffs';
-import { byVariant, isClear, largestBudget, putResults, readResults, type TrialResult } from '../lib/runs/trialResults';
+import {
+  byVariant,
+  equalWeights,
+  isClear,
+  largestBudget,
+  leftOut,
+  putResults,
+  readResults,
+  type TrialResult,
+} from '../lib/runs/trialResults';
 import { UserError } from '../lib/util/errors';
 import { ROOT } from '../lib/util/root';
 import { DATA } from './training';
@@ -88,6 +98,8 @@ const row = (variant: string, seed: number, top1: number, budget = 'a'): TrialRe
   cpu: '',
   threads: 1,
   code: '',
+  numerics: 0,
+  origin: null,
 });
 
 describe('a file of results', () => {
@@ -98,6 +110,31 @@ describe('a file of results', () => {
     expect(readResults(path)).toEqual(rows);
     putResults(path, [{ ...rows[1], top1: 0.45 }]);
     expect(readResults(path).map(({ top1 }) => top1)).toEqual([0.5, 0.6, 0.45]);
+  });
+
+  test('with a row twice is refused, and equal weights of two variants are named', () => {
+    const path = join(folder, 'twice.json');
+    const rows = [row('full', 0, 0.5), row('full', 1, 0.6)];
+    writeFileSync(
+      path,
+      JSON.stringify(
+        [...rows, { ...rows[0], trial: 'another key' }].map(({ numerics: _, origin: __, ...each }) => each),
+      ),
+    );
+    expect(() => readResults(path)).toThrow(/'full', seed 0.* twice/);
+    const same = [row('full', 0, 0.5), row('less', 0, 0.5), row('less', 1, 0.5)];
+    expect(equalWeights(same.map(each => ({ ...each, weights: `w${each.seed}` })))).toEqual([
+      { seed: 0, variants: ['full', 'less'] },
+    ]);
+  });
+
+  test('shows of two budgets the larger, of equal ones the later, and says what is left out', () => {
+    const rows = [row('full', 0, 0.5, 'old'), row('full', 0, 0.6, 'new')];
+    expect(largestBudget(rows)).toEqual([rows[1]]);
+    expect(leftOut(rows, [rows[1]])).toEqual([[rows[0]]]);
+    expect(experimentSection('lgl', 'petals', rows).text.join()).toMatch(/Left out is 1 row of other budgets/);
+    const numerics = [row('full', 0, 0.5), { ...row('full', 0, 0.7), numerics: 1 }];
+    expect(largestBudget(numerics)).toEqual([numerics[1]]);
   });
 
   test('of another kind is refused', () => {

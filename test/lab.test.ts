@@ -2,9 +2,12 @@ import { appendFileSync, cpSync, existsSync, mkdtempSync, readFileSync, rmSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { rerunCommand, writeReport } from '../lib/report/runReport';
+import { rerunCommand } from '../lib/report/commands';
+import { writeReport } from '../lib/report/runReport';
+import { makeBundle } from '../lib/runs/bundle';
 import { codeDigest, codeFiles } from '../lib/runs/code';
 import { consoleReporter, duration } from '../lib/runs/console';
+import { environment } from '../lib/runs/environment';
 import { thisProcess } from '../lib/runs/owner';
 import { listRuns, openRun, type Run, type RunRecord, reportFiles } from '../lib/runs/store';
 import { type NewTrial, resumeTrial, startTrial } from '../lib/runs/trial';
@@ -49,7 +52,7 @@ describe('a run', () => {
   let whole: Run;
   beforeAll(async () => {
     whole = await trial(tinyRecipe(), { name: 'whole' });
-  });
+  }, 300_000);
 
   test('leaves a folder that says all', () => {
     const { record } = openRun(runs, 'whole');
@@ -71,14 +74,19 @@ describe('a run', () => {
     expect(whole.epochs().map(row => row.epoch)).toEqual([1, 2]);
     expect(record.result!.top1).toBe(whole.epochs().at(-1)!.evalTop1);
     expect(record.environment).toMatchObject({ threads: expect.any(Number), code: codeDigest() });
-    expect(record.files).toEqual({
-      'checkpoint-last.safetensors': sha256(whole.lastCheckpoint),
-      'checkpoint-best.safetensors': sha256(whole.bestCheckpoint),
-    });
+    const kept = ['checkpoint-last.safetensors', 'checkpoint-best.safetensors'];
+    expect(record.files).toEqual(
+      Object.fromEntries(
+        [...kept, 'metrics.jsonl', 'evaluation.json', 'predictions.json'].map(name => [
+          name,
+          sha256(join(whole.folder, name)),
+        ]),
+      ),
+    );
     const { labels, top, probabilities } = whole.predictions()!;
     expect(labels).toHaveLength(15);
     expect(labels.filter((label, i) => top[i][0] === label).length / 15).toBe(record.result!.top1);
-    for (const row of probabilities) expect(row.reduce((sum, value) => sum + value, 0)).toBeCloseTo(1, 3);
+    for (const row of probabilities) expect(row.reduce<number>((sum, value) => sum + value!, 0)).toBeCloseTo(1, 3);
   });
 
   test('interrupted and resumed leaves the same files', async () => {
@@ -121,7 +129,7 @@ describe('a run', () => {
     await expect(resume({})).rejects.toThrow(UserError);
     await expect(resume({ status: 'running', owner: thisProcess() })).rejects.toThrow(UserError);
     await expect(
-      resume({ status: 'interrupted', dataset: { ...whole.record.dataset, fingerprint: '0' } }),
+      resume({ status: 'interrupted', dataset: { ...whole.record.dataset, fingerprint: '0'.repeat(64) } }),
     ).rejects.toThrow(UserError);
     await expect(
       resume({
@@ -129,6 +137,28 @@ describe('a run', () => {
         recipe: tinyRecipe({ modelSettings: { ...tinyRecipe().modelSettings, delegate: 'mean' } }),
       }),
     ).rejects.toThrow(UserError);
+  });
+
+  test('is resumed in another environment by force alone, and says where', async () => {
+    const run = await trial(tinyRecipe(), { name: 'forced', ...stopAfter(8) });
+    const elsewhere = { ...environment(), variables: 'TF_ENABLE_ONEDNN_OPTS=0' };
+    run.update({ environment: elsewhere });
+    const before = readFileSync(join(run.folder, 'run.json'));
+    const resume = (options: object = {}) =>
+      resumeTrial(openRun(runs, 'forced'), { reporter: consoleReporter(silent), writeReport, ...options });
+    await expect(resume()).rejects.toThrow(/environment variables TF_ENABLE_ONEDNN_OPTS=0 there.*--force/s);
+    expect(readFileSync(join(run.folder, 'run.json'))).toEqual(before);
+    const { record } = await resume({ force: true });
+    expect(record).toMatchObject({ status: 'done', environment: elsewhere, segments: [{ step: 8 }] });
+    expect(record.segments[0].environment).toEqual(environment());
+    await expect(makeBundle(openRun(runs, 'forced'), writeReport)).rejects.toThrow(/by force/);
+  });
+
+  test('whose loss on the test images is not finite fails, and leaves a run that can be read', async () => {
+    const recipe = tinyRecipe({ lr: 1e30, maxLoss: 1e30, clip: 0, ema: 0, batch: 24, epochs: 1, warmupEpochs: 0 });
+    await expect(trial(recipe, { name: 'infinite' })).rejects.toThrow(Failure);
+    expect(openRun(runs, 'infinite').record).toMatchObject({ status: 'failed', result: null });
+    expect(openRun(runs, 'infinite').record.error).toMatch(/diverged/);
   });
 
   test('that diverges fails with its step, its learning rate and its last good checkpoint', async () => {

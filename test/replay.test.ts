@@ -7,7 +7,7 @@ import { writeReport } from '../lib/report/runReport';
 import { makeBundle } from '../lib/runs/bundle';
 import { type Bundle, readBundle } from '../lib/runs/bundleFile';
 import { consoleReporter } from '../lib/runs/console';
-import { environmentDifferences, type Outcome, outcomeDifferences } from '../lib/runs/differences';
+import { circumstances, type Outcome, outcomeDifferences } from '../lib/runs/differences';
 import { replay } from '../lib/runs/replay';
 import { openRun } from '../lib/runs/store';
 import { type NewTrial, startTrial } from '../lib/runs/trial';
@@ -44,7 +44,7 @@ const again = (bundle: Bundle, dataset?: string) =>
 let petals: Bundle;
 beforeAll(async () => {
   petals = await bundled({ name: 'petals' });
-});
+}, 300_000);
 
 describe('a replay', () => {
   test('is identical to the byte, in a run folder of its own', async () => {
@@ -76,7 +76,7 @@ describe('a replay', () => {
 
     const { outcome, environment } = await again(bundle, DATA); // three classes as well
     expect(outcome).not.toEqual([]);
-    expect(environment.map(({ what }) => what)).toEqual(['pictures']);
+    expect(environment.map(({ what }) => what)).toEqual(['images']);
     await expect(again(bundle, 'petals:classes=4,train=4,test=1,size=32')).rejects.toThrow(UserError);
     const tellsWhereabouts = {
       ...bundle,
@@ -88,7 +88,7 @@ describe('a replay', () => {
   test('of another recipe differs first where that has an effect', async () => {
     const { run } = petals;
     const { outcome } = await again({ ...petals, run: { ...run, recipe: { ...run.recipe, lr: 1e-3 } } });
-    expect(outcome!.map(({ what }) => what)).toEqual(['losses', 'evaluation', 'predictions', 'weights']);
+    expect(outcome!.map(({ what }) => what)).toEqual(['losses', 'evaluation', 'predictions', 'weights', 'result']);
     expect(outcome![0].how).toMatch(
       /^first at step 1: learningRate is .* there, .* here, .* apart; \d+ of 14 rows differ$/,
     );
@@ -97,7 +97,9 @@ describe('a replay', () => {
   test('of a recipe that is none is refused', async () => {
     const { run } = petals;
     for (const recipe of [{}, { ...run.recipe, model: 'edgevit-m' }, { ...run.recipe, more: 1 }])
-      await expect(again({ ...petals, run: { ...run, recipe } })).rejects.toThrow(UserError);
+      await expect(again({ ...petals, run: { ...run, recipe: recipe as typeof run.recipe } })).rejects.toThrow(
+        UserError,
+      );
   });
 });
 
@@ -105,7 +107,7 @@ describe('the comparison', () => {
   const outcome = (): Outcome => ({
     ...structuredClone({ metrics: petals.metrics, evaluation: petals.evaluation, predictions: petals.predictions }),
     weights: petals.weights,
-    digest: petals.run.result.weights,
+    result: { ...petals.run.result },
   });
   const edited = (edit: (outcome: Outcome) => void) => {
     const here = outcome();
@@ -133,7 +135,7 @@ describe('the comparison', () => {
     expect(edited(({ evaluation }) => evaluation.confusion[2][1]++)).toEqual([
       { what: 'evaluation', how: expect.stringContaining('confusion.2.1') as string },
     ]);
-    expect(edited(({ predictions }) => (predictions.probabilities[6][1] += 1e-4))).toEqual([
+    expect(edited(({ predictions }) => (predictions.probabilities[6][1]! += 1e-4))).toEqual([
       {
         what: 'predictions',
         how: expect.stringMatching(
@@ -147,12 +149,14 @@ describe('the comparison', () => {
   test('says how far apart weights are, and in which tensor most', () => {
     const changed = Buffer.from(petals.weights);
     changed.writeFloatLE(changed.readFloatLE(changed.length - 4) + 0.25, changed.length - 4);
-    const [{ what, how }] = edited(here => Object.assign(here, { weights: changed, digest: '0'.repeat(64) }));
+    const [{ what, how }] = edited(here =>
+      Object.assign(here, { weights: changed, result: { ...here.result, weights: '0'.repeat(64) } }),
+    );
     expect(what).toBe('weights');
     expect(how).toMatch(
       /^sha256 [0-9a-f]{12} there, 0{12} here; 1 of \d+ tensors; the largest difference is 2\.5e-1, in \S+$/,
     );
-    expect(edited(here => (here.digest = '0'.repeat(64)))).toHaveLength(1);
+    expect(edited(({ result }) => (result.weights = '0'.repeat(64)))).toHaveLength(1);
   });
 
   test('names what of the environment differs, and which sources', () => {
@@ -161,15 +165,29 @@ describe('the comparison', () => {
       dataset: { fingerprint },
     } = petals.run;
     const sources = new Map(petals.sources);
-    expect(environmentDifferences(petals, { environment, fingerprint, sources })).toEqual([]);
+    expect(circumstances(petals, { environment, fingerprint, sources })).toEqual([]);
     sources
       .set('lib/util/errors.ts', Buffer.from('other'))
       .set('lib/new.ts', Buffer.from('new'))
       .delete('package-lock.json');
-    const here = { ...environment, threads: 64, engine: 'pure JavaScript', cpu: 'another' };
-    const differences = environmentDifferences(petals, { environment: here, fingerprint: '0'.repeat(64), sources });
-    expect(differences.map(({ what }) => what)).toEqual(['engine', 'processor', 'threads', 'code', 'pictures']);
-    expect(differences[3].how).toBe(
+    const here = {
+      ...environment,
+      threads: 64,
+      engine: 'pure JavaScript',
+      cpu: 'another',
+      code: '0'.repeat(64),
+      git: null,
+    };
+    const differences = circumstances(petals, { environment: here, fingerprint: '0'.repeat(64), sources });
+    expect(differences.map(({ what, decides }) => [what, decides])).toEqual([
+      ['code', true],
+      ['engine', true],
+      ['threads', true],
+      ['processor', true],
+      ['images', true],
+      ['commit', false],
+    ]);
+    expect(differences[0].how).toBe(
       'changed: lib/util/errors.ts; only there: package-lock.json; only here: lib/new.ts',
     );
   });
@@ -203,7 +221,7 @@ test('the commands: one thread there is one thread here, and the exit status tel
   const different = command(['replay', file, '--data=petals:classes=3,train=8,test=5,size=32,seed=1']);
   expect(different.status).toBe(1);
   expect(different.stdout).toMatch(/^different\n {2}losses +first at step 1: loss is .* there, .* here, .* apart/m);
-  expect(different.stdout).toMatch(/^ {2}pictures +fingerprint/m);
+  expect(different.stdout).toMatch(/^ {2}images +fingerprint/m);
 
   writeFileSync(file, readFileSync(file).subarray(0, 1000));
   const refused = command(['replay', file]);

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Findings, labReportFiles, writeLabReport } from '../lib/report/labReport';
 import { mistakePictures, mistakesOf } from '../lib/report/mistakes';
 import { writeReport } from '../lib/report/runReport';
+import { tradeoffSection } from '../lib/report/tradeoffSections';
 import { consoleReporter } from '../lib/runs/console';
 import { openRun, type Run } from '../lib/runs/store';
 import { startTrial } from '../lib/runs/trial';
@@ -30,7 +31,12 @@ beforeAll(async () => {
     reporter: consoleReporter({ write: () => true }),
     writeReport,
   });
-  findings = { data: 'flowers12', results: madeUpResults(), tradeoffs: MADE_UP_TRADEOFFS, runs: [run] };
+  findings = {
+    data: 'flowers12',
+    results: madeUpResults(),
+    tradeoffs: { ...MADE_UP_TRADEOFFS, size: [96, 96] },
+    runs: [run],
+  };
   await writeLabReport(findings, join(folder, 'report'));
 }, 300_000);
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -61,6 +67,13 @@ test('a report has each chart as drawing, image and specification, and the same 
     expect(readFileSync(join(again.charts, file)).equals(readFileSync(join(files.charts, file))), file).toBe(true);
   for (const key of ['page', 'tables'] as const)
     expect(readFileSync(again[key], 'utf8')).toBe(readFileSync(files[key], 'utf8'));
+});
+
+test('times at another size than networks were trained at stand beside no accuracy', () => {
+  const { tables, charts, text } = tradeoffSection(madeUpResults().variants, MADE_UP_TRADEOFFS);
+  expect(Object.keys(charts)).not.toContain('tradeoff-latency');
+  expect(tables.map(({ columns }) => 'top1' in columns && 'milliseconds' in columns)).toEqual([false, false]);
+  expect(text.join()).toContain('--size=96');
 });
 
 test('tables hold what rows say', () => {

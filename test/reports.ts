@@ -31,6 +31,8 @@ export function madeUpRow(variant: string, seed: number, top1: number, more: Par
     cpu: 'a processor',
     threads: 2,
     code: '',
+    numerics: 0,
+    origin: null,
     ...more,
   };
 }

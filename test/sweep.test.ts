@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { startTrialProcess } from '../lib/cli/support/trialProcess';
 import { writeReport } from '../lib/report/runReport';
-import { codeDigest } from '../lib/runs/code';
 import { consoleReporter } from '../lib/runs/console';
-import { configurationDigest, trialIdentity } from '../lib/runs/identity';
+import { type Environment, environment } from '../lib/runs/environment';
+import { budgetDigest, configurationDigest, trialIdentity } from '../lib/runs/identity';
 import { listRuns, openRun } from '../lib/runs/store';
 import { planSweep, runSweep, type Sweep, type SweepOptions, type SweepPlan } from '../lib/runs/sweep';
 import { findTrial, readTrialFile, runTrial } from '../lib/runs/trialFile';
@@ -21,7 +21,7 @@ const folder = mkdtempSync(join(tmpdir(), 'sweep-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 describe("a trial's name", () => {
-  const setup = { code: 'c', threads: 1 };
+  const setup = { ...environment(), code: 'c', threads: 1 };
   const name = (changes: Parameters<typeof tinyRecipe>[0], other = setup, pictures = dataset) =>
     trialIdentity(tinyRecipe(changes), pictures, other).name;
 
@@ -53,6 +53,20 @@ describe("a trial's name", () => {
       /^edgevit-xxs-fullAttention-petals-64-s0-[0-9a-f]{12}$/,
     );
   });
+});
+
+test('a key stands for what differs from the defaults: a setting that is added later renames nothing', () => {
+  const recipe = tinyRecipe();
+  const added = { ...recipe, later: 1 } as typeof recipe;
+  const before = configurationDigest(recipe, dataset);
+  expect(configurationDigest(added, dataset)).not.toBe(before);
+  const { later: _, ...without } = added as typeof recipe & { later: number };
+  expect(configurationDigest(without, dataset)).toBe(before);
+  expect(configurationDigest(tinyRecipe({ beta1: 0.9, epsilon: 1e-8 }), dataset)).toBe(before);
+  const shared = { sampleRates: '2,2,1,1' };
+  const budgets = [{}, { delegate: 'topleft' }, shared].map(settings => budgetDigest(recipe, dataset, [], settings));
+  expect(budgets[1]).toBe(budgets[0]);
+  expect(budgets[2]).not.toBe(budgets[0]);
 });
 
 describe('a sweep', () => {
@@ -93,8 +107,10 @@ describe('a sweep', () => {
   );
 
   test('after a change trains again what it touches, and nothing else', async () => {
-    const known = async (changed: Sweep, code?: string) =>
-      (await planSweep(changed, { runs: first, threads: 1, code })).trials.map(trial => trial.known);
+    const known = async (changed: Sweep, other: Partial<Environment> = {}) =>
+      (await planSweep(changed, { runs: first, threads: 1, surroundings: { ...environment(), ...other } })).trials.map(
+        trial => trial.known,
+      );
     expect(
       await known({
         ...sweep,
@@ -102,8 +118,9 @@ describe('a sweep', () => {
       }),
     ).toEqual([true, false, false, false]);
     expect(await known({ ...sweep, base: { ...sweep.base, augment: {} } })).toEqual([false, false, false]);
-    expect(await known(sweep, 'other')).toEqual([false, false, false]);
-    expect(await known(sweep, codeDigest())).toEqual([true, true, false]);
+    for (const other of [{ code: 'other' }, { engine: 'pure JavaScript' }, { variables: 'TF_ENABLE_ONEDNN_OPTS=0' }])
+      expect(await known(sweep, other)).toEqual([false, false, false]);
+    expect(await known(sweep, { git: null, lab: 'other' })).toEqual([true, true, false]);
   });
 
   test(

@@ -55,12 +55,10 @@ export function runCurves(
   const { label, format, of } = MEASURES[measure];
   const values = runs.flatMap(({ name, epochs }) =>
     epochs.flatMap(row =>
-      ['training', 'evaluation'].map((pictures, i) => ({
-        run: name,
-        epoch: row.epoch,
-        pictures,
-        value: rounded(of(row)[i]),
-      })),
+      ['training', 'evaluation'].flatMap((pictures, i) => {
+        const value = of(row)[i];
+        return value === null ? [] : [{ run: name, epoch: row.epoch, pictures, value: rounded(value) }];
+      }),
     ),
   );
   return {

@@ -109,6 +109,16 @@ function lines(text: string, length: number): string[] {
   return all;
 }
 
+/** The same chart with hollow points and bars: of what no commit can make again. */
+export function hollow(chart: Chart): Chart {
+  return JSON.parse(JSON.stringify(chart), (key, value: unknown) => {
+    if (key !== 'mark' || typeof value !== 'object' || value === null) return value;
+    const mark = value as { type?: string; point?: object };
+    if (mark.type === 'point' || mark.type === 'bar') return { ...mark, filled: false };
+    return mark.point ? { ...mark, point: { ...mark.point, filled: false, fill: 'white' } } : mark;
+  }) as Chart;
+}
+
 /** A number as charts carry it: what nobody can see would only make files differ. */
 export function rounded(value: number, digits = 4): number {
   return Number(value.toFixed(digits));

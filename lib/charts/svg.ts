@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { TopLevelSpec } from 'vega-lite';
+import { printableLines } from '../util/text';
 
 let drawing: Promise<unknown> = Promise.resolve();
 
@@ -18,7 +19,7 @@ async function draw(spec: object): Promise<string> {
   vega.resetSVGDefIds();
   const view = new vega.View(vega.parse(vegaLite.compile(spec as TopLevelSpec).spec), { renderer: 'none' });
   try {
-    const svg = await view.toSVG();
+    const svg = printableLines(await view.toSVG()); // of what names may hold, XML has no way to write some
     const chart = createHash('sha256').update(svg).digest('hex').slice(0, 8);
     return svg.replace(/(\bid="|url\(#)(clip|gradient_)/g, `$1chart-${chart}-$2`);
   } finally {

@@ -3,9 +3,10 @@ import { homedir } from 'node:os';
 import { basename, join } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { Failure, UserError } from '../util/errors';
-import { noRoom } from '../util/files';
+import { fileObstacle, noRoom } from '../util/files';
 import { ROOT } from '../util/root';
 import { allowedNames } from '../util/suggest';
+import { cleanConsole } from '../util/text';
 
 /**
  * `tsx lib/cli/main.ts COMMAND …`, called by the npm scripts. A command is a file of its name in one of these folders, which adds itself to the
@@ -89,6 +90,8 @@ for (const stream of [process.stdout, process.stderr])
     if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error;
   });
 
+if (process.argv[2] !== 'kernel') cleanConsole(); // what cells print is theirs
+
 main(process.argv.slice(2)).catch((error: unknown) => {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return; // --help
@@ -99,9 +102,13 @@ main(process.argv.slice(2)).catch((error: unknown) => {
     process.exitCode = 2;
   } else {
     const full = noRoom(error);
-    console.error(
-      error instanceof Failure ? error.message : full === undefined ? error : `${(error as Error).message}: ${full}.`,
-    );
+    const said =
+      error instanceof Failure
+        ? error.message
+        : full !== undefined
+          ? `${(error as Error).message}: ${full}.`
+          : fileObstacle(error);
+    console.error(said ?? error);
     process.exitCode = 1;
   }
 });

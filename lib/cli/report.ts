@@ -18,7 +18,7 @@ export function register(program: Command): void {
     .description(
       'write what was found as a page that needs nothing but itself, its charts as SVG, PNG and Vega-Lite, and its tables as Markdown',
     )
-    .argument('[runs...]', 'runs to show, by name or folder (default: the latest that is done)')
+    .argument('[runs...]', 'runs to show, by name or folder (default: the latest on this data that is done)')
     .option('--data <name>', 'the dataset whose results are shown', 'flowers12')
     .option('--out <folder>', 'where the report goes', join(ROOT, 'experiments/report'))
     .option('--runs <folder>', 'where runs are kept', RUNS)
@@ -26,8 +26,8 @@ export function register(program: Command): void {
       const runs =
         names.length > 0
           ? names.map(name => openRun(folder, name))
-          : listRuns(folder)
-              .filter(run => run.status === 'done')
+          : listRuns(folder, why => console.error(`Left out: ${why}`))
+              .filter(run => run.status === 'done' && run.record.dataset.name === data)
               .slice(0, 1);
       const findings = readFindings(data, runs);
       const missing = Object.entries(findings.results).flatMap(([experiment, rows]) =>

@@ -16,15 +16,11 @@ export function register(program: Command): void {
           process.stdout.isTTY && !process.env.NO_COLOR
             ? (text: string) => styleText(['bold', 'yellow'], text)
             : undefined;
-        console.log(
-          comparison(
-            names.map(name => openRun(folder, name)),
-            highlight,
-          ),
-        );
+        const runs = names.map(name => openRun(folder, name));
+        process.stdout.write(`${comparison(runs, highlight)}\n`); // not by console.log, which takes colours out
         return;
       }
-      const runs = listRuns(folder);
+      const runs = listRuns(folder, why => console.error(`Left out: ${why}`));
       console.log(runs.length > 0 ? listTable(runs) : `There are no runs in ${folder}.`);
     });
 }

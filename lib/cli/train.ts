@@ -10,7 +10,8 @@ import { resumeTrial, startTrial } from '../runs/trial';
 import { applySettings, DEFAULT_RECIPE, namedRecipe, RECIPES, resolveRecipe } from '../train/recipe';
 import { UserError } from '../util/errors';
 import { defined } from '../util/records';
-import { withDataOptions } from './support/dataOptions';
+import { setThreads } from '../util/threads';
+import { wholeNumber, withDataOptions } from './support/dataOptions';
 import { finish, interruption } from './support/training';
 
 /** Options that are a recipe's keys, under the same name: `--lr=0.001` is `--set lr=0.001`. */
@@ -33,6 +34,8 @@ interface TrainFlags extends Partial<Record<Shorthand, string>>, KeptDataOptions
   name?: string;
   init?: string;
   resume?: string;
+  force?: boolean;
+  threads?: number;
   runs: string;
 }
 
@@ -56,11 +59,21 @@ export function register(program: Command): void {
     .option('--name <name>', 'of the run (default: made of model, data, size and seed)')
     .option('--init <file>', "weights to begin with: a .safetensors file in PyTorch's names and layout")
     .option('--resume <run>', 'resume a run, given by name or folder, to the same bytes')
+    .option(
+      '--force',
+      'with --resume: also where code, engine, threads or processor decide other bytes; the run tells where',
+    )
+    .option(
+      '--threads <n>',
+      'of TensorFlow inside an op, on which the last bits depend (default: one per core)',
+      wholeNumber,
+    )
     .option('--runs <folder>', 'where runs are kept', RUNS);
   withDataOptions(command).action(async (flags: TrainFlags) => finish(await train(flags), flags.runs));
 }
 
 async function train(flags: TrainFlags): Promise<Run> {
+  if (flags.threads !== undefined) setThreads(flags.threads); // before the engine is opened
   const {
     recipe: recipeName = DEFAULT_RECIPE,
     runs,
@@ -87,8 +100,9 @@ async function train(flags: TrainFlags): Promise<Run> {
     const run = openRun(runs, flags.resume);
     checkUnchanged(run, settings, flags);
     await openEngine({ announce: true });
-    return resumeTrial(run, options);
+    return resumeTrial(run, { ...options, force: flags.force });
   }
+  if (flags.force) throw new UserError('--force says how --resume goes on: there is no run to go on with.');
   const { about, options: base } = namedRecipe(recipeName);
   const recipe = resolveRecipe(applySettings(base, settings));
   await openEngine({ announce: true });

@@ -2,8 +2,18 @@ import { type AttentionResult, attentionAccuracy, attentionCost } from '../chart
 import { variantCurves } from '../charts/curves';
 import { accuracies, type Difference, differences } from '../charts/intervals';
 import { sampleRateAccuracy, sampleRateCost } from '../charts/sampleRates';
+import { hollow } from '../charts/style';
 import { percent } from '../runs/console';
-import { byVariant, largestBudget, type TrialResult, type VariantResult } from '../runs/trialResults';
+import { shown } from '../runs/environment';
+import {
+  byVariant,
+  equalWeights,
+  largestBudget,
+  leftOut,
+  type TrialResult,
+  type VariantResult,
+} from '../runs/trialResults';
+import { experimentCommands } from './commands';
 import { byChance, leader, type Section, section, setting, variantTable, verdict } from './sections';
 
 /** The experiments that the report tells: their questions, and the variant that the others are compared with. */
@@ -31,8 +41,16 @@ export function experimentSection(experiment: ExperimentName, data: string, allR
   const own = experiment === 'attention' ? attention(rows) : compared(experiment, rows, baseline);
   return section(experiment, title, {
     ...own,
-    text: [`${setting(rows)}. ${trainedOn(rows)}`, `${own.verdict}. ${own.chance}`],
-    rerun: rerunCommands(experiment, rows),
+    charts: rows.every(({ numerics }) => numerics > 0)
+      ? own.charts
+      : Object.fromEntries(Object.entries(own.charts ?? {}).map(([name, chart]) => [name, hollow(chart)])),
+    text: [
+      `${setting(rows)}. ${trainedOn(rows)}`,
+      `${own.verdict}. ${own.chance}`,
+      ...sameWeights(rows),
+      ...notShown(leftOut(allRows, rows)),
+    ],
+    rerun: experimentCommands(experiment, rows),
   });
 }
 
@@ -140,25 +158,37 @@ function trainedOn(rows: readonly TrialResult[]): string {
       ),
     ),
   ];
-  return `Trained with ${machines.join('; ')}.`;
+  return `Trained with ${machines.join('; ')}; ${provenance(rows)}.`;
+}
+
+/** The commits that make rows again: `numerics 1, commit 0123456789ab`. */
+export function provenance(rows: readonly TrialResult[]): string {
+  const said = rows.map(({ numerics, origin }) => {
+    const commit = origin === null ? 'unknown' : shown('git', origin.environment);
+    return `numerics ${numerics}, commit ${commit}`;
+  });
+  return [...new Set(said)].join('; ');
+}
+
+/** Rows of the file that are not shown, because they compare with none of those that are. */
+function notShown(groups: readonly (readonly TrialResult[])[]): string[] {
+  if (groups.length === 0) return [];
+  const told = groups.map(group => `${group.length} of ${setting(group)}, ${provenance(group)}`);
+  const count = groups.reduce((sum, { length }) => sum + length, 0);
+  return [
+    `Left out ${count === 1 ? 'is 1 row' : `are ${count} rows`} of other budgets or numerics: ${told.join('; ')}.`,
+  ];
+}
+
+/** Variants between which there is no difference at all. */
+function sameWeights(rows: readonly TrialResult[]): string[] {
+  return equalWeights(rows).map(
+    ({ seed, variants }) =>
+      `With seed ${seed}, ${variants.join(' and ')} ended at the same weights: what tells them apart had no effect.`,
+  );
 }
 
 /** What `--data` takes for a dataset of this name: folders are looked for where the README has them. */
 export function dataSpec(name: string): string {
   return ['petals', 'flowers102'].includes(name) ? name : `folder:datasets/${name}`;
-}
-
-/** The commands that make all rows again, and those of each variant: the budget is told where all rows have it. */
-function rerunCommands(experiment: ExperimentName, rows: readonly TrialResult[]): Record<string, string> {
-  const [{ data, epochs, batch }] = rows;
-  const heights = new Set(rows.map(({ height }) => height));
-  const size = heights.size === 1 ? [`size=${rows[0].height}`] : [];
-  const settings = [...size, `epochs=${epochs}`, `batch=${batch}`].map(pair => `--set ${pair}`).join(' ');
-  const seeds = 1 + Math.max(...rows.map(({ seed }) => seed));
-  const command = (only: string): string =>
-    `npm run experiment -- ${experiment} --data=${dataSpec(data)}${only} --seeds=${seeds} ${settings}`;
-  return {
-    'all of it': command(''),
-    ...Object.fromEntries(rows.map(({ variant }) => [variant, command(` --only=${variant}`)])),
-  };
 }

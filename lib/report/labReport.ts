@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { drawing, libraries } from '../charts/embed';
 import { toPng } from '../charts/png';
@@ -7,7 +7,7 @@ import { toSvg } from '../charts/svg';
 import type { Run } from '../runs/store';
 import { readTradeoffs, TRADEOFFS_FILE, type Tradeoffs } from '../runs/tradeoffs';
 import { readResults, resultsFile, type TrialResult } from '../runs/trialResults';
-import { writeFileAtomic } from '../util/files';
+import { ensureFolder, writeFileAtomic } from '../util/files';
 import { escapeHtml } from '../util/html';
 import { htmlTable, markdownTable } from '../util/tables';
 import { EXPERIMENTS, type ExperimentName, experimentSection } from './experimentSections';
@@ -47,7 +47,7 @@ export async function writeLabReport(findings: Findings, folder: string): Promis
   const files = labReportFiles(folder);
   const sections = await labSections(findings);
   const charts = Object.assign({}, ...sections.map(section => section.charts)) as Record<string, Chart>;
-  mkdirSync(files.charts, { recursive: true });
+  ensureFolder(files.charts);
   const stills: Record<string, string> = {};
   for (const [name, spec] of Object.entries(charts)) {
     const svg = await toSvg(spec);
@@ -102,7 +102,7 @@ function body(
       ? ' Petals are synthetic flowers: they show that networks learn, and prove nothing about photographs.'
       : '';
   return `<h1>EdgeViT Lab: what was found on ${escapeHtml(data)}</h1>
-<p>Filled marks are ours, hollow ones were reported by others. Point at a mark to read it; click on a name in a legend to follow a curve.${drawn}</p>
+<p>Filled marks are ours, and name the commit that makes them again. Hollow ones were reported by others, or trained here before rows named their commit. Point at a mark to read it; click on a name in a legend to follow a curve.${drawn}</p>
 <p>${escapeHtml(INTERVALS)}</p>
 <nav><ul>${sections.map(({ id, title }) => `<li><a href="#${escapeHtml(id)}">${escapeHtml(title)}</a>`).join('')}</ul></nav>
 ${sections.map(section => html(section, stills)).join('\n')}

@@ -19,7 +19,7 @@ export interface Mistake {
 /** Wrong predictions, those that were surest first. */
 export function mistakesOf({ labels, top, probabilities }: Predictions): Mistake[] {
   return labels
-    .map((label, index) => ({ index, label, predicted: top[index][0], probability: probabilities[index][0] }))
+    .map((label, index) => ({ index, label, predicted: top[index][0], probability: probabilities[index][0] ?? 0 }))
     .filter(({ label, predicted }) => label !== predicted)
     .sort((a, b) => b.probability - a.probability || a.index - b.index);
 }

@@ -2,12 +2,13 @@ import { confusionMatrix, perClassAccuracy } from '../charts/classes';
 import { learningCurve } from '../charts/curves';
 import { toSvg } from '../charts/svg';
 import { percent } from '../runs/console';
-import { type Run, type RunRecord, reportFiles } from '../runs/store';
-import { settingsOf } from '../train/recipe';
+import { environmentDifferences, FIELDS, shown } from '../runs/environment';
+import { type Run, reportFiles } from '../runs/store';
 import { writeFileAtomic } from '../util/files';
 import { escapeHtml } from '../util/html';
 import { flattenRecord } from '../util/records';
 import { htmlTable, thousands } from '../util/tables';
+import { rerunCommand } from './commands';
 import { list, page } from './page';
 import { RESULT_COLUMNS, resultRow } from './tables';
 
@@ -28,9 +29,14 @@ function runPage(run: Run, charts: string[]): string {
   const headline = result
     ? `${percent(result.top1)} top-1 on ${thousands(dataset.test)} test images; the best epoch, ${result.best.epoch}, had ${percent(result.best.top1)}.`
     : `Status: ${run.status}.`;
-  const git = here.git
-    ? `${here.git.commit.slice(0, 12)}${here.git.dirty ? ', changed since' : ''}`
-    : 'not a git checkout';
+  const surroundings = Object.entries(FIELDS).map(([field, { name }]) => [
+    name,
+    shown(field as keyof typeof FIELDS, here),
+  ]);
+  const segments = record.segments.map(({ step, environment }) => {
+    const how = environmentDifferences(here, environment).filter(({ decides }) => decides);
+    return `After step ${step} it went on by force in another environment: ${how.map(({ what, how }) => `${what} ${how}`).join('; ')}.`;
+  });
   return page({
     title: name,
     body: `<h1>${escapeHtml(name)}</h1>
@@ -38,7 +44,7 @@ function runPage(run: Run, charts: string[]): string {
 ${htmlTable({ columns: RESULT_COLUMNS, rows: [resultRow(run)] })}
 ${charts.map(chart => `<figure class="wide">${chart}</figure>`).join('\n')}
 <h2>Run it again</h2>
-<p>Equal recipes give equal bytes on equal engines. The weights' sha256 is <code>${result ? result.weights : 'not known yet'}</code>.</p>
+${segments.map(text => `<p>${escapeHtml(text)}</p>\n`).join('')}<p>Equal recipes give equal bytes in equal environments. The weights' sha256 is <code>${result ? result.weights : 'not known yet'}</code>.</p>
 <pre>${escapeHtml(rerunCommand(record))}</pre>
 <div class="columns">
 <section><h2>Recipe ${escapeHtml(recipeName)}</h2>${list(
@@ -50,12 +56,7 @@ ${charts.map(chart => `<figure class="wide">${chart}</figure>`).join('\n')}
       ),
     )}</section>
 <section><h2>Environment</h2>${list({
-      engine: here.engine,
-      tfjs: here.tfjs,
-      node: here.node,
-      platform: here.platform,
-      cpu: `${here.cpu}, ${here.cores} cores`,
-      commit: git,
+      ...Object.fromEntries(surroundings),
       started: record.started,
       ended: record.ended ?? '–',
       'data fingerprint': dataset.fingerprint.slice(0, 16),
@@ -63,19 +64,4 @@ ${charts.map(chart => `<figure class="wide">${chart}</figure>`).join('\n')}
     })}</section>
 </div>`,
   });
-}
-
-/** The command that computes the same run again. */
-export function rerunCommand({ recipe, recipeName, init, dataOptions: { flowers102Dir, side } }: RunRecord): string {
-  const settings = Object.entries(settingsOf(recipe, recipeName)).flatMap(([key, value]) => [
-    '--set',
-    `${key}=${value}`,
-  ]);
-  const flags = Object.entries({ init: init?.path, 'flowers102-dir': flowers102Dir, side });
-  const words = [
-    `--recipe=${recipeName}`,
-    ...settings,
-    ...flags.filter(([, value]) => value !== undefined).map(([flag, value]) => `--${flag}=${value}`),
-  ];
-  return `npm run train -- ${words.map(word => (/^[\w.,:/=+-]*$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)).join(' ')}`;
 }

@@ -1,13 +1,19 @@
 import { confusionMatrix, perClassAccuracy } from '../charts/classes';
 import { runCurves } from '../charts/curves';
+import { contradiction } from '../runs/consistency';
 import type { Run } from '../runs/store';
+import { UserError } from '../util/errors';
+import { rerunCommand } from './commands';
 import { mistakePictures } from './mistakes';
-import { rerunCommand } from './runReport';
 import { type Section, section } from './sections';
 import { RESULT_COLUMNS, resultRow } from './tables';
 
-/** Runs beside each other, then each by itself: where it errs, with images. */
-export async function runSections(runs: readonly Run[]): Promise<Section[]> {
+/** Runs beside each other, then each by itself: where it errs, with images. Runs whose files can't be read are named and left out. */
+export async function runSections(all: readonly Run[]): Promise<Section[]> {
+  const broken = all.map(brokenFile);
+  const runs = all.filter((_, i) => broken[i] === undefined);
+  const leftOut = broken.filter(why => why !== undefined).map(why => `Left out: ${why}`);
+  if (runs.length === 0 && leftOut.length > 0) return [section('runs', 'Runs', { text: leftOut })];
   if (runs.length === 0)
     return [
       section('runs', 'Runs', {
@@ -18,7 +24,7 @@ export async function runSections(runs: readonly Run[]): Promise<Section[]> {
     .map(run => ({ name: run.record.name, epochs: run.epochs() }))
     .filter(({ epochs }) => epochs.length > 0);
   const together = section('runs', runs.length === 1 ? 'A run' : 'Runs', {
-    text: runs.length === 1 ? [] : ['Runs of other data, sizes or epochs do not compare.'],
+    text: [...(runs.length === 1 ? [] : ['Runs of other data, sizes or epochs do not compare.']), ...leftOut],
     charts:
       curves.length === 0
         ? {}
@@ -32,6 +38,19 @@ export async function runSections(runs: readonly Run[]): Promise<Section[]> {
   const each: Section[] = [];
   for (const run of runs) each.push(await runSection(run));
   return [together, ...each];
+}
+
+/** Why a run's files can't be shown: one can't be read, or they contradict each other. */
+function brokenFile(run: Run): string | undefined {
+  try {
+    const [metrics, evaluation, predictions] = [run.metrics(), run.evaluation(), run.predictions()];
+    if (run.status !== 'done' || !evaluation || !predictions) return undefined;
+    const contradicts = contradiction({ record: run.record, metrics, evaluation, predictions });
+    return contradicts && `the run '${run.record.name}' contradicts itself: ${contradicts}.`;
+  } catch (error) {
+    if (error instanceof UserError) return error.message;
+    throw error;
+  }
 }
 
 async function runSection(run: Run): Promise<Section> {

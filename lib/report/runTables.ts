@@ -1,7 +1,9 @@
-import { duration, percent } from '../runs/console';
+import { decimals, duration, percent } from '../runs/console';
 import type { Run } from '../runs/store';
+import { UserError } from '../util/errors';
 import { flattenRecord } from '../util/records';
 import { textTable } from '../util/tables';
+import { printable } from '../util/text';
 
 /** Makes text stand out in its place in a line. */
 export type Highlight = (text: string) => string;
@@ -45,7 +47,7 @@ export function listTable(runs: readonly Run[]): string {
 export function comparison(runs: readonly Run[], highlight?: Highlight): string {
   const sections = [
     resultsTable(runs),
-    ...runs.flatMap(({ record: { error } }, i) => (error === null ? [] : [`${label(i)} failed: ${error}`])),
+    ...runs.flatMap(({ record: { error } }, i) => (error === null ? [] : [`${label(i)} failed: ${printable(error)}`])),
   ];
   const equal: string[] = [];
   for (const [what, parts] of Object.entries({
@@ -71,7 +73,7 @@ function resultsTable(runs: readonly Run[]): string {
       epochs: epochsDone(run),
       top1: result ? percent(result.top1) : '–',
       top5: result ? percent(result.top5) : '–',
-      loss: result ? result.loss.toFixed(4) : '–',
+      loss: result ? decimals(result.loss, 4) : '–',
       speed: result?.imagesPerSecond ? result.imagesPerSecond.toFixed(1) : '–',
       took: ended === null ? '–' : duration((Date.parse(ended) - Date.parse(started)) / 1000),
       weights: result ? short(result.weights) : '–',
@@ -152,7 +154,13 @@ function label(i: number): string {
 /** `8`, or `3/8` where not all are done. */
 function epochsDone(run: Run): string {
   const { epochs } = run.record.recipe;
-  return run.status === 'done' ? String(epochs) : `${run.epochs().length}/${epochs}`;
+  if (run.status === 'done') return String(epochs);
+  try {
+    return `${run.epochs().length}/${epochs}`;
+  } catch (error) {
+    if (error instanceof UserError) return `?/${epochs}`; // its metrics are broken, which is no reason to show no run
+    throw error;
+  }
 }
 
 /** `2026-11-24 19:02`, as clocks here show it. */

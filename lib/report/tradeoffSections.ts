@@ -1,4 +1,6 @@
+import { type Chart, hollow } from '../charts/style';
 import { countedAndReported, type Point, paretoFront, reportedTradeoff, tradeoff } from '../charts/tradeoffs';
+import type { Estimate } from '../measure/latency';
 import { REPORTED } from '../measure/reported';
 import type { Tradeoffs } from '../runs/tradeoffs';
 import { byVariant, largestBudget, type TrialResult } from '../runs/trialResults';
@@ -16,7 +18,10 @@ export function tradeoffSection(allRows: readonly TrialResult[], measured: Trade
     return section('tradeoffs', title, {
       text: ['This takes the results of the experiment `variants`, which are missing: see the next section.'],
     });
-  const times = new Map(measured?.models.map(({ model, milliseconds }) => [model, milliseconds]));
+  const [{ height, width }] = rows;
+  // Times belong to the size that they were measured at, and stand beside no accuracy of another.
+  const sameSize = measured?.size[0] === height && measured.size[1] === width;
+  const times = new Map(sameSize ? measured.models.map(({ model, milliseconds }) => [model, milliseconds]) : []);
   const all = byVariant(rows, EXPERIMENTS.variants.baseline)
     .sort((a, b) => a.macs - b.macs)
     .map(
@@ -34,11 +39,12 @@ export function tradeoffSection(allRows: readonly TrialResult[], measured: Trade
     `${measured.machine.cpu}, ${measured.machine.cores} cores, ${measured.machine.engine}, Node ${measured.machine.node}, one image of ${measured.size.join('×')} px`;
   const text = [
     `${setting(rows)}. The dashed line is the Pareto front: what lies below it is beaten by a network that is at least as good for no more. An interval that reaches over it says that more seeds may move the network across.`,
-    timed.length > 0
-      ? `Times: ${machine}. They compare among each other and with none of another machine. Energy is left out: it was not measured, and a guess would only repeat the time.`
+    measured
+      ? `Times: ${machine}. They compare among each other and with none of another machine.${sameSize ? '' : ` They were measured at another size than networks were trained at, so that they have a table of their own, with the counts at that size; ${MEASURE.slice(0, -1)} --size=${height === width ? height : `${height}x${width}`}\` measures at this one.`} Energy is left out: it was not measured, and a guess would only repeat the time.`
       : `Times were not measured: ${MEASURE} does.`,
   ];
-  return section('tradeoffs', title, {
+  const drawn = rows.every(({ numerics }) => numerics > 0) ? (chart: Chart) => chart : hollow;
+  const own = section('tradeoffs', title, {
     text,
     charts: {
       'tradeoff-macs': tradeoff(
@@ -62,8 +68,15 @@ export function tradeoffSection(allRows: readonly TrialResult[], measured: Trade
         ),
       }),
     },
-    tables: [costTable(all)],
+    tables: [
+      costTable(all, `${[height, width].join('×')} px`),
+      ...(measured && !sameSize ? [timeTable(measured)] : []),
+    ],
   });
+  return {
+    ...own,
+    charts: Object.fromEntries(Object.entries(own.charts).map(([name, chart]) => [name, drawn(chart)])),
+  };
 }
 
 function front(by: string, all: readonly Point[], cost: (point: Point) => number): string {
@@ -71,13 +84,15 @@ function front(by: string, all: readonly Point[], cost: (point: Point) => number
   return `By ${by}, ${unbeaten.length} of ${all.length} are unbeaten: ${unbeaten.join(', ')}`;
 }
 
-function costTable(all: readonly Point[]): Table {
+/** What networks reached and cost at the size that they were trained at; times where they were measured at it too. */
+function costTable(all: readonly Point[], size: string): Table {
+  const timed = all.some(({ milliseconds }) => milliseconds);
   return {
     columns: {
       model: 'model',
       params: 'params',
-      macs: 'MACs',
-      milliseconds: 'ms (95 %)',
+      macs: `MACs, ${size}`,
+      ...(timed && { milliseconds: 'ms (95 %)' }),
       top1: 'top-1, %',
       seeds: 'seeds',
     },
@@ -87,12 +102,33 @@ function costTable(all: readonly Point[]): Table {
       macs: `${(macs / 1e6).toFixed(1)} M`,
       top1: interval(top1),
       seeds: String(top1.count),
-      milliseconds: milliseconds
-        ? `${milliseconds.value.toFixed(1)} (${milliseconds.low.toFixed(1)}–${milliseconds.high.toFixed(1)})`
-        : '–',
+      milliseconds: milliseconds ? time(milliseconds) : '–',
     })),
   };
 }
+
+/** What networks cost at the size that times were measured at. */
+function timeTable({ models, size }: Tradeoffs): Table {
+  const px = `${size.join('×')} px`;
+  return {
+    columns: {
+      model: 'model',
+      classes: 'classes',
+      params: 'params',
+      macs: `MACs, ${px}`,
+      milliseconds: `ms, ${px} (95 %)`,
+    },
+    rows: models.map(({ model, classes, params, macs, milliseconds }) => ({
+      model,
+      classes: thousands(classes),
+      params: thousands(params),
+      macs: `${(macs / 1e6).toFixed(1)} M`,
+      milliseconds: time(milliseconds),
+    })),
+  };
+}
+
+const time = ({ value, low, high }: Estimate): string => `${value.toFixed(1)} (${low.toFixed(1)}–${high.toFixed(1)})`;
 
 /** What others reported: hollow marks, in charts of their own; and beside what was counted here. */
 export function reportedSection(measured: Tradeoffs | undefined): Section {

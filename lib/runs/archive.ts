@@ -2,6 +2,7 @@ import { readFileSync, statSync } from 'node:fs';
 import JSZip from 'jszip';
 import * as yauzl from 'yauzl';
 import { UserError } from '../util/errors';
+import { printable } from '../util/text';
 
 /** Entries of a zip archive by name. They are held in memory: reading one writes nothing anywhere. */
 export type Entries = ReadonlyMap<string, Buffer>;
@@ -14,8 +15,10 @@ export interface Bounds {
 
 const BOUNDS: Bounds = { bytes: 2 ** 30, entries: 4096 };
 
-/** Plain relative names: nothing that one system or another takes for a root, a parent, a drive or a stream. */
+/** Plain relative names: nothing that one system or another takes for a root, a parent, a drive, a stream or a device. */
 const NAME = /^(?!.*(^|\/)\.{1,2}(\/|$))[\w.@+-]+(\/[\w.@+-]+)*$/;
+/** What Windows takes for devices, with any ending; nor does it keep a name that ends in a dot. */
+const RESERVED = /(^|\/)(con|prn|aux|nul|com\d|lpt\d)(\.[^/]*)?(\/|$)|\.(\/|$)/i;
 
 /** A zip keeps the modes of Unix in the upper half of an entry's attributes. */
 const fileType = (entry: yauzl.Entry): number => (entry.externalFileAttributes >>> 16) & 0o170000;
@@ -54,7 +57,7 @@ export async function readArchive(file: string, bounds = BOUNDS): Promise<Entrie
     for await (const entry of zip.eachEntry()) {
       const { fileName: name, uncompressedSize: size } = entry;
       const quoted = JSON.stringify(name);
-      if (!NAME.test(name)) refuse(`the name ${quoted} is not that of a plain file`);
+      if (!NAME.test(name) || RESERVED.test(name)) refuse(`the name ${quoted} is not that of a plain file`);
       // Some systems take Name and name for one file.
       if (known.size === known.add(name.toLowerCase()).size) refuse(`${quoted} comes twice`);
       if (fileType(entry) !== 0 && fileType(entry) !== REGULAR) refuse(`${quoted} is a link or a device`);
@@ -72,13 +75,10 @@ export async function readArchive(file: string, bounds = BOUNDS): Promise<Entrie
   }
 }
 
-/** Characters by which text could write elsewhere on a terminal than where it is printed. */
-export const UNPRINTABLE = /[\p{Cc}\p{Cf}]/gu;
-
 /** Throws the UserError that refuses a file. What is quoted from the file is cut, and can't act on a terminal. */
 export function refuser(file: string): (why: string) => never {
   return why => {
-    const said = why.replace(UNPRINTABLE, '\ufffd');
+    const said = printable(why);
     throw new UserError(`'${file}' is refused: ${said.length > 300 ? `${said.slice(0, 300)}…` : said}.`);
   };
 }

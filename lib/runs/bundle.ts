@@ -1,16 +1,21 @@
 import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, isAbsolute, join, relative, resolve, sep } from 'node:path';
+import { join } from 'node:path';
 import { formatDataset, parseDataset } from '../data/open';
+import { checkpointDigest } from '../train/checkpoint';
+import { buildModel } from '../train/recipe';
 import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
+import { FORMAT_VERSION, otherFormat } from '../util/format';
 import { ROOT } from '../util/root';
 import { encodeTensors, readTensors } from '../weights/safetensors';
 import { packArchive } from './archive';
-import { ENTRY, manifestOf, PROJECT_FILES, SOURCE } from './bundleFile';
+import { checkBundle, ENTRY, manifestOf, PROJECT_FILES, SOURCE } from './bundleFile';
 import { codeDigest, codeFiles } from './code';
 import { percent } from './console';
+import { folderOf, portableData, portableOptions, portablePath } from './portable';
+import { recordOfFormat2 } from './schemas';
 import { Run, type RunRecord, reportFiles, type WriteReport } from './store';
 
 /**
@@ -24,19 +29,30 @@ export async function makeBundle(run: Run, writeReport: WriteReport): Promise<Bu
     throw new UserError(`The run '${record.name}' can't be bundled: ${why}.`);
   };
   if (run.status !== 'done') refuse(`it is ${run.status === 'running' ? 'still running' : run.status}, not done`);
+  if (record.version !== FORMAT_VERSION)
+    throw new UserError(otherFormat(`The run '${record.name}'`, record.version, record.environment.lab, 'bundles'));
+  if (record.segments.length > 0)
+    refuse(
+      `it went on by force in another environment, after step ${record.segments[0].step}, so nobody can run it again`,
+    );
   const altered = run.alteredFiles();
   if (altered.length > 0) refuse(`${altered[0]} is not the file that run.json names`);
   if (codeDigest() !== record.environment.code)
     refuse(`it was made by other code than this checkout's, ${origin(record)}; check that out first`);
   if (digest(readFileSync(join(ROOT, 'package-lock.json'))) !== record.environment.lockfile)
     refuse("it was made with another package-lock.json than this checkout's");
+  checkWeights(run, refuse);
 
   const read = (name: string): Buffer =>
     existsSync(join(run.folder, name)) ? readFileSync(join(run.folder, name)) : refuse(`its folder has no ${name}`);
   const weights = lastWeights(run);
   const init = record.init && readInit(record.init, refuse);
-  const shared = portable(record, { [ENTRY.weights]: digest(weights) });
   const kept = new Map([ENTRY.metrics, ENTRY.evaluation, ENTRY.predictions].map(name => [name as string, read(name)]));
+  const files = new Map([[ENTRY.weights as string, weights], ...kept]);
+  const shared = portable(
+    recordOfFormat2.parse(record),
+    Object.fromEntries([...files].map(([name, bytes]) => [name, digest(bytes)])),
+  );
   const entries = new Map([
     [ENTRY.readme, Buffer.from(readme(shared))],
     [ENTRY.run, Buffer.from(`${JSON.stringify(shared, null, 2)}\n`)],
@@ -46,7 +62,18 @@ export async function makeBundle(run: Run, writeReport: WriteReport): Promise<Bu
     ...(await drawReport(shared, kept, writeReport)),
     ...[...codeFiles(), ...PROJECT_FILES].sort().map(path => [SOURCE + path, readFileSync(join(ROOT, path))] as const),
   ]);
-  return packArchive(new Map([[ENTRY.manifest, manifestOf(entries)], ...entries]));
+  const whole = new Map([[ENTRY.manifest as string, manifestOf(entries)], ...entries]);
+  checkBundle(record.name, whole); // what `replay` would refuse is never handed on
+  return packArchive(whole);
+}
+
+/** Throws where the checkpoint holds other weights than those that run.json names. A trial keeps its moving average alone, which names nothing. */
+function checkWeights(run: Run, refuse: (why: string) => never): void {
+  const { recipe, dataset, result, trial } = run.record;
+  if (trial !== null && recipe.ema > 0) return;
+  const model = buildModel(recipe, dataset.classes.length);
+  const same = checkpointDigest(run.lastCheckpoint, model) === result!.weights;
+  if (!same) refuse('its last checkpoint holds other weights than run.json names');
 }
 
 /** The last weights as a safetensors file: those that were judged, which is their moving average where the run has one, and nothing else of a checkpoint. */
@@ -72,49 +99,19 @@ function readInit({ path, sha256 }: { path: string; sha256: string }, refuse: (w
 
 /** run.json as it can be read elsewhere: no folders of this machine, nor its name. The whole is still a run's record, so that an unpacked bundle is a run folder. */
 function portable(record: RunRecord, files: Record<string, string>): RunRecord {
-  const {
-    recipe,
-    dataset,
-    dataOptions: { side, decode, strict },
-    init,
-  } = record;
+  const { recipe, dataset, dataOptions, init } = record;
+  const folder = folderOf(recipe.data);
+  const shorten = (text: string): string =>
+    folder !== undefined && text.endsWith(folder) ? text.slice(0, -folder.length) + portablePath(folder) : text;
   return {
     ...record,
     recipe: { ...recipe, data: portableData(recipe.data) },
-    dataset: { ...dataset, description: portableDescription(dataset.description, recipe.data) },
-    dataOptions: {
-      ...(side !== undefined && { side }),
-      ...(decode !== undefined && { decode }),
-      ...(strict !== undefined && { strict }),
-    },
+    dataset: { ...dataset, description: shorten(dataset.description) },
+    dataOptions: portableOptions(dataOptions),
     init: init && { path: ENTRY.init, sha256: init.sha256 },
     owner: { host: 'elsewhere', pid: 0, since: null },
     files,
   };
-}
-
-/** The dataset of a recipe, by paths that mean something elsewhere. A table of labels is looked for in the folder, too. */
-function portableData(data: string): string {
-  const { kind, path, options } = parseDataset(data);
-  if (kind !== 'folder') return data;
-  const { labels } = options;
-  return formatDataset({
-    kind,
-    path: portablePath(path),
-    options: { ...options, ...(labels !== undefined && isAbsolute(labels) && { labels: basename(labels) }) },
-  });
-}
-
-/** A folder's description ends with its path. */
-function portableDescription(text: string, data: string): string {
-  const { path } = parseDataset(data);
-  return path !== '' && text.endsWith(path) ? text.slice(0, -path.length) + portablePath(path) : text;
-}
-
-/** A folder inside the checkout by its path there, any other by its name. */
-function portablePath(folder: string): string {
-  const inside = relative(ROOT, resolve(folder)).split(sep).join('/');
-  return isAbsolute(inside) || inside.startsWith('..') ? basename(resolve(folder)) : inside;
 }
 
 /** The page and the curve, drawn again: those in the run's folder name this machine's. */

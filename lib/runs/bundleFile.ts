@@ -1,10 +1,15 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import { DECODINGS } from '../data/cache/decode';
+import type { Evaluation, Predictions } from '../train/metrics';
 import { UserError } from '../util/errors';
+import { FORMAT_VERSION, otherFormat } from '../util/format';
 import { parseOptions } from '../util/options';
-import { type Bounds, type Entries, readArchive, refuser, UNPRINTABLE } from './archive';
+import { printable } from '../util/text';
+import { type Bounds, type Entries, readArchive, refuser } from './archive';
 import { digestSources } from './code';
+import { contradiction } from './consistency';
+import { evaluationSchema, metricRowSchema, plain, predictionsSchema, recordOfFormat2, sha256 } from './schemas';
+import type { MetricRow } from './store';
 
 /*
  * A bundle: one run in one zip file. It is read here without the engine, because how many threads the engine takes has to be known
@@ -33,88 +38,23 @@ export const SOURCE = 'source/';
 /** Files of the checkout beside `codeFiles` that say what they were run with. */
 export const PROJECT_FILES = ['package.json', 'package-lock.json', 'tsconfig.json'] as const;
 
-export const FORMAT = { format: 'edgevit-lab run', version: 1 } as const;
-
-/** Text that may be printed. */
-const text = z
-  .string()
-  .max(10_000)
-  .refine(value => isPrintable(value), 'control characters are not allowed');
-const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'a sha256 is expected');
-const whole = z.number().int().nonnegative();
+export const FORMAT = { format: 'edgevit-lab run', version: FORMAT_VERSION } as const;
 
 const manifestSchema = z.strictObject({
   format: z.literal(FORMAT.format),
   version: z.literal(FORMAT.version),
-  files: z.record(z.string(), z.strictObject({ bytes: whole, sha256 })),
+  files: z.record(z.string(), z.strictObject({ bytes: z.number().int().nonnegative(), sha256 })),
 });
 
-/** Of run.json, what a rerun needs and compares. The recipe is checked by `resolveRecipe`, which needs the engine. */
-const runSchema = z.object({
-  name: z.string().regex(/^(?!\.+$)[\w.-]{1,200}$/, "letters, digits, '.', '_' and '-' are expected"),
+/** run.json of a run that is done and was trained in one environment. The recipe is checked by `resolveRecipe`, which needs the engine. */
+const runSchema = recordOfFormat2.extend({
   status: z.literal('done'),
-  recipeName: text,
-  recipe: z
-    .record(z.string(), z.unknown())
-    .refine(value => isPrintable(value), 'control characters and values within values within values are not allowed'),
-  model: z.object({ outputs: whole }),
-  dataOptions: z.strictObject({
-    side: z.number().int().positive().optional(),
-    decode: z.enum(DECODINGS).optional(),
-    strict: z.boolean().optional(),
-  }),
-  dataset: z.object({ name: text, description: text, fingerprint: sha256 }),
-  init: z.object({ sha256 }).nullable(),
-  environment: z.object({
-    lab: text,
-    node: text,
-    platform: text,
-    cpu: text,
-    cores: whole,
-    threads: z.number().int().positive().max(1024),
-    engine: text,
-    tfjs: text,
-    git: z.object({ commit: text, dirty: z.boolean() }).nullable(),
-    lockfile: sha256,
-    code: sha256,
-  }),
-  result: z.object({ top1: z.number(), top5: z.number(), loss: z.number(), weights: sha256 }),
-});
-
-const stepRow = z.strictObject({
-  kind: z.literal('step'),
-  step: whole,
-  epoch: whole,
-  learningRate: z.number(),
-  loss: z.number(),
-});
-const epochRow = z.strictObject({
-  kind: z.literal('epoch'),
-  step: whole,
-  epoch: whole,
-  learningRate: z.number(),
-  trainLoss: z.number(),
-  trainTop1: z.number(),
-  on: z.enum(['val', 'test']),
-  evalLoss: z.number(),
-  evalTop1: z.number(),
-  evalTop5: z.number(),
-  imagesPerSecond: z.number().nullable(),
-});
-
-const evaluationSchema = z.strictObject({
-  count: whole,
-  loss: z.number(),
-  top1: z.number(),
-  top5: z.number(),
-  perClass: z.array(z.strictObject({ name: text, count: whole, correct: whole })),
-  confusion: z.array(z.array(whole)),
-});
-
-const predictionsSchema = z.strictObject({
-  labels: z.array(whole),
-  top: z.array(z.array(whole)),
-  probabilities: z.array(z.array(z.number())),
+  recipeName: plain,
+  recipe: recordOfFormat2.shape.recipe.refine(isPrintable, 'control characters are not allowed'),
+  dataOptions: z.strictObject(recordOfFormat2.shape.dataOptions.pick({ side: true, decode: true, strict: true }).shape),
+  dataset: recordOfFormat2.shape.dataset.extend({ name: plain, description: plain }),
+  segments: z.array(z.unknown()).length(0),
+  result: recordOfFormat2.shape.result.unwrap(),
 });
 
 export type BundledRun = z.output<typeof runSchema>;
@@ -122,9 +62,9 @@ export type BundledRun = z.output<typeof runSchema>;
 /** What a bundle says of its run. */
 export interface Bundle {
   run: BundledRun;
-  metrics: z.output<typeof metricsSchema>;
-  evaluation: z.output<typeof evaluationSchema>;
-  predictions: z.output<typeof predictionsSchema>;
+  metrics: MetricRow[];
+  evaluation: Evaluation;
+  predictions: Predictions;
   /** safetensors files. */
   weights: Buffer;
   init: Buffer | undefined;
@@ -132,20 +72,24 @@ export interface Bundle {
   sources: ReadonlyMap<string, Buffer>;
 }
 
-const metricsSchema = z.array(z.discriminatedUnion('kind', [stepRow, epochRow]));
-
 /**
- * Reads a bundle and checks it: the archive, the manifest against every byte of every entry, and the shape of all that is used.
- * Throws UserError, of one sentence, for what is wrong with it. Writes nothing.
+ * Reads a bundle and checks it: the archive, the manifest against every byte of every entry, the shape of all that is used, and that nothing in
+ * it is said in two ways. Throws UserError, of one sentence, for what is wrong with it. Writes nothing.
  */
 export async function readBundle(file: string, bounds?: Bounds): Promise<Bundle> {
-  const entries = await readArchive(file, bounds);
+  return checkBundle(file, await readArchive(file, bounds));
+}
+
+/** A bundle's entries, checked. `file` is what refusals call it. */
+export function checkBundle(file: string, entries: Entries): Bundle {
   const refuse = refuser(file);
   const bytesOf = (name: string): Buffer => entries.get(name) ?? refuse(`it lacks ${name}`);
+  const small = (name: string): Buffer =>
+    bytesOf(name).length <= MAX_JSON ? bytesOf(name) : refuse(`${name} has more than ${MAX_JSON} bytes`);
   const parse = <T extends z.ZodType>(
     schema: T,
     name: string,
-    value = json(bytesOf(name)) ?? refuse(`${name} is not JSON`),
+    value = json(small(name)) ?? refuse(`${name} is not JSON`),
   ): z.output<T> => {
     try {
       return parseOptions(schema, value, name);
@@ -155,14 +99,10 @@ export async function readBundle(file: string, bounds?: Bounds): Promise<Bundle>
     }
   };
 
+  checkFormat(file, entries);
   checkManifest(entries, parse(manifestSchema, ENTRY.manifest), refuse);
   const run = parse(runSchema, ENTRY.run);
-  const lines = bytesOf(ENTRY.metrics).toString().split('\n').slice(0, -1);
-  const metrics = parse(
-    metricsSchema,
-    ENTRY.metrics,
-    lines.map((line, i) => json(Buffer.from(line)) ?? refuse(`line ${i + 1} of ${ENTRY.metrics} is not JSON`)),
-  );
+  const metrics = rowsOf(bytesOf(ENTRY.metrics), refuse);
   const init = run.init === null ? undefined : bytesOf(ENTRY.init);
   if (init && digest(init) !== run.init!.sha256)
     refuse(`${ENTRY.init} is not what ${ENTRY.run} says the run began with`);
@@ -174,16 +114,47 @@ export async function readBundle(file: string, bounds?: Bounds): Promise<Bundle>
     digest(bytesOf(`${SOURCE}package-lock.json`)) !== run.environment.lockfile
   )
     refuse(`its sources are not those that ${ENTRY.run} says the run was made by`);
-  return {
-    run,
-    metrics,
-    init,
-    sources,
-    evaluation: parse(evaluationSchema, ENTRY.evaluation),
-    predictions: parse(predictionsSchema, ENTRY.predictions),
-    weights: bytesOf(ENTRY.weights),
-  };
+  const evaluation = parse(evaluationSchema, ENTRY.evaluation);
+  const predictions = parse(predictionsSchema, ENTRY.predictions);
+  const contradicts = contradiction({ record: run, metrics, evaluation, predictions });
+  if (contradicts !== undefined) refuse(`it contradicts itself: ${contradicts}`);
+  return { run, metrics, init, sources, evaluation, predictions, weights: bytesOf(ENTRY.weights) };
 }
+
+/** Throws UserError for a bundle of another lab: the rest of it is not looked at. */
+function checkFormat(file: string, entries: Entries): void {
+  const said = (name: string) => json(entries.get(name) ?? Buffer.from('')) as Record<string, unknown> | undefined;
+  const version = said(ENTRY.manifest)?.version;
+  if (typeof version !== 'number' || version === FORMAT.version) return;
+  const lab = (said(ENTRY.run)?.environment as Record<string, unknown> | undefined)?.lab;
+  const known = typeof lab === 'string' && /^[\w.-]{1,40}$/.test(lab) ? lab : undefined;
+  throw new UserError(otherFormat(`The bundle '${file}'`, version, known, 'replays'));
+}
+
+const NEWLINE = 10;
+
+/** The rows of metrics.jsonl, line by line: the first that is none ends it, however many follow. */
+function rowsOf(bytes: Buffer, refuse: (why: string) => never): MetricRow[] {
+  const rows: MetricRow[] = [];
+  for (let from = 0; from < bytes.length; ) {
+    const end = bytes.indexOf(NEWLINE, from);
+    if (end < 0) break; // cut short
+    const where = `line ${rows.length + 1} of ${ENTRY.metrics}`;
+    const { success, data, error } = metricRowSchema.safeParse(
+      json(bytes.subarray(from, end)) ?? refuse(`${where} is not JSON`),
+    );
+    rows.push(success ? data : refuse(`${where}: ${[...error.issues[0].path, error.issues[0].message].join(' ')}`));
+    if (rows.length > MAX_ROWS) refuse(`${ENTRY.metrics} has more than ${MAX_ROWS} lines`);
+    from = end + 1;
+  }
+  return rows;
+}
+
+/** Steps and epochs of a bundle: ten thousand epochs of Flowers-102 at batch 16. */
+const MAX_ROWS = 1_000_000;
+
+/** Bytes of an entry that is read as JSON: it becomes text first, and values of ten times its size. */
+const MAX_JSON = 16 * 2 ** 20;
 
 /** sha256 and size of every entry, as manifest.json. */
 export function manifestOf(entries: Entries): Buffer {
@@ -208,12 +179,11 @@ function checkManifest(
   if (foreign !== undefined) refuse(`its manifest does not list ${JSON.stringify(foreign)}`);
 }
 
-/** Of a recipe no more is known before the engine is loaded: its values lie two deep. */
-function isPrintable(value: unknown, depth = 4): boolean {
-  if (typeof value === 'string') return value.search(UNPRINTABLE) < 0;
-  if (typeof value !== 'object' || value === null) return true;
+/** Whether no text inside a recipe acts on a terminal. */
+function isPrintable(value: unknown): boolean {
   return (
-    depth > 0 && Object.entries(value).every(([key, inside]) => isPrintable(key) && isPrintable(inside, depth - 1))
+    JSON.stringify(value, (_, inside) => (typeof inside === 'string' ? printable(inside) : inside)) ===
+    JSON.stringify(value)
   );
 }
 

@@ -1,5 +1,6 @@
 import { relative } from 'node:path';
 import type { EpochEvent, StepEvent } from '../train/trainer';
+import { printable } from '../util/text';
 
 /** Hears how a run goes. */
 export interface Reporter {
@@ -41,7 +42,7 @@ export function consoleReporter(out: Output = process.stdout): Reporter {
   return {
     say(line) {
       clear();
-      out.write(`${line}\n`);
+      out.write(`${printable(line)}\n`);
     },
     step(event, totals) {
       speed.tick();
@@ -61,7 +62,7 @@ export function consoleReporter(out: Output = process.stdout): Reporter {
       const { evaluation, on } = event;
       const rate = event.imagesPerSecond === null ? '' : ` | ${event.imagesPerSecond.toFixed(1)} img/s`;
       out.write(
-        `epoch ${event.epoch}/${totals.epochs} | loss ${event.trainLoss.toFixed(3)} train, ${evaluation.loss.toFixed(3)} ${on}` +
+        `epoch ${event.epoch}/${totals.epochs} | loss ${event.trainLoss.toFixed(3)} train, ${decimals(evaluation.loss, 3)} ${on}` +
           ` | top-1 ${percent(event.trainTop1)} train, ${percent(evaluation.top1)} ${on}${event.best ? ' (best)' : ''}` +
           ` | lr ${event.learningRate.toExponential(1)}${rate} | eta ${duration(speed.left(event.step, totals.totalSteps))}\n`,
       );
@@ -112,6 +113,11 @@ function speedometer(): Speedometer {
 export function bar(share: number): string {
   const filled = Math.round(BAR * share);
   return `[${'='.repeat(filled)}${' '.repeat(BAR - filled)}]`;
+}
+
+/** A number with so many decimals; `not finite` for null, as JSON has it. */
+export function decimals(value: number | null, digits: number): string {
+  return value === null ? 'not finite' : value.toFixed(digits);
 }
 
 /** `0.8875` → `88.8 %`. */

@@ -1,5 +1,7 @@
 import { decodeTensors } from '../weights/safetensors';
 import type { Bundle } from './bundleFile';
+import { type Environment, environmentDifferences, FIELDS } from './environment';
+import type { RunResult } from './store';
 
 /** One thing that two runs of one recipe have not in common: what, and in words for a person how. */
 export interface Difference {
@@ -9,8 +11,8 @@ export interface Difference {
 
 /** What two runs are compared by. */
 export interface Outcome extends Pick<Bundle, 'metrics' | 'evaluation' | 'predictions' | 'weights'> {
-  /** sha256 of the weights that training would continue with. */
-  digest: string;
+  /** Its `weights` are the sha256 of those that training would continue with. */
+  result: RunResult;
 }
 
 /** Where what came out first differs, at most one line for each of its parts; none for runs that are identical to the byte. */
@@ -20,8 +22,14 @@ export function outcomeDifferences(there: Outcome, here: Outcome): Difference[] 
     evaluation: valueDifference(there.evaluation, here.evaluation),
     predictions: predictionsDifference(there.predictions, here.predictions),
     weights: weightsDifference(there, here),
+    result: valueDifference(told(there.result), told(here.result)),
   };
   return Object.entries(parts).flatMap(([what, how]) => (how === undefined ? [] : [{ what, how }]));
+}
+
+/** What a result says of the network. Its weights are compared as such, and the machine's speed is nobody's claim. */
+function told({ top1, top5, loss, best }: RunResult): object {
+  return { top1, top5, loss, best };
 }
 
 /** The first row that differs, of the steps and epochs. How fast the machine was is not compared. */
@@ -60,9 +68,9 @@ function predictionsDifference(there: Outcome['predictions'], here: Outcome['pre
 
 function weightsDifference(there: Outcome, here: Outcome): string | undefined {
   const digests =
-    there.digest === here.digest
+    there.result.weights === here.result.weights
       ? undefined
-      : `sha256 ${there.digest.slice(0, 12)} there, ${here.digest.slice(0, 12)} here`;
+      : `sha256 ${there.result.weights.slice(0, 12)} there, ${here.result.weights.slice(0, 12)} here`;
   const tensors = there.weights.equals(here.weights) ? undefined : tensorsDifference(there.weights, here.weights);
   return digests && tensors ? `${digests}; ${tensors}` : (digests ?? tensors);
 }
@@ -110,40 +118,30 @@ function describe(value: unknown): string {
   return value === undefined ? 'missing' : JSON.stringify(value);
 }
 
-/** What an environment is called by where it differs. Not among them: the commit, which says nothing that the sources do not say better. */
-const ASPECTS = {
-  lab: 'version of the lab',
-  engine: 'engine',
-  tfjs: 'tfjs',
-  node: 'Node',
-  platform: 'platform',
-  cpu: 'processor',
-  cores: 'cores',
-  threads: 'threads',
-} as const;
+/** A difference of surroundings: one that `decides` may be the reason for other bytes, any other is information. */
+export interface Circumstance extends Difference {
+  decides: boolean;
+}
 
-type Surroundings = Bundle['run']['environment'];
-
-/** What of the environment, the code and the images differs: the reasons that there can be for other bytes. */
-export function environmentDifferences(
+/** What of the environment, the code and the images differs: the reasons that there can be for other bytes first. */
+export function circumstances(
   there: Bundle,
-  here: { environment: Surroundings; fingerprint: string; sources: ReadonlyMap<string, Buffer> },
-): Difference[] {
+  here: { environment: Environment; fingerprint: string; sources: ReadonlyMap<string, Buffer> },
+): Circumstance[] {
   const { environment: before, dataset } = there.run;
-  const differences: Difference[] = [];
-  for (const [key, what] of Object.entries(ASPECTS) as [keyof typeof ASPECTS, string][]) {
-    if (before[key] !== here.environment[key])
-      differences.push({ what, how: `${before[key]} there, ${here.environment[key]} here` });
-  }
   const code = sourcesDifference(there.sources, here.sources);
-  if (code !== undefined) differences.push({ what: 'code', how: code });
+  const differences = environmentDifferences(before, here.environment).map(({ field, what, how, decides }) => ({
+    what,
+    how: field === 'code' && code !== undefined ? code : how,
+    decides,
+  }));
+  if (code !== undefined && !differences.some(({ what }) => what === FIELDS.code.name))
+    differences.push({ what: 'project files', how: code, decides: false });
   if (dataset.fingerprint !== here.fingerprint) {
-    differences.push({
-      what: 'pictures',
-      how: `fingerprint ${dataset.fingerprint.slice(0, 12)} there, ${here.fingerprint.slice(0, 12)} here`,
-    });
+    const [before, now] = [dataset.fingerprint, here.fingerprint].map(each => each.slice(0, 12));
+    differences.push({ what: 'images', how: `fingerprint ${before} there, ${now} here`, decides: true });
   }
-  return differences;
+  return differences.sort((a, b) => Number(b.decides) - Number(a.decides));
 }
 
 /** The lock file is one of the sources. */

@@ -1,50 +1,226 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { cpus } from 'node:os';
 import { join } from 'node:path';
-import { type Machine, machine } from '../engine/machine';
-import { tf } from '../tensor/tf';
+import sharp from 'sharp';
+import { nodeBackend } from '../engine/binding';
+import { ops, stockOps } from '../tensor/ops';
+import { isNative, tf } from '../tensor/tf';
 import { ROOT } from '../util/root';
 import { threadsPerOp } from '../util/threads';
 import { codeDigest } from './code';
 
 export { ROOT };
 
-/** What a run ran on: where two runs of one recipe differ in a bit, the reason is here. */
-export interface Environment extends Machine {
-  lab: string;
-  platform: string;
+/** The version of what the lab computes: it rises whenever an equal recipe ends at other bytes. Results of before it was counted have 0. */
+export const NUMERICS = 1;
+
+/** What a run ran on, whole: where two runs of one recipe differ in a bit, the reason is here. */
+export interface Environment {
+  numerics: number;
+  /** `codeDigest`: of the sources that decide what a run computes. */
+  code: string;
+  /** `TensorFlow 2.19.1`, or `pure JavaScript`. */
+  engine: string;
+  /** Whether graphs are made of the lab's own kernels or of stock ops. */
+  kernels: 'own' | 'stock';
   /** Of TensorFlow inside one op: sums of another number of threads round otherwise. */
   threads: number;
+  /** Name, and where the system tells them family, model and stepping: machines that share a name need not share kernels. */
+  cpu: string;
+  /** The widest vectors that libraries may take of this processor: `AVX-512`, `AVX2`, `SSE2`, `NEON`, … */
+  instructionSet: string;
+  /** Extensions among which math libraries choose their kernels, in alphabetical order. */
+  cpuFeatures: string;
+  /** Environment variables that math and image libraries read, as `A=1 B=2`, in alphabetical order. */
+  variables: string;
   tfjs: string;
-  /** Null outside a git checkout. */
+  /** Versions of other packages that bytes pass through. */
+  packages: string;
+  /** It decodes and resizes images. */
+  libvips: string;
+  node: string;
+  platform: string;
+  /** The C library, whose `exp` and `log` some kernels call. */
+  libc: string;
+  cores: number;
+  lab: string;
+  /** Null outside a git checkout. `dirty` where sources or dependencies are not as committed. */
   git: { commit: string; dirty: boolean } | null;
   /** sha256 of package-lock.json. */
   lockfile: string;
-  /** `codeDigest`: of the sources that decide what a run computes. */
-  code: string;
 }
 
+/** What each field is called, and whether it can decide a byte of the result; all else is information. */
+export const FIELDS: Readonly<Record<keyof Environment, { name: string; decides: boolean }>> = {
+  numerics: { name: 'numerics', decides: true },
+  code: { name: 'code', decides: true },
+  engine: { name: 'engine', decides: true },
+  kernels: { name: 'kernels', decides: true },
+  threads: { name: 'threads', decides: true },
+  cpu: { name: 'processor', decides: true },
+  instructionSet: { name: 'instruction set', decides: true },
+  cpuFeatures: { name: 'processor features', decides: true },
+  variables: { name: 'environment variables', decides: true },
+  tfjs: { name: 'tfjs', decides: true },
+  packages: { name: 'packages', decides: true },
+  libvips: { name: 'libvips', decides: true },
+  node: { name: 'Node', decides: true },
+  platform: { name: 'platform', decides: true },
+  libc: { name: 'C library', decides: true },
+  cores: { name: 'cores', decides: false },
+  lab: { name: 'version of the lab', decides: false },
+  git: { name: 'commit', decides: false },
+  lockfile: { name: 'package-lock.json', decides: false },
+};
+
+const KEYS = Object.keys(FIELDS) as (keyof Environment)[];
+
+/** Records all that can decide a byte of what this process trains, and what helps to find it again. The engine is loaded by it. */
 export function environment(): Environment {
+  const { name, features } = processor();
   return {
-    lab: (JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string }).version,
-    ...machine(),
-    platform: `${process.platform} ${process.arch}`,
+    numerics: NUMERICS,
+    code: codeDigest(),
+    engine: isNative() ? `TensorFlow ${nodeBackend().binding.TF_Version}` : 'pure JavaScript',
+    kernels: ops === stockOps ? 'stock' : 'own',
     threads: threadsPerOp(),
+    cpu: name,
+    instructionSet: widest(features),
+    cpuFeatures: features.join(' '),
+    variables: variables(),
     tfjs: tf.version_core,
+    packages: PACKAGES.map(each => `${each} ${versionOf(each)}`).join(', '),
+    libvips: sharp.versions.vips,
+    node: process.version,
+    platform: `${process.platform} ${process.arch}`,
+    libc: libc(),
+    cores: cpus().length,
+    lab: (JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string }).version,
     git: gitState(),
     lockfile: createHash('sha256')
       .update(readFileSync(join(ROOT, 'package-lock.json')))
       .digest('hex'),
-    code: codeDigest(),
   };
 }
+
+/** One thing that two environments do not have in common. */
+export interface EnvironmentDifference {
+  field: keyof Environment;
+  /** In words for a person: what, and how. */
+  what: string;
+  how: string;
+  /** Whether bytes may differ because of it. */
+  decides: boolean;
+}
+
+/** Where two environments differ, what can decide bytes first. What an older record does not tell counts as different. */
+export function environmentDifferences(there: Partial<Environment>, here: Environment): EnvironmentDifference[] {
+  return KEYS.filter(field => JSON.stringify(there[field]) !== JSON.stringify(here[field])).map(field => ({
+    field,
+    what: FIELDS[field].name,
+    how: `${shown(field, there)} there, ${shown(field, here)} here`,
+    decides: FIELDS[field].decides,
+  }));
+}
+
+/** What of an environment can decide bytes: runs of equal recipes and images where it is equal end at equal bytes. */
+export function decisive(environment: Environment): Partial<Environment> {
+  return Object.fromEntries(KEYS.filter(field => FIELDS[field].decides).map(field => [field, environment[field]]));
+}
+
+/** A field's value for a person: digests and commits by their beginning. */
+export function shown(field: keyof Environment, environment: Partial<Environment>): string {
+  const value = environment[field];
+  if (value === undefined) return 'not recorded';
+  if (value === null) return 'none';
+  if (typeof value === 'object') return `${value.commit.slice(0, 12)}${value.dirty ? ' with changes' : ''}`;
+  if (field === 'code' || field === 'lockfile') return String(value).slice(0, 12);
+  return value === '' ? 'none' : String(value);
+}
+
+/** Packages that bytes pass through, beside tfjs: random numbers, and images. */
+const PACKAGES = ['seedrandom', 'sharp'];
+
+function versionOf(name: string): string {
+  const path = join(ROOT, 'node_modules', name, 'package.json');
+  return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as { version: string }).version : 'elsewhere';
+}
+
+/**
+ * Variables by which TensorFlow, oneDNN, OpenMP, libvips and the lab's engine choose how they compute. Of TensorFlow's only these: Terraform's
+ * begin with TF_ too, and hold secrets.
+ */
+const READ_BY_LIBRARIES =
+  /^(TF_(ENABLE|DISABLE|USE|FORCE|ONEDNN|MKL|XLA|SET|DETERMINISTIC|OVERRIDE|CPU|AUTO)_?|XLA_|ONEDNN_|DNNL_|MKL_|OMP_|GOMP_|KMP_|OPENBLAS_|VIPS_|EDGEVIT_)/;
+/** Of these: what is printed, where files are, and how many threads there are, which has a field of its own. */
+const WITHOUT_EFFECT =
+  /^OMP_NUM_THREADS$|_(VERBOSE|CACHE|LOG|DIR|PATH|FILE|FOLDER)$|^VIPS_(CONCURRENCY|INFO|WARNING|LEAK|PROFILE)$/;
+
+function variables(): string {
+  return Object.entries(process.env)
+    .filter(([name]) => READ_BY_LIBRARIES.test(name) && !WITHOUT_EFFECT.test(name))
+    .map(([name, value]) => `${name}=${value}`)
+    .sort()
+    .join(' ');
+}
+
+/** Extensions that oneDNN, Eigen, libvips and the lab's own kernels look for. */
+const EXTENSION =
+  /^(sse2|sse4_[12]|ssse3|avx|f16c|fma|avx2|avx_vnni|avx512\w*|amx_\w+|asimd\w*|neon|sve\w*|bf16|i8mm|fphp|dotprod)$/;
+
+/** From /proc/cpuinfo where there is one, else what Node says. */
+function processor(): { name: string; features: string[] } {
+  const model = cpus()[0]?.model.trim() || 'unknown';
+  let first: string;
+  try {
+    [first] = readFileSync('/proc/cpuinfo', 'utf8').split('\n\n');
+  } catch {
+    return { name: model, features: [] };
+  }
+  const value = (key: string): string | undefined => new RegExp(`^${key}\\s*:\\s*(.*)$`, 'm').exec(first)?.[1].trim();
+  const numbers = Object.entries({
+    family: value('cpu family'),
+    model: value('model') ?? value('CPU part'),
+    stepping: value('stepping') ?? value('CPU revision'),
+  }).flatMap(([what, number]) => (number === undefined ? [] : [`${what} ${number}`]));
+  const features = (value('flags') ?? value('Features') ?? '').split(' ').filter(flag => EXTENSION.test(flag));
+  return { name: [model, ...numbers].join(', '), features: features.sort() };
+}
+
+/** The widest vectors among features. What a variable forbids of them is recorded with the variables. */
+function widest(features: readonly string[]): string {
+  const has = (...names: string[]): boolean => names.every(name => features.includes(name));
+  if (has('avx512f', 'avx512bw', 'avx512dq', 'avx512vl')) return 'AVX-512';
+  if (has('avx2', 'fma')) return 'AVX2';
+  if (has('avx')) return 'AVX';
+  if (process.arch === 'arm64') return has('sve') ? 'SVE' : 'NEON';
+  return process.arch === 'x64' ? 'SSE2' : process.arch;
+}
+
+let libcVersion: string | undefined;
+
+/** Asked once: Node's report takes its time. */
+function libc(): string {
+  if (libcVersion === undefined) {
+    const { header } = (process.report?.getReport() ?? {}) as { header?: { glibcVersionRuntime?: string } };
+    libcVersion = header?.glibcVersionRuntime === undefined ? 'of the system' : `glibc ${header.glibcVersionRuntime}`;
+  }
+  return libcVersion;
+}
+
+/** Files on which a rerun depends. Results, notebooks and texts that were edited do not make a commit another one. */
+const DECIDING_PATHS = ['lib', 'package.json', 'package-lock.json', 'tsconfig.json'];
 
 function gitState(): Environment['git'] {
   const git = (...args: string[]) =>
     execFileSync('git', args, { cwd: ROOT, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
   try {
-    return { commit: git('rev-parse', 'HEAD'), dirty: git('status', '--porcelain', '--untracked-files=no') !== '' };
+    return {
+      commit: git('rev-parse', 'HEAD'),
+      dirty: git('status', '--porcelain', '--', ...DECIDING_PATHS) !== '',
+    };
   } catch {
     return null; // no git, or an archive of the sources
   }

@@ -1,15 +1,8 @@
 import { createHash } from 'node:crypto';
 import type { Dataset } from '../data/dataset';
 import { ABLATIONS, ablate, VARIANTS, type Variant } from '../model/config';
-import { modelOf, type Recipe } from '../train/recipe';
-
-/** What decides a trial's bytes beside its recipe and its images. */
-export interface Setup {
-  /** `codeDigest` */
-  code: string;
-  /** Of TensorFlow inside an op. */
-  threads: number;
-}
+import { modelDefaults, modelOf, RECIPE_VERSION, type Recipe, recipeDefaults } from '../train/recipe';
+import { decisive, type Environment } from './environment';
 
 type Pictures = Pick<Dataset, 'name' | 'fingerprint' | 'classes'>;
 
@@ -17,31 +10,74 @@ type Pictures = Pick<Dataset, 'name' | 'fingerprint' | 'classes'>;
 type Configuration = Record<string, unknown>;
 
 /**
- * A recipe without the ways to say it: `data` may name a folder of this machine, so the images' fingerprint stands for it, and the
- * model's whole configuration for ablation, settings and drop path.
+ * What a recipe asks for beyond the defaults, without the ways to say it: `data` may name a folder of this machine, so the images' fingerprint
+ * stands for it, and the model's configuration for ablation, settings and drop path. A setting that is added later, and has its default, is not in it.
  */
 function configuration(recipe: Recipe, { fingerprint, classes }: Pictures): Configuration {
   const { ablation: _, modelSettings: __, dropPath: ___, ...own } = recipe;
   const { config, numClasses } = modelOf(recipe, classes.length);
-  return { ...own, data: fingerprint, outputs: numClasses, config };
+  return {
+    version: RECIPE_VERSION,
+    ...differing(own, recipeDefaults()),
+    data: fingerprint,
+    outputs: numClasses,
+    config: differing(config, modelDefaults(recipe.model)),
+  };
 }
 
-/** Digest of what a trial is asked: equal ones may still differ in bits, where code or threads do. */
+/** The entries of an object that are not those of another, objects inside likewise, by name. */
+function differing(own: object, other: object): Configuration {
+  const entries = Object.entries(own).flatMap(([key, value]): [string, unknown][] => {
+    const usual = (other as Configuration)[key];
+    if (isRecord(value) && isRecord(usual)) {
+      const inside = differing(value, usual);
+      return Object.keys(inside).length > 0 ? [[key, inside]] : [];
+    }
+    return JSON.stringify(value) === JSON.stringify(usual) ? [] : [[key, value]];
+  });
+  return Object.fromEntries(entries.sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+function isRecord(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** Digest of what a trial is asked: equal ones may still differ in bits, where their environments do. */
 export function configurationDigest(recipe: Recipe, pictures: Pictures): string {
   return digest(configuration(recipe, pictures)).slice(0, 16);
 }
 
-/** Digest of what all variants of an experiment share; `varied` are the keys of the recipe that they change. Trials of one budget can be compared. */
-export function budgetDigest(recipe: Recipe, pictures: Pictures, varied: readonly string[]): string {
+/**
+ * Digest of what all variants of an experiment share; `varied` are the keys of the recipe and of the model that they change, `settings` those of
+ * the model that all have. Trials of one budget can be compared.
+ */
+export function budgetDigest(
+  recipe: Recipe,
+  pictures: Pictures,
+  varied: readonly string[],
+  settings: Readonly<Record<string, unknown>> = {},
+): string {
   const shared = Object.entries(configuration(recipe, pictures)).filter(
     ([key]) => !['model', 'config', 'outputs', 'seed', ...varied].includes(key),
   );
-  return digest(Object.fromEntries(shared)).slice(0, 16);
+  const usual = modelDefaults(recipe.model) as Configuration;
+  const ofModel = Object.entries(settings)
+    .filter(([key, value]) => !varied.includes(key) && String(value) !== String(usual[key]))
+    .map(([key, value]) => [key, String(value)])
+    .sort();
+  return digest({ ...Object.fromEntries(shared), ...(ofModel.length > 0 && { settings: ofModel }) }).slice(0, 16);
 }
 
-/** A trial's digest and the name of its run folder, which ends in the digest's beginning: equal ones are the same trial. */
-export function trialIdentity(recipe: Recipe, pictures: Pictures, setup: Setup): { digest: string; name: string } {
-  const whole = digest({ ...configuration(recipe, pictures), ...setup });
+/**
+ * A trial's digest and the name of its run folder, which ends in the digest's beginning: equal ones are the same trial, in environments that
+ * decide the same bytes.
+ */
+export function trialIdentity(
+  recipe: Recipe,
+  pictures: Pictures,
+  environment: Environment,
+): { digest: string; name: string } {
+  const whole = digest({ ...configuration(recipe, pictures), environment: decisive(environment) });
   const {
     config,
     inputSize: [height, width],

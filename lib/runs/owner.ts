@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { isAlive } from '../util/processes';
+import { isAlive, isGoneFrom, type Place, thisPlace } from '../util/processes';
 
 /** A process that works on a run. */
 export interface Owner {
@@ -8,14 +8,21 @@ export interface Owner {
   pid: number;
   /** When the process began, as the system counts: numbers of processes come again. Null where the system doesn't say. */
   since: string | null;
+  /** Where its number means something; runs of format 1 don't say. */
+  place?: Place;
 }
 
 export function thisProcess(): Owner {
-  return { host: hostname(), pid: process.pid, since: beginning(process.pid) };
+  return { host: hostname(), pid: process.pid, since: beginning(process.pid), place: thisPlace() };
 }
 
-/** Whether a process has ended. Of other machines nothing is known: theirs count as alive. */
-export function isGone({ host, pid, since }: Owner): boolean {
+/** Whether a process has ended. Of other machines and containers nothing is known: theirs count as alive. */
+export function isGone({ host, pid, since, place }: Owner): boolean {
+  if (place) {
+    const here = thisPlace();
+    const near = place.host === here.host && place.boot === here.boot && place.namespace === here.namespace;
+    return isGoneFrom(place, pid) || (near && since !== beginning(pid));
+  }
   return host === hostname() && !(isAlive(pid) && since === beginning(pid));
 }
 

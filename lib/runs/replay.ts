@@ -9,7 +9,8 @@ import { ROOT } from '../util/root';
 import { lastWeights } from './bundle';
 import { type Bundle, PROJECT_FILES } from './bundleFile';
 import { codeFiles } from './code';
-import { type Difference, environmentDifferences, type Outcome, outcomeDifferences } from './differences';
+import { type Circumstance, circumstances, type Difference, type Outcome, outcomeDifferences } from './differences';
+import { environment } from './environment';
 import type { KeptDataOptions, Run } from './store';
 import { startTrial, type TrialOptions } from './trial';
 
@@ -24,7 +25,7 @@ export interface Replay {
   run: Run;
   /** What came out: none where it is identical to the byte. Undefined when it was interrupted. */
   outcome: Difference[] | undefined;
-  environment: Difference[];
+  environment: Circumstance[];
 }
 
 /**
@@ -51,14 +52,14 @@ export async function replay(bundle: Bundle, { dataset, runs, data, ...options }
   const sources = new Map([...codeFiles(), ...PROJECT_FILES].map(path => [path, readFileSync(join(ROOT, path))]));
   return {
     run,
-    environment: environmentDifferences(bundle, {
-      environment: run.record.environment,
+    environment: circumstances(bundle, {
+      environment: environment(),
       fingerprint: run.record.dataset.fingerprint,
       sources,
     }),
     outcome:
       run.record.status === 'done'
-        ? outcomeDifferences({ ...bundle, digest: bundle.run.result.weights }, outcomeOf(run))
+        ? outcomeDifferences({ ...bundle, result: bundle.run.result }, outcomeOf(run))
         : undefined,
   };
 }
@@ -80,7 +81,8 @@ async function recipeOf(
     );
   }
   const data = given ?? recipe.data;
-  const opened = await openDataset(data, options);
+  // Whoever was sent a bundle has not asked for a download, unless by --data.
+  const opened = await openDataset(data, { ...options, mayDownload: given !== undefined });
   const { classes } = opened;
   if (recipe.outputs === null && classes.length !== run.model.outputs) {
     throw new UserError(
@@ -103,6 +105,6 @@ function outcomeOf(run: Run): Outcome {
     evaluation: run.evaluation()!,
     predictions: run.predictions()!,
     weights: lastWeights(run),
-    digest: run.record.result!.weights,
+    result: run.record.result!,
   };
 }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { appendFileSync, existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
+import type { z } from 'zod';
 import type { DataOptions } from '../data/open';
 import type { DetailedEvaluation, Evaluation, Predictions } from '../train/metrics';
 import type { Recipe } from '../train/recipe';
@@ -8,8 +9,10 @@ import { UserError } from '../util/errors';
 import { isTemporary, writeFileAtomic } from '../util/files';
 import { isScratch, moveFolder, scratchFolder } from '../util/folders';
 import { ROOT } from '../util/root';
+import { printable } from '../util/text';
 import type { Environment } from './environment';
 import { isGone, type Owner } from './owner';
+import { evaluationSchema, metricRowSchema, predictionsSchema, recordSchema } from './schemas';
 
 /** Where runs are kept unless told otherwise. */
 export const RUNS = join(ROOT, 'experiments/runs');
@@ -18,8 +21,17 @@ export type KeptDataOptions = Pick<DataOptions, 'flowers102Dir' | 'cacheDir' | '
 
 export type RunStatus = 'running' | 'done' | 'failed' | 'interrupted';
 
+/** What a run's environment was, whole, or as much as format 1 tells of it. */
+export type RecordedEnvironment = Partial<Environment> &
+  Pick<
+    Environment,
+    'lab' | 'node' | 'platform' | 'cpu' | 'cores' | 'threads' | 'engine' | 'tfjs' | 'git' | 'lockfile' | 'code'
+  >;
+
 /** run.json: all that says what a run is, and how it went. */
 export interface RunRecord {
+  /** Of its format. */
+  version: number;
   name: string;
   status: RunStatus;
   /** Digest of all that decides its bytes, for a trial of a sweep, which keeps its last weights alone; null for other runs. */
@@ -27,6 +39,8 @@ export interface RunRecord {
   /** The named recipe that it began from. */
   recipeName: string;
   recipe: Recipe;
+  /** Of the defaults that the recipe was filled in with. */
+  recipeVersion: number;
   model: { name: string; config: object; outputs: number; params: number; macs: number };
   /** How the dataset was opened. */
   dataOptions: KeptDataOptions;
@@ -42,7 +56,9 @@ export interface RunRecord {
   };
   /** The file of weights that it began with, and its sha256; null for fresh ones. */
   init: { path: string; sha256: string } | null;
-  environment: Environment;
+  environment: RecordedEnvironment;
+  /** Where it went on by force in an environment that decides other bytes: after which step, and in which. */
+  segments: { step: number; environment: Environment }[];
   started: string;
   ended: string | null;
   /** The process that works on it, or did. */
@@ -50,7 +66,7 @@ export interface RunRecord {
   /** The step after which each later session resumed. */
   resumedAt: number[];
   result: RunResult | null;
-  /** sha256 of the checkpoints that there are, by file name. */
+  /** sha256 of the checkpoints that there are, and of a done run's metrics, evaluation and predictions, by file name. */
   files: Record<string, string>;
   /** Why it failed. */
   error: string | null;
@@ -60,7 +76,8 @@ export interface RunResult {
   /** On the test images, by the weights of the last epoch. */
   top1: number;
   top5: number;
-  loss: number;
+  /** In nats; null where it was not finite, as in runs of format 1 it may be. */
+  loss: number | null;
   /** The epoch of the highest top-1 on the images that each epoch ends with, and that top-1. */
   best: { epoch: number; top1: number };
   /** Of training alone, the median of the epochs. */
@@ -77,15 +94,19 @@ export type MetricRow =
       step: number;
       epoch: number;
       learningRate: number;
-      trainLoss: number;
+      trainLoss: number | null;
       trainTop1: number;
       on: 'val' | 'test';
-      evalLoss: number;
+      evalLoss: number | null;
       evalTop1: number;
       evalTop5: number;
       imagesPerSecond: number | null;
     };
 export type EpochRow = Extract<MetricRow, { kind: 'epoch' }>;
+
+const METRICS = 'metrics.jsonl';
+const EVALUATION = 'evaluation.json';
+const PREDICTIONS = 'predictions.json';
 
 /** A run's folder: the interface between what trains and what reports. */
 export class Run {
@@ -114,15 +135,15 @@ export class Run {
   }
 
   append(row: MetricRow): void {
-    appendFileSync(join(this.folder, 'metrics.jsonl'), `${JSON.stringify(row)}\n`);
+    appendFileSync(join(this.folder, METRICS), `${JSON.stringify(row)}\n`);
   }
 
-  /** All rows. A last line that a crash cut short is left out. */
+  /** All rows. A last line that a crash cut short is left out. Throws UserError for a line that is none. */
   metrics(): MetricRow[] {
-    const path = join(this.folder, 'metrics.jsonl');
+    const path = join(this.folder, METRICS);
     if (!existsSync(path)) return [];
     const lines = readFileSync(path, 'utf8').split('\n');
-    return lines.slice(0, -1).map(line => JSON.parse(line) as MetricRow);
+    return lines.slice(0, -1).map((line, i) => parseJson(metricRowSchema, line, `line ${i + 1} of ${path}`));
   }
 
   epochs(): EpochRow[] {
@@ -133,38 +154,41 @@ export class Run {
   rewind(step: number, epoch: number): void {
     for (const name of readdirSync(this.folder).filter(isTemporary)) rmSync(join(this.folder, name), { force: true });
     const kept = this.metrics().filter(row => (row.kind === 'step' ? row.step <= step : row.epoch <= epoch));
-    writeFileAtomic(join(this.folder, 'metrics.jsonl'), kept.map(row => `${JSON.stringify(row)}\n`).join(''));
+    writeFileAtomic(join(this.folder, METRICS), kept.map(row => `${JSON.stringify(row)}\n`).join(''));
   }
 
   /** evaluation.json, and predictions.json with probabilities of four digits. */
   saveEvaluation({ predictions, ...evaluation }: DetailedEvaluation): void {
-    const probabilities = predictions.probabilities.map(row => row.map(value => Number(value.toFixed(4))));
-    writeFileAtomic(join(this.folder, 'evaluation.json'), `${JSON.stringify(evaluation)}\n`);
-    writeFileAtomic(join(this.folder, 'predictions.json'), `${JSON.stringify({ ...predictions, probabilities })}\n`);
+    const probabilities = predictions.probabilities.map(row =>
+      row.map(value => (value === null ? null : Number(value.toFixed(4)))),
+    );
+    writeFileAtomic(join(this.folder, EVALUATION), `${JSON.stringify(evaluation)}\n`);
+    writeFileAtomic(join(this.folder, PREDICTIONS), `${JSON.stringify({ ...predictions, probabilities })}\n`);
   }
 
   /** The final evaluation; undefined before there is one. */
   evaluation(): Evaluation | undefined {
-    return this.read<Evaluation>('evaluation.json');
+    return this.read(EVALUATION, evaluationSchema);
   }
 
   /** What it said of each test image in the end; undefined before that. */
   predictions(): Predictions | undefined {
-    return this.read<Predictions>('predictions.json');
+    return this.read(PREDICTIONS, predictionsSchema);
   }
 
-  private read<T>(name: string): T | undefined {
+  private read<T extends z.ZodType>(name: string, schema: T): z.output<T> | undefined {
     const path = join(this.folder, name);
-    return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as T) : undefined;
+    return existsSync(path) ? parseJson(schema, readFileSync(path, 'utf8'), path) : undefined;
   }
 
-  /** Writes down which checkpoints there are. To be called after each change of them. */
-  recordFiles(): void {
-    const present = [this.lastCheckpoint, this.bestCheckpoint].filter(path => existsSync(path));
+  /** Writes down which checkpoints there are, to be called after each change of them; and of a run that ends, all that it came to. */
+  recordFiles({ ended = false } = {}): void {
+    const outcome = ended ? [METRICS, EVALUATION, PREDICTIONS].map(name => join(this.folder, name)) : [];
+    const present = [this.lastCheckpoint, this.bestCheckpoint, ...outcome].filter(path => existsSync(path));
     this.update({ files: Object.fromEntries(present.map(path => [basename(path), sha256(path)])) });
   }
 
-  /** Checkpoints that are not those that run.json names: altered, or written by a process that was killed before it could say so. */
+  /** Files that are not those that run.json names: altered, or written by a process that was killed before it could say so. */
   alteredFiles(): string[] {
     return Object.entries(this.record.files)
       .filter(([name, digest]) => {
@@ -243,14 +267,24 @@ export function openRun(runs: string, nameOrPath: string): Run {
   return readRun(folder);
 }
 
-/** All runs, the latest first. */
-export function listRuns(runs: string): Run[] {
+/** All runs, the latest first. Folders whose run.json can't be read are named to `skip`, or else left out. */
+export function listRuns(runs: string, skip: (why: string) => void = () => {}): Run[] {
   if (!existsSync(runs)) return [];
   const folders = readdirSync(runs)
     .filter(name => !isScratch(name))
     .map(name => join(runs, name))
     .filter(folder => existsSync(join(folder, 'run.json')));
-  return folders.map(readRun).sort((a, b) => b.record.started.localeCompare(a.record.started));
+  return folders
+    .flatMap(folder => {
+      try {
+        return [readRun(folder)];
+      } catch (error) {
+        if (!(error instanceof UserError)) throw error;
+        skip(error.message);
+        return [];
+      }
+    })
+    .sort((a, b) => b.record.started.localeCompare(a.record.started));
 }
 
 function readRun(folder: string): Run {
@@ -258,11 +292,28 @@ function readRun(folder: string): Run {
 }
 
 function readRecord(folder: string): RunRecord {
+  const path = join(folder, 'run.json');
+  let json: string;
   try {
-    return JSON.parse(readFileSync(join(folder, 'run.json'), 'utf8')) as RunRecord;
+    json = readFileSync(path, 'utf8');
   } catch (error) {
-    throw new UserError(`'${join(folder, 'run.json')}' cannot be read: ${(error as Error).message}.`);
+    throw new UserError(`'${path}' cannot be read: ${(error as Error).message}.`);
   }
+  return parseJson(recordSchema, json, path);
+}
+
+/** JSON by its schema. Throws UserError, which names the file. */
+function parseJson<T extends z.ZodType>(schema: T, json: string, path: string): z.output<T> {
+  let value: unknown;
+  try {
+    value = JSON.parse(json);
+  } catch (error) {
+    throw new UserError(`'${printable(path)}' cannot be read: ${printable((error as Error).message)}.`);
+  }
+  const { success, data, error } = schema.safeParse(value);
+  if (success) return data;
+  const [{ path: at, message }] = error.issues;
+  throw new UserError(`'${printable(path)}' is not what it should be: ${printable([...at, message].join(': '))}.`);
 }
 
 function sha256(path: string): string {

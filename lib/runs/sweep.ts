@@ -7,7 +7,7 @@ import { openDataset } from '../data/open';
 import { countConfig, totalCount } from '../measure/count';
 import { modelOf, type Recipe, type RecipeOptions, resolveRecipe } from '../train/recipe';
 import { writeFileAtomic } from '../util/files';
-import { codeDigest } from './code';
+import { type Environment, environment } from './environment';
 import { budgetDigest, trialIdentity } from './identity';
 import type { KeptDataOptions, Run } from './store';
 import { findTrial, type TrialFile } from './trialFile';
@@ -20,8 +20,10 @@ export interface Sweep {
   variants: Readonly<Record<string, Partial<RecipeOptions>>>;
   /** Seeds 0 … seeds − 1. */
   seeds: number;
-  /** Keys of the recipe that some variant changes, on which the budget does not depend. */
+  /** Keys of the recipe and of the model that some variant changes, on which the budget does not depend. */
   varied: readonly string[];
+  /** What was set for all variants, as `--set` takes it; the base has it already. */
+  asked?: Readonly<Record<string, string>>;
 }
 
 export type TrialState = 'waiting' | 'running' | 'done' | 'failed';
@@ -53,7 +55,9 @@ export interface SweepPlan {
   runs: string;
   dataOptions: KeptDataOptions;
   budget: string;
-  /** Seed by seed, so that a sweep which is interrupted has seen all variants alike. */
+  /** What was set for all variants, as `--set` takes it. */
+  asked: Readonly<Record<string, string>>;
+  /** Seed by seed, so that a sweep which is broken off has seen all variants alike. */
   trials: SweepTrial[];
 }
 
@@ -63,17 +67,17 @@ export interface SweepSetting {
   /** Of TensorFlow inside an op, in each trial. */
   threads: number;
   data?: KeptDataOptions;
-  /** Digest of the code that trains (default: this checkout's). */
-  code?: string;
+  /** In which trials run, but for their threads (default: this process's). */
+  surroundings?: Environment;
 }
 
 /**
- * Says which trials a sweep has and which of them are done: those whose run folders are there, trained by this very code. Trains and writes
- * nothing. Throws UserError for what cannot begin.
+ * Says which trials a sweep has and which of them are done: those whose run folders are there, trained by this code in an environment
+ * that decides the same bytes. Trains and writes nothing. Throws UserError for what cannot begin.
  */
 export async function planSweep(
-  { base, variants, seeds, varied }: Sweep,
-  { runs, threads, data: given = {}, code = codeDigest() }: SweepSetting,
+  { base, variants, seeds, varied, asked = {} }: Sweep,
+  { runs, threads, data: given = {}, surroundings = environment() }: SweepSetting,
 ): Promise<SweepPlan> {
   const recipes = Array.from({ length: seeds }, (_, seed) => seed).flatMap(seed =>
     Object.entries(variants).map(([variant, changes]) => {
@@ -87,10 +91,11 @@ export async function planSweep(
     recipes.flatMap(({ recipe }) => recipe.size).reduce((a, b) => Math.max(a, b)),
   );
   const dataset = await openDataset(base.data, data);
-  const budget = budgetDigest(recipes[0].recipe, dataset, varied);
-  const plan: SweepPlan = { dataset, threads, runs, dataOptions: data, budget, trials: [] };
+  const budget = budgetDigest(recipes[0].recipe, dataset, varied, base.modelSettings);
+  const there = { ...surroundings, threads };
+  const plan: SweepPlan = { dataset, threads, runs, dataOptions: data, budget, asked, trials: [] };
   plan.trials = recipes.map(({ variant, seed, recipe }): SweepTrial => {
-    const { name } = trialIdentity(recipe, dataset, { code, threads });
+    const { name } = trialIdentity(recipe, dataset, there);
     const steps = recipe.epochs * batchesPerEpoch(dataset.train, { batchSize: recipe.batch, dropLast: true });
     const { macs } = totalCount(countConfig(modelOf(recipe, dataset.classes.length)));
     const run = findTrial(runs, name);
@@ -104,7 +109,7 @@ export async function planSweep(
       work: steps * recipe.batch * macs,
       state: done ? 'done' : 'waiting',
       known: done,
-      ...(done && { row: trialRow(run, dataset, { variant, budget }), took: duration(run) }),
+      ...(done && { row: trialRow(run, dataset, { variant, budget, asked }), took: duration(run) }),
     };
   });
   return plan;
@@ -143,7 +148,7 @@ export async function runSweep(plan: SweepPlan, options: SweepOptions): Promise<
 }
 
 async function train(
-  { dataset, threads, runs, dataOptions, budget }: SweepPlan,
+  { dataset, threads, runs, dataOptions, budget, asked }: SweepPlan,
   trial: SweepTrial,
   { launch, signal, onChange }: SweepOptions,
 ): Promise<void> {
@@ -158,7 +163,7 @@ async function train(
     Object.assign(trial, {
       state: 'done',
       took: performance.now() - trial.began!,
-      row: trialRow(run, dataset, { variant, budget }),
+      row: trialRow(run, dataset, { variant, budget, asked }),
     });
   else if (signal.aborted) trial.state = 'waiting';
   else Object.assign(trial, { state: 'failed', error: run?.status === 'failed' ? run.record.error : obstacle });

@@ -1,4 +1,5 @@
-import { bar, duration, type Output, percent } from './console';
+import { printable } from '../util/text';
+import { bar, decimals, duration, type Output, percent } from './console';
 import { type SweepPlan, type SweepTrial, stepsDone } from './sweep';
 
 /** On a terminal the live lines are drawn this often; in a pipe a line tells of the progress this often. */
@@ -48,10 +49,10 @@ export function sweepDisplay(plan: SweepPlan, jobs: number, out: Output = proces
 
 /** What a trial came to, in a line. */
 export function outcome({ row, error, known, took }: SweepTrial): string {
-  if (!row) return `failed: ${error}`;
+  if (!row) return `failed: ${printable(error ?? '')}`;
   const { top1, loss, imagesPerSecond } = row;
   const pace = `${imagesPerSecond === null ? '' : `${imagesPerSecond} img/s | `}${duration(took === undefined ? null : took / 1000)}`;
-  return `top-1 ${percent(top1)} | loss ${loss.toFixed(3)} | ${known ? 'done before' : pace}`;
+  return `top-1 ${percent(top1)} | loss ${decimals(loss, 3)} | ${known ? 'done before' : pace}`;
 }
 
 /** How a sweep stands: the trials under way, how far each is, and all in a line. */

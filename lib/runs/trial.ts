@@ -3,17 +3,18 @@ import { existsSync, readFileSync } from 'node:fs';
 import type { Dataset } from '../data/dataset';
 import { openDataset } from '../data/open';
 import { countConfig, totalCount } from '../measure/count';
-import { median } from '../measure/statistics';
 import type { Model } from '../model/module';
 import { holdsTraining, loadWeights, NotFiniteError } from '../train/checkpoint';
-import { buildModel, type Recipe } from '../train/recipe';
+import { buildModel, RECIPE_VERSION, type Recipe, remarks } from '../train/recipe';
 import { createTrainer, DivergenceError, type TrainEvent, type Trainer } from '../train/trainer';
 import { Failure, UserError } from '../util/errors';
 import { noRoom } from '../util/files';
+import { FORMAT_VERSION, otherFormat } from '../util/format';
 import { thousands } from '../util/tables';
 import { claimRun } from './claim';
+import { medianRate } from './consistency';
 import { here, type Reporter } from './console';
-import { environment } from './environment';
+import { type Environment, environment, environmentDifferences } from './environment';
 import { thisProcess } from './owner';
 import {
   createRun,
@@ -84,10 +85,12 @@ export async function startTrial({
       ? { suggested: `${model.name}-${dataset.name}-${height}-s${recipe.seed}`.replace(/[^\w.-]+/g, '-') }
       : { given: name },
     {
+      version: FORMAT_VERSION,
       status: 'running',
       trial: trial ?? null,
       recipeName,
       recipe,
+      recipeVersion: RECIPE_VERSION,
       model: { name: model.name, config: model.config, outputs: model.numClasses, params, macs },
       dataOptions: data,
       dataset: {
@@ -105,6 +108,7 @@ export async function startTrial({
           ? null
           : { path: init, sha256: createHash('sha256').update(readFileSync(init)).digest('hex') },
       environment: environment(),
+      segments: [],
       started: new Date().toISOString(),
       ended: null,
       owner: thisProcess(),
@@ -122,6 +126,7 @@ export async function startTrial({
   reporter.say(
     `steps ${trainer.totalSteps} = ${recipe.epochs} epochs × ${trainer.stepsPerEpoch}, batch ${recipe.batch} | ${recipe.optimizer}, lr ${recipe.lr}, ${recipe.schedule}${recipe.warmupEpochs > 0 ? ` after ${recipe.warmupEpochs} epochs of warm-up` : ''}`,
   );
+  for (const remark of remarks(recipe, model, trainer.totalSteps)) reporter.say(`note: ${remark}`);
   reporter.say(`run ${here(run.folder)}`);
   return drive(run, trainer, options);
 }
@@ -129,11 +134,20 @@ export async function startTrial({
 /** A run that another process works on. */
 export class BusyError extends UserError {}
 
-/** Resumes a run as if nothing had been. Throws UserError where it is done or its data changed, BusyError where it runs. */
-export async function resumeTrial(run: Run, options: TrialOptions): Promise<Run> {
+export interface ResumeOptions extends TrialOptions {
+  /** Goes on in an environment that decides other bytes too, and writes down where it did. Never for a trial, whose name stands for one. */
+  force?: boolean;
+}
+
+/**
+ * Resumes a run as if nothing had been. Throws UserError where it is done, its data changed, or the environment decides other bytes, BusyError
+ * where it runs.
+ */
+export async function resumeTrial(run: Run, options: ResumeOptions): Promise<Run> {
   run.reload();
-  const { name, owner } = run.record;
-  if (run.status === 'done') throw new UserError(`The run '${name}' is already finished: nothing to resume.`);
+  const { name, owner, version, environment: before } = run.record;
+  if (version !== FORMAT_VERSION) throw new UserError(otherFormat(`The run '${name}'`, version, before.lab, 'resumes'));
+  if (run.status === 'done') throw new UserError(`The run '${name}' is done: there is nothing to go on with.`);
   if (run.status === 'running')
     throw new BusyError(`The run '${name}' is still running, as process ${owner.pid} of ${owner.host}.`);
   const endClaim = claimRun(run);
@@ -148,17 +162,18 @@ export async function resumeTrial(run: Run, options: TrialOptions): Promise<Run>
 }
 
 /** Makes this process a run's owner, and prepares it to resume from its last checkpoint, or from the beginning where there is none. */
-async function takeUp(run: Run, { reporter, data, opened }: TrialOptions): Promise<Trainer> {
+async function takeUp(run: Run, { reporter, data, opened, force = false }: ResumeOptions): Promise<Trainer> {
   const { record } = run;
   const dataset = opened ?? (await openDataset(record.recipe.data, { ...record.dataOptions, ...data }));
   checkData(run, dataset);
-  if (record.trial !== null) checkSetup(record);
   const model = buildModel(record.recipe, dataset.classes.length);
   // A trial that was killed at its very end may have its last weights alone: it begins again.
   const resume =
     existsSync(run.lastCheckpoint) && (record.trial === null || holdsTraining(run.lastCheckpoint))
       ? run.lastCheckpoint
       : undefined;
+  const fresh = resume === undefined && record.trial === null; // then nothing of another environment is in it
+  const changed = fresh ? undefined : changedEnvironment(record, force && record.trial === null);
   const init = resume === undefined && record.init !== null ? initOf(record.init, model) : undefined;
   const trainer = createTrainer({ model, dataset, recipe: record.recipe, init, resume });
   const { step, epoch } = trainer.progress;
@@ -173,13 +188,12 @@ async function takeUp(run: Run, { reporter, data, opened }: TrialOptions): Promi
     ended: null,
     error: null,
     resumedAt: [...record.resumedAt, step],
+    segments: changed ? [...record.segments, { step, environment: changed.environment }] : record.segments,
+    ...(fresh && { environment: environment(), segments: [] }),
   });
   run.recordFiles(); // after the last epoch nothing else would
-  const now = environment();
-  const { engine } = record.environment;
-  if (now.engine !== engine)
-    reporter.say(`The run began on ${engine} and resumes with ${now.engine}: its last bits will differ.`);
-  reporter.say(`run ${here(run.folder)} resumes after step ${step} of ${trainer.totalSteps}`);
+  if (changed) reporter.say(`By force, in another environment, so to other bytes: ${changed.how}.`);
+  reporter.say(`run ${here(run.folder)} goes on after step ${step} of ${trainer.totalSteps}`);
   return trainer;
 }
 
@@ -191,15 +205,20 @@ function checkData(run: Run, dataset: Dataset): void {
   );
 }
 
-/** A trial's name stands for one outcome, so that it resumes with what it began with. */
-function checkSetup({ name, environment: before }: RunRecord): void {
+/** This environment, and how it differs from the run's last one, where it decides other bytes. Throws UserError for one that isn't forced. */
+function changedEnvironment(
+  { name, trial, environment: first, segments }: RunRecord,
+  forced: boolean,
+): { environment: Environment; how: string } | undefined {
   const now = environment();
-  if (now.code !== before.code)
-    throw new UserError(`The trial '${name}' cannot be resumed: the code that it began with has changed.`);
-  if (now.threads !== before.threads)
+  const deciding = environmentDifferences(segments.at(-1)?.environment ?? first, now).filter(({ decides }) => decides);
+  if (deciding.length === 0) return undefined;
+  const how = deciding.map(difference => `${difference.what} ${difference.how}`).join('; ');
+  if (!forced)
     throw new UserError(
-      `The trial '${name}' cannot be resumed: it began with ${before.threads} threads, and this process has ${now.threads} (TF_NUM_INTRAOP_THREADS).`,
+      `The run '${name}' cannot go on to the same bytes: ${how}.${trial === null ? ' --force goes on all the same, and writes down from where.' : ''}`,
     );
+  return { environment: now, how };
 }
 
 function initOf({ path, sha256 }: { path: string; sha256: string }, model: Model): ReturnType<typeof loadWeights> {
@@ -250,10 +269,6 @@ async function drive(run: Run, trainer: Trainer, { reporter, interruption, write
       return run;
     }
     const { top1, top5, loss } = evaluation;
-    const rates = run
-      .epochs()
-      .map(row => row.imagesPerSecond)
-      .filter((rate): rate is number => rate !== null);
     run.saveEvaluation(evaluation);
     run.update({
       ended: new Date().toISOString(),
@@ -262,15 +277,15 @@ async function drive(run: Run, trainer: Trainer, { reporter, interruption, write
         top5,
         loss,
         best: trainer.progress.best!,
-        imagesPerSecond: rates.length > 0 ? median(rates) : null,
+        imagesPerSecond: medianRate(run.epochs()),
         weights: trainer.digest(),
       },
     });
     await writeReport(run);
     if (trial !== null) {
       trainer.saveWeights(run.lastCheckpoint); // a hundred trials fit on a disk, a hundred optimizers don't
-      run.recordFiles();
     }
+    run.recordFiles({ ended: true });
     run.update({ status: 'done' });
     return run;
   } catch (error) {

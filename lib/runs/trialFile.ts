@@ -2,15 +2,15 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
-import { DECODINGS } from '../data/cache/decode';
 import { withSide } from '../data/cache/side';
 import { openDataset } from '../data/open';
 import { DEFAULT_RECIPE, type Recipe, type RecipeOptions, resolveRecipe } from '../train/recipe';
 import { UserError } from '../util/errors';
 import { parseOptions } from '../util/options';
 import { threadsPerOp } from '../util/threads';
-import { codeDigest } from './code';
+import { environment } from './environment';
 import { trialIdentity } from './identity';
+import { dataOptionsSchema } from './schemas';
 import { type KeptDataOptions, openRun, type Run, TakenError } from './store';
 import { BusyError, resumeTrial, startTrial, type TrialOptions } from './trial';
 
@@ -20,16 +20,7 @@ const schema = z.strictObject({
   recipe: z
     .custom<RecipeOptions>(value => typeof value === 'object' && value !== null, 'expected a recipe')
     .transform(options => resolveRecipe(options)),
-  dataOptions: z
-    .strictObject({
-      flowers102Dir: z.string(),
-      cacheDir: z.string(),
-      side: z.number().int().positive(),
-      decode: z.enum(DECODINGS),
-      strict: z.boolean(),
-    })
-    .partial()
-    .default({}),
+  dataOptions: dataOptionsSchema.default({}),
   /** Threads that TensorFlow takes inside an op (default: TF_NUM_INTRAOP_THREADS, or one per core). */
   threads: z.number().int().positive().optional(),
 });
@@ -74,10 +65,10 @@ export async function runTrial(
     throw new UserError(`The trial takes ${wanted} threads, but this process was started with ${threadsPerOp()}.`);
   const data = withSide(dataOptions, recipe.size);
   const dataset = await openDataset(recipe.data, data);
-  const identity = trialIdentity(recipe, dataset, { code: codeDigest(), threads: wanted });
+  const identity = trialIdentity(recipe, dataset, environment());
   if (name !== undefined && name !== identity.name) {
     throw new UserError(
-      `The trial '${name}' is '${identity.name}' here: its code, images, recipe or threads are others than where it was written.`,
+      `The trial '${name}' is '${identity.name}' here: its recipe, its images, the code or the environment are others than where it was written.`,
     );
   }
   const signal = options.interruption?.();

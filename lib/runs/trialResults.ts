@@ -3,142 +3,248 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import type { Dataset } from '../data/dataset';
 import { type MeanInterval, meanInterval } from '../measure/statistics';
+import type { Recipe } from '../train/recipe';
 import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
+import { FORMAT_VERSION } from '../util/format';
 import { ROOT } from '../util/root';
+import { printable } from '../util/text';
 import { configurationDigest } from './identity';
+import { portableData, portableOptions } from './portable';
+import { dataOptionsSchema, environmentSchema } from './schemas';
 import type { Run } from './store';
 
 /** Where the results of experiments are kept, in git: small files that notebooks and reports read. */
 export const RESULTS = join(ROOT, 'experiments/results');
 
 const count = z.number().int().min(0);
-const share = z.number().min(0).max(1);
+const fraction = z.number().min(0).max(1);
 
-/** One trained network of an experiment, measured on test images after its last epoch: no epoch is chosen by what it shows. */
-const schema = z.strictObject({
+/** What a row of any format tells. */
+const told = {
   /** What the experiment calls it: `full`, `noLocalAgg`, … */
   variant: z.string(),
-  seed: count,
-  /** Digest of what was asked, the images included: equal ones are the same trial, by the same code or another. */
-  trial: z.string(),
-  /** Digest of all that variants share: those of one budget can be compared. */
+  /** Digest of all that variants have in common: those of one budget can be compared. */
   budget: z.string(),
+  /** Digest of what was asked beyond the defaults, the images included: equal ones are the same trial, in one environment or another. */
+  trial: z.string(),
+  /** The dataset's name. */
   data: z.string(),
-  /** Images trained on, and images tested with. */
+  /** Images trained on, and tested with. */
   train: count,
   test: count,
   classes: count,
+  params: count,
+  /** Per image. */
+  macs: count,
+  top1: fraction,
+  top5: fraction,
+  /** Mean cross-entropy, in nats; null where it was not finite. */
+  loss: z.number().nullable(),
+  /** Top-1 after each epoch: of the validation images, where there are any beside the test images. */
+  curve: z.array(fraction),
+  /** Of training alone; null where no step could be timed. */
+  imagesPerSecond: z.number().nullable(),
+  /** sha256 of the last weights, its beginning: equal in equal environments. */
+  weights: z.string(),
+};
+
+/** What a row tells that follows from its recipe and its environment; rows of format 1 have neither, and say these alone. */
+const derived = {
+  seed: count,
   model: z.string(),
   /** Pixels. */
   height: count,
   width: count,
   epochs: count,
   batch: count,
-  params: count,
-  /** Per image. */
-  macs: count,
-  top1: share,
-  top5: share,
-  /** Mean cross-entropy, in nats. */
-  loss: z.number(),
-  /** Top-1 after each epoch: of the validation images, where there are any beside the test images. */
-  curve: z.array(share),
-  /** Of training alone; null where no step could be timed. */
-  imagesPerSecond: z.number().nullable(),
-  /** sha256 of the last weights, its beginning: equal on equal engines. */
-  weights: z.string(),
   engine: z.string(),
   cpu: z.string(),
   /** Of TensorFlow inside an op. */
   threads: count,
   /** Digest of the code that trained it, its beginning. */
   code: z.string(),
-});
+};
 
-export type TrialResult = z.infer<typeof schema>;
+/** All that it takes to train a row again. */
+const origin = {
+  /** The whole recipe, defaults filled in; and the version of the defaults. */
+  recipe: z.custom<Recipe>(value => typeof value === 'object' && value !== null, 'expected a recipe'),
+  recipeVersion: z.number().int(),
+  /** What was set for all variants of the experiment, as `--set` takes it. */
+  asked: z.record(z.string(), z.string()),
+  dataOptions: dataOptionsSchema,
+  fingerprint: z.string(),
+  environment: environmentSchema,
+};
+
+const rowOfFormat1 = z.strictObject({ ...told, ...derived });
+const rowOfFormat2 = z.strictObject({ ...told, ...origin });
+
+/** One trained network of an experiment, measured on test images after its last epoch: no epoch is chosen by what it shows. */
+export interface TrialResult extends z.output<typeof rowOfFormat1> {
+  /** Version of what the lab computed; 0 for rows of format 1, which name no commit that can make them again. */
+  numerics: number;
+  /** Null for rows of format 1. */
+  origin: z.output<z.ZodObject<typeof origin>> | null;
+}
+
+const FORMAT = { format: 'edgevit-lab results', version: FORMAT_VERSION } as const;
 
 /** The file of an experiment's rows on a dataset: of those that are published, unless another folder is given. */
 export function resultsFile(experiment: string, data: string, folder = RESULTS): string {
   return join(folder, `${experiment}-${data.replace(/[^\w.-]+/g, '-')}.json`);
 }
 
-/** All rows of a file, none where there is no file. Throws UserError for a file of another kind. */
+/** All rows of a file, none where there is no file. Throws UserError for a file of another kind, and one that has a row twice. */
 export function readResults(path: string): TrialResult[] {
   if (!existsSync(path)) return [];
+  const refuse = (why: string): never => {
+    throw new UserError(`${printable(path)} holds no results: ${printable(why)}.`);
+  };
   let json: unknown;
   try {
     json = JSON.parse(readFileSync(path, 'utf8'));
   } catch (error) {
-    throw new UserError(`${path} holds no results: ${(error as Error).message}.`);
+    return refuse((error as Error).message);
   }
-  const { success, data, error } = z.array(schema).safeParse(json);
-  if (!success)
-    throw new UserError(
-      `${path} holds no results: ${error.issues[0].path.join('.') || 'it'}: ${error.issues[0].message}.`,
-    );
-  return data;
+  const rows = (Array.isArray(json) ? json : rowsOf(json, refuse)).map((row: unknown, i) => {
+    const isOld = typeof row !== 'object' || row === null || !('recipe' in row);
+    const parsed = isOld ? rowOfFormat1.safeParse(row) : rowOfFormat2.safeParse(row);
+    if (!parsed.success) {
+      const [{ path: at, message }] = parsed.error.issues;
+      return refuse(`its row ${i + 1}${at.length > 0 ? `, ${at.join('.')}` : ''}: ${message}`);
+    }
+    return 'recipe' in parsed.data ? ofFormat2(parsed.data) : { ...parsed.data, numerics: 0, origin: null };
+  });
+  const slots = rows.map(slot);
+  const twice = slots.findIndex((name, i) => slots.indexOf(name) !== i);
+  return twice >= 0 ? refuse(`it has ${describeSlot(rows[twice])} twice`) : rows;
+}
+
+function rowsOf(json: unknown, refuse: (why: string) => never): unknown[] {
+  const { format, version, rows } = (json ?? {}) as Record<string, unknown>;
+  if (format !== FORMAT.format || !Array.isArray(rows)) return refuse('it has no rows');
+  return version === FORMAT.version
+    ? rows
+    : refuse(`its format is ${String(version)}, this lab reads up to ${FORMAT.version}`);
+}
+
+function ofFormat2(row: z.output<typeof rowOfFormat2>): TrialResult {
+  const { recipe, recipeVersion, asked, dataOptions, fingerprint, environment, ...rest } = row;
+  return withOrigin(rest, { recipe, recipeVersion, asked, dataOptions, fingerprint, environment });
+}
+
+function withOrigin(row: z.output<z.ZodObject<typeof told>>, origin: NonNullable<TrialResult['origin']>): TrialResult {
+  const { recipe, environment } = origin;
+  const [height, width] = typeof recipe.size === 'number' ? [recipe.size, recipe.size] : recipe.size;
+  return {
+    ...row,
+    seed: recipe.seed,
+    model: recipe.model,
+    height,
+    width,
+    epochs: recipe.epochs,
+    batch: recipe.batch,
+    engine: environment.engine,
+    cpu: environment.cpu,
+    threads: environment.threads,
+    code: environment.code.slice(0, 16),
+    numerics: environment.numerics,
+    origin,
+  };
+}
+
+/** What there is one row of: a variant with a seed, in a budget, by one version of the lab's numerics. */
+function slot({ variant, seed, budget, numerics }: TrialResult): string {
+  return JSON.stringify([variant, seed, budget, numerics]);
+}
+
+function describeSlot({ variant, seed, budget, numerics }: TrialResult): string {
+  return `the variant '${variant}', seed ${seed}, budget ${budget}, numerics ${numerics}`;
 }
 
 /** Puts rows at the end of a file in this order, in place of those of the same trials: the file is there whole, with the rows or without them. */
 export function putResults(path: string, rows: readonly TrialResult[]): void {
-  const others = readResults(path).filter(({ trial }) => !rows.some(row => row.trial === trial));
-  writeFileAtomic(path, `[\n${[...others, ...rows].map(row => JSON.stringify(row)).join(',\n')}\n]\n`);
+  const slots = new Set(rows.map(slot));
+  const others = readResults(path).filter(row => !slots.has(slot(row)));
+  const lines = [...others, ...rows].map(row => `    ${JSON.stringify(stored(row))}`).join(',\n');
+  writeFileAtomic(path, `${JSON.stringify(FORMAT, null, 2).slice(0, -2)},\n  "rows": [\n${lines}\n  ]\n}\n`);
+}
+
+/** A row as its file has it: what follows from recipe and environment is not written beside them. */
+function stored({ numerics: _, origin, ...row }: TrialResult): object {
+  if (!origin) return row;
+  const own = Object.keys(told) as (keyof typeof told)[];
+  return { ...Object.fromEntries(own.map(key => [key, row[key]])), ...origin };
+}
+
+/** Rows of different variants, of one seed and budget, that ended at the same weights: what tells the variants apart had no effect. */
+export function equalWeights(rows: readonly TrialResult[]): { seed: number; variants: string[] }[] {
+  const groups = groupBy(
+    rows.filter(({ weights }) => weights !== ''),
+    ({ weights, seed, budget, numerics }) => JSON.stringify([weights, seed, budget, numerics]),
+  );
+  return [...groups.values()]
+    .filter(group => group.length > 1)
+    .map(group => ({ seed: group[0].seed, variants: group.map(({ variant }) => variant) }));
 }
 
 /** A done run as a row of an experiment. */
 export function trialRow(
   run: Run,
-  pictures: Pick<Dataset, 'name' | 'fingerprint' | 'classes'>,
-  { variant, budget }: Pick<TrialResult, 'variant' | 'budget'>,
+  images: Pick<Dataset, 'name' | 'fingerprint' | 'classes'>,
+  { variant, budget, asked = {} }: { variant: string; budget: string; asked?: Readonly<Record<string, string>> },
 ): TrialResult {
-  const {
-    recipe,
-    model,
-    dataset,
-    environment: { engine, cpu, threads, code },
-  } = run.record;
-  const { top1, top5, loss, imagesPerSecond, weights } = run.record.result!;
-  const { size, seed, epochs, batch } = recipe;
-  const [height, width] = typeof size === 'number' ? [size, size] : size;
-  return {
-    variant,
-    seed,
-    trial: configurationDigest(recipe, pictures),
-    budget,
-    data: dataset.name,
-    train: dataset.train,
-    test: dataset.test,
-    classes: dataset.classes.length,
-    model: model.name,
-    height,
-    width,
-    epochs,
-    batch,
-    params: model.params,
-    macs: model.macs,
-    top1,
-    top5,
-    loss,
-    curve: run.epochs().map(({ evalTop1 }) => round(evalTop1, 4)),
-    imagesPerSecond: imagesPerSecond === null ? null : round(imagesPerSecond, 1),
-    weights: weights.slice(0, 16),
-    engine,
-    cpu: cpu.trim(),
-    threads,
-    code: code.slice(0, 16),
-  };
+  const { recipe, recipeVersion, model, dataset, environment, dataOptions, result } = run.record;
+  const { top1, top5, loss, imagesPerSecond, weights } = result!;
+  return withOrigin(
+    {
+      variant,
+      budget,
+      trial: configurationDigest(recipe, images),
+      data: dataset.name,
+      train: dataset.train,
+      test: dataset.test,
+      classes: dataset.classes.length,
+      params: model.params,
+      macs: model.macs,
+      top1,
+      top5,
+      loss,
+      curve: run.epochs().map(({ evalTop1 }) => round(evalTop1, 4)),
+      imagesPerSecond: imagesPerSecond === null ? null : round(imagesPerSecond, 1),
+      weights: weights.slice(0, 16),
+    },
+    {
+      recipe: { ...recipe, data: portableData(recipe.data) },
+      recipeVersion,
+      asked,
+      dataOptions: portableOptions(dataOptions),
+      fingerprint: dataset.fingerprint,
+      environment: environmentSchema.parse(environment),
+    },
+  );
 }
 
 const round = (value: number, digits: number): number => Number(value.toFixed(digits));
 
-/** The rows of the budget that has most of them: a quick look with other settings, kept in the same file, is left out. */
+/**
+ * The rows that compare with each other: of one budget and one version of the numerics. Of several such groups that with most rows, of
+ * equally many the one that was written last; `leftOut` says what else there is.
+ */
 export function largestBudget(rows: readonly TrialResult[]): TrialResult[] {
-  const groups = groupBy(rows, 'budget');
+  const groups = groupBy(rows, ({ budget, numerics }) => `${budget} ${numerics}`);
   return [...groups.values()].reduce<TrialResult[]>(
-    (largest, group) => (group.length > largest.length ? group : largest),
+    (largest, group) => (group.length >= largest.length ? group : largest),
     [],
   );
+}
+
+/** The other groups of rows of a file, which compare with none of those that are shown. */
+export function leftOut(rows: readonly TrialResult[], shown: readonly TrialResult[]): TrialResult[][] {
+  const others = rows.filter(row => !shown.includes(row));
+  return [...groupBy(others, ({ budget, numerics }) => `${budget} ${numerics}`).values()];
 }
 
 /** What the seeds of one variant say together. */
@@ -155,7 +261,7 @@ export function byVariant(
   rows: readonly TrialResult[],
   baseline: string | ((variant: string) => string),
 ): VariantResult[] {
-  const groups = groupBy(rows, 'variant');
+  const groups = groupBy(rows, ({ variant }) => variant);
   return [...groups].map(([variant, group]) => {
     const other = typeof baseline === 'string' ? baseline : baseline(variant);
     const reference = new Map(groups.get(other)?.map(({ seed, top1 }) => [seed, top1]));
@@ -174,10 +280,10 @@ export function byVariant(
   });
 }
 
-/** By the value of a key, in the order of first appearance. */
-function groupBy(rows: readonly TrialResult[], key: 'budget' | 'variant'): Map<string, TrialResult[]> {
+/** In the order of first appearance. */
+function groupBy(rows: readonly TrialResult[], key: (row: TrialResult) => string): Map<string, TrialResult[]> {
   const groups = new Map<string, TrialResult[]>();
-  for (const row of rows) groups.set(row[key], [...(groups.get(row[key]) ?? []), row]);
+  for (const row of rows) groups.set(key(row), [...(groups.get(key(row)) ?? []), row]);
   return groups;
 }
 

@@ -101,22 +101,40 @@ export function holdsTraining(path: string): boolean {
 
 /** sha256 over all weights and running statistics, names included: equal digests are equal networks, to the bit. */
 export function weightsDigest(model: Model, params: Params, buffers: Buffers): string {
+  return digestOf({ ...toHost(model.params, params), ...toHost(model.buffers, buffers) }, model);
+}
+
+/** The same of the weights in a checkpoint; it needs no engine. Throws UserError where the file lacks one. */
+export function checkpointDigest(path: string, model: Model): string {
+  const { tensors } = readTensors(path);
+  const own = [...model.params, ...model.buffers].map(({ name }): [string, HostTensor] => {
+    if (!tensors[name]) throw new UserError(`'${path}' is no checkpoint of ${describe(model)}: it has no '${name}'.`);
+    return [name, tensors[name]];
+  });
+  return digestOf(Object.fromEntries(own), model);
+}
+
+/** What batch norms count is in it as 0: it says how long was trained, not what came of it. */
+function digestOf(tensors: Record<string, HostTensor>, model: Model): string {
   const hash = createHash('sha256');
-  for (const [name, { data }] of Object.entries(stateDict(model, params, buffers, 0))) {
+  for (const [name, { data }] of Object.entries({ ...tensors, ...counters(model, 0) }))
     hash.update(name).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
-  }
   return hash.digest('hex');
 }
 
 /** PyTorch's state dict, parameters first. `step` is what its batch norms count. */
 function stateDict(model: Model, params: Params, buffers: Buffers, step: number): Record<string, HostTensor> {
-  const counters = model.buffers
+  return { ...toHost(model.params, params), ...toHost(model.buffers, buffers), ...counters(model, step) };
+}
+
+function counters(model: Model, step: number): Record<string, HostTensor> {
+  const own = model.buffers
     .filter(({ name }) => name.endsWith('.running_mean'))
     .map(({ name }): [string, HostTensor] => [
       name.replace(/running_mean$/, 'num_batches_tracked'),
       { dtype: 'I64', shape: [], data: BigInt64Array.of(BigInt(step)) },
     ]);
-  return { ...toHost(model.params, params), ...toHost(model.buffers, buffers), ...Object.fromEntries(counters) };
+  return Object.fromEntries(own);
 }
 
 function weightsOf(path: string, model: Model, file: TensorFile): { params: Params; buffers: Buffers } {

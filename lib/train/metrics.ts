@@ -9,9 +9,9 @@ export interface ClassAccuracy {
 export interface Evaluation {
   /** Images evaluated. */
   count: number;
-  /** Mean cross-entropy without smoothing, in nats. */
-  loss: number;
-  /** Fraction of images whose class is the likeliest, and among the five likeliest (of all, where there are fewer). */
+  /** Mean cross-entropy without smoothing, in nats; null in a file where it was not finite. */
+  loss: number | null;
+  /** Share of images whose class is the likeliest, and among the five likeliest (of all, where there are fewer). */
   top1: number;
   top5: number;
   perClass: ClassAccuracy[];
@@ -22,9 +22,9 @@ export interface Evaluation {
 /** By image, in the split's order. */
 export interface Predictions {
   labels: number[];
-  /** The five likeliest outputs (all, where there are fewer), the likeliest first; and their probabilities. */
+  /** The five likeliest outputs (all, where there are fewer), the likeliest first; and their probabilities, null in a file where not finite. */
   top: number[][];
-  probabilities: number[][];
+  probabilities: (number | null)[][];
 }
 
 export interface DetailedEvaluation extends Evaluation {

@@ -6,7 +6,9 @@ import { UserError } from '../util/errors';
 import { parseOptions } from '../util/options';
 import { allowedNames, nearest } from '../util/suggest';
 
-const count = z.number().int().positive();
+/** Whole numbers that anything is made of, bounded: what no machine can do is refused before it is begun. */
+const atMost = (most: number) => z.number().int().positive().max(most, `at most ${most} is allowed`);
+const side = atMost(4096);
 const share = z.number().min(0).lt(1);
 
 /** Everything that decides what a run computes, as plain JSON: equal recipes give equal bytes. */
@@ -19,20 +21,21 @@ const schema = z.strictObject({
   /** Drop path rate of the model's last block; null for the model's own, which is the official 0.1 in EdgeViT. */
   dropPath: share.nullable().default(null),
   /** Outputs of the model; null for as many as there are classes. */
-  outputs: count.nullable().default(null),
+  outputs: atMost(100_000).nullable().default(null),
   /** What `openDataset` takes. */
   data: z.string(),
   /** Side of the images in pixels, or [height, width]. */
-  size: z.union([count, z.tuple([count, count])], 'expected a number of pixels, or HEIGHTxWIDTH'),
+  size: z.union([side, z.tuple([side, side])], 'expected a number of pixels, at most 4096, or HEIGHTxWIDTH'),
   /** How images are changed before training; evaluation takes what is not random in it. */
   augment: z.custom<AugmentationOptions>().transform(parseAugmentation).prefault({}),
-  epochs: count,
-  /** Images per step. */
-  batch: count,
+  epochs: atMost(1_000_000),
+  /** Pictures per step. */
+  batch: atMost(65_536),
   seed: z.number().int().min(0).default(0),
   optimizer: z.enum(['adam', 'adamw', 'sgd']).default('adamw'),
   lr: z.number().positive(),
   schedule: z.enum(['constant', 'cosine']).default('cosine'),
+  /** Where the cosine ends; no higher than `lr`. */
   minLr: z.number().min(0).default(1e-5),
   warmupEpochs: z.number().min(0).default(0),
   weightDecay: z.number().min(0).default(0),
@@ -51,6 +54,23 @@ const schema = z.strictObject({
 
 export type Recipe = z.output<typeof schema>;
 export type RecipeOptions = z.input<typeof schema>;
+
+/**
+ * Version of the defaults below and of the models' configurations. Results are told apart by what differs from these, so that a new key changes
+ * no result's name. A default that changes needs the next version, or old results would stand for another training: test/defaults.test.ts.
+ */
+export const RECIPE_VERSION = 1;
+
+/** What a recipe holds where it says nothing; keys that it has to say are left out. */
+export function recipeDefaults(): Partial<Recipe> {
+  const said = { model: '', data: '', size: 1, epochs: 1, batch: 1, lr: 1 };
+  return Object.fromEntries(Object.entries(schema.parse(said)).filter(([key]) => !Object.hasOwn(said, key)));
+}
+
+/** The configuration of a model of which nothing is said. */
+export function modelDefaults(model: string): object {
+  return architectureOf(model).published;
+}
 
 /** Recipes by name, each with where it comes from. */
 export const RECIPES = {
@@ -146,6 +166,11 @@ export function namedRecipe(name: string): { about: string; options: RecipeOptio
 /** Fills in the defaults. Throws UserError for what cannot be: unknown keys, bad values, a model that does not exist or does not fit. */
 export function resolveRecipe(options: RecipeOptions): Recipe {
   const recipe = parseOptions(schema, options, 'recipe');
+  if (options.minLr === undefined) recipe.minLr = Math.min(recipe.minLr, recipe.lr);
+  if (recipe.schedule === 'cosine' && recipe.minLr > recipe.lr)
+    throw new UserError(
+      `recipe.minLr is ${recipe.minLr}, above lr, ${recipe.lr}: the learning rate would rise to the end. Lower minLr, or take schedule=constant.`,
+    );
   const { published } = architectureOf(recipe.model);
   const unknown = Object.keys(recipe.modelSettings).find(key => !Object.hasOwn(published, key));
   if (unknown !== undefined) {
@@ -157,6 +182,26 @@ export function resolveRecipe(options: RecipeOptions): Recipe {
   }
   modelOf(recipe, 1);
   return recipe;
+}
+
+/** What of a recipe does not do what its words say, in the training that comes of it; each in a sentence. */
+export function remarks(recipe: Recipe, model: Model, totalSteps: number): string[] {
+  const { warmupEpochs, epochs, ema, labelSmoothing, batch, lr } = recipe;
+  const span = Math.round(1 / (1 - ema));
+  return [
+    ...(warmupEpochs > epochs
+      ? [
+          `the warm-up, ${warmupEpochs} epochs, is longer than the training, ${epochs}: the learning rate ends at ${((lr * epochs) / warmupEpochs).toPrecision(2)} and never reaches ${lr}`,
+        ]
+      : []),
+    ...(ema > 0 && span > totalSteps
+      ? [
+          `the moving average (ema ${ema}) spans ${span} steps, and there are ${totalSteps}: what is evaluated is still near the first weights`,
+        ]
+      : []),
+    ...(labelSmoothing > 0 && model.numClasses === 1 ? ['label smoothing has no effect on one output'] : []),
+    ...(batch === 1 && model.buffers.length > 0 ? ['batch norms see one image at a time (batch 1)'] : []),
+  ];
 }
 
 /** The configuration of the recipe's model for a dataset of so many classes. Throws UserError where it cannot be built. */
@@ -186,6 +231,7 @@ export function applySettings(options: RecipeOptions, settings: Record<string, s
   const augment: Record<string, unknown> = { ...options.augment };
   const modelSettings: Record<string, unknown> = { ...options.modelSettings };
   for (const [key, text] of Object.entries(settings)) {
+    if (key.split('.').includes('__proto__')) throw new UserError(`Unknown setting '${key}'.`);
     if (key.startsWith('augment.')) augment[key.slice('augment.'.length)] = parseValue(text);
     else if (SETTINGS.includes(key)) recipe[key] = parseValue(text);
     else modelSettings[key] = text;
@@ -204,7 +250,7 @@ export function settingsOf(recipe: Recipe, recipeName: string): Record<string, s
   return Object.fromEntries([
     ...differing(own, base),
     ...differing(augment, base.augment, 'augment.'),
-    ...differing(modelSettings, {}),
+    ...differing(modelSettings, {}).map(([key, value]): [string, string] => [key, value.replace(/^\[(.*)\]$/, '$1')]),
   ]);
 }
 

@@ -52,7 +52,7 @@ export interface EpochEvent {
 
 export type TrainEvent = StepEvent | EpochEvent;
 
-/** Training ran off: a loss that is no number, or larger than the recipe's `maxLoss`. */
+/** Training ran off: a loss that is no number, or larger than the recipe's `maxLoss`; also one on the images that an epoch ends with. */
 export class DivergenceError extends Error {
   override name = 'DivergenceError';
   constructor(
@@ -157,6 +157,11 @@ export function createTrainer({ model, dataset, recipe, init, resume, workers }:
       workers,
       signal,
     });
+    if (evaluation && !Number.isFinite(evaluation.loss)) {
+      const lr = learningRate(Math.max(0, done - 1), stepsPerEpoch, recipe);
+      const images = split === dataset.test ? 'test' : 'validation';
+      throw new DivergenceError(done, lr, `the loss on the ${images} images is ${evaluation.loss}`);
+    }
     if (evaluation) lastEvaluation = { split, step: done, evaluation };
     return evaluation;
   }

@@ -1,10 +1,9 @@
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
-import { hostname } from 'node:os';
+import { chmodSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { isAlive } from './processes';
+import { ensureFolder } from './files';
+import { isGoneFrom, thisPlace } from './processes';
 
 const PREFIX = '.scratch-';
-const DAY_MS = 24 * 60 * 60 * 1000;
 
 /** Whether a folder is one that `scratchFolder` made, not one of those that are read. */
 export function isScratch(name: string): boolean {
@@ -16,9 +15,9 @@ export function isScratch(name: string): boolean {
  * that nothing half-done is ever seen under a final name. Whoever asks removes it; what a killed process left behind goes at the next call.
  */
 export function scratchFolder(parent: string): string {
-  mkdirSync(parent, { recursive: true });
+  ensureFolder(parent);
   removeAbandoned(parent);
-  const folder = mkdtempSync(join(parent, `${PREFIX}${hostname()}-${process.pid}-`));
+  const folder = mkdtempSync(join(parent, `${PREFIX}${Object.values(thisPlace()).join('-')}-${process.pid}-`));
   chmodSync(folder, 0o777 & ~process.umask()); // mkdtemp's are closed to everybody else, and so would be what is made of them
   return folder;
 }
@@ -47,15 +46,14 @@ export function moveFolder(from: string, to: string): boolean {
   }
 }
 
-/** Removes scratch folders of processes that are gone; those of another machine on the same disk only after a day. */
+/** Host, boot and PID namespace of the process, and its number. */
+const NAME = /^\.scratch-([0-9a-f]{8})-([0-9a-f]{8})-([0-9a-f]{8})-(\d+)-/;
+
+/** Removes scratch folders of processes that are known to be gone. Those of other hosts and containers are theirs to remove. */
 function removeAbandoned(parent: string): void {
-  const ours = `${PREFIX}${hostname()}-`;
   for (const name of readdirSync(parent).filter(isScratch)) {
-    const folder = join(parent, name);
-    const changed = statSync(folder, { throwIfNoEntry: false })?.mtimeMs ?? 0;
-    const abandoned = name.startsWith(ours)
-      ? !isAlive(parseInt(name.slice(ours.length), 10))
-      : Date.now() - changed > DAY_MS;
-    if (abandoned) rmSync(folder, { recursive: true, force: true });
+    const [, host, boot, namespace, pid] = NAME.exec(name) ?? [];
+    if (pid !== undefined && isGoneFrom({ host, boot, namespace }, Number(pid)))
+      rmSync(join(parent, name), { recursive: true, force: true });
   }
 }

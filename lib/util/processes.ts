@@ -1,3 +1,7 @@
+import { createHash } from 'node:crypto';
+import { readFileSync, readlinkSync } from 'node:fs';
+import { hostname } from 'node:os';
+
 export interface Outcome {
   /** Exit status; null when a signal ended the program or there is no such program. */
   code: number | null;
@@ -38,5 +42,40 @@ export function isAlive(pid: number): boolean {
     return true;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+/**
+ * Where numbers of processes mean something: host, boot and PID namespace, as three short digests. Containers and hosts that have a folder in
+ * common may have equal names, and never know each other's processes.
+ */
+export interface Place {
+  host: string;
+  boot: string;
+  namespace: string;
+}
+
+export function thisPlace(): Place {
+  const digest = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 8);
+  return {
+    host: digest(`${hostname()}\n${read(() => readFileSync('/etc/machine-id', 'utf8'))}`),
+    boot: digest(read(() => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8'))),
+    namespace: digest(read(() => readlinkSync('/proc/self/ns/pid'))),
+  };
+}
+
+/** Whether a process of a place is known to be gone: of other hosts and other containers nothing is known, a reboot leaves none. */
+export function isGoneFrom({ host, boot, namespace }: Place, pid: number): boolean {
+  const here = thisPlace();
+  if (host !== here.host) return false;
+  return boot !== here.boot || (namespace === here.namespace && !isAlive(pid));
+}
+
+/** Empty where the system has no such file. */
+function read(file: () => string): string {
+  try {
+    return file().trim();
+  } catch {
+    return '';
   }
 }

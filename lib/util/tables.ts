@@ -1,4 +1,5 @@
 import { escapeHtml } from './html';
+import { printable } from './text';
 
 /** Rows of text under column names: what is printed, written as Markdown, or put into a page. */
 export interface Table<K extends string = string> {
@@ -13,7 +14,7 @@ function numericColumns<K extends string>({ columns, rows }: Table<K>): boolean[
 
 function cells<K extends string>({ columns, rows }: Table<K>): string[][] {
   const keys = Object.keys(columns) as K[];
-  return [keys.map(key => columns[key]), ...rows.map(row => keys.map(key => row[key]))];
+  return [keys.map(key => columns[key]), ...rows.map(row => keys.map(key => printable(row[key])))];
 }
 
 /** Lines of cells aligned by column: to the right where `right` says so, else to the left. `paint` changes how a cell looks, not its width. */

@@ -6,7 +6,7 @@ import { RUNS } from '../../runs/store';
 import { planSweep, runSweep, type Sweep, type SweepPlan } from '../../runs/sweep';
 import { outcome, sweepDisplay } from '../../runs/sweepConsole';
 import { byVariant, putResults, readResults, resultsFile, type TrialResult } from '../../runs/trialResults';
-import { applySettings, type RecipeOptions } from '../../train/recipe';
+import { applySettings } from '../../train/recipe';
 import { UserError } from '../../util/errors';
 import { processors } from '../../util/processors';
 import { allowedNames } from '../../util/suggest';
@@ -54,15 +54,18 @@ export function sweepExperiment({
     }) {
       const settings = { ...parseSettings(set), ...given({ data, size, epochs }) };
       checkSettings(name, variants, settings);
+      const { data: _, ...asked } = settings;
       const sweep = {
         base: applySettings(base, settings),
+        asked,
         variants: chosen(name, variants, only),
         seeds,
         varied: variedKeys(variants),
       };
+      // For the preface, before several trials set it up at once, and because what is done already depends on the engine.
+      await openEngine({ announce: true });
       const plan = await planSweep(sweep, { runs, threads, data: dataOptions });
       const { dataset, trials } = plan;
-      await openEngine({ announce: true }); // for the preface, and before several trials set it up at once
       if (preface) console.log(`${preface()}\n`);
       console.log(`${dataset.name}: ${dataset.description}`);
       console.log(
@@ -120,15 +123,21 @@ function given(flags: Pick<ExperimentFlags, 'data' | 'size' | 'epochs'>): Record
   );
 }
 
-/** Keys of the recipe that some variant changes. */
-function variedKeys(variants: Sweep['variants']): (keyof RecipeOptions)[] {
-  return [...new Set(Object.values(variants).flatMap(changes => Object.keys(changes) as (keyof RecipeOptions)[]))];
+/** Keys of the recipe and of the model that some variant changes. */
+function variedKeys(variants: Sweep['variants']): string[] {
+  return [
+    ...new Set(
+      Object.values(variants).flatMap(({ modelSettings = {}, ...own }) => [
+        ...Object.keys(own),
+        ...Object.keys(modelSettings),
+      ]),
+    ),
+  ];
 }
 
 /** Throws UserError for settings that the experiment itself makes. */
 function checkSettings(name: string, variants: Sweep['variants'], settings: Record<string, string>): void {
-  const settingsOfModels = Object.values(variants).flatMap(({ modelSettings = {} }) => Object.keys(modelSettings));
-  const own = ['seed', ...variedKeys(variants), ...settingsOfModels].find(key => Object.hasOwn(settings, key));
+  const own = ['seed', ...variedKeys(variants)].find(key => Object.hasOwn(settings, key));
   if (own !== undefined)
     throw new UserError(`${name} sets ${own} itself, so that it cannot be '${settings[own]}' for all.`);
 }

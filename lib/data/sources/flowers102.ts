@@ -56,12 +56,18 @@ export interface Flowers102Options extends CacheOptions {
   /** Where downloads are kept (default: datasets/flowers102). */
   downloadDir?: string;
   source?: Flowers102Source;
+  /** Whether what is missing is downloaded (default: true); else it is an error. */
+  mayDownload?: boolean;
 }
 
 /** Downloads a file that isn't there, and checks one that is. */
-async function obtain(path: string, { url, files }: Flowers102Source): Promise<string> {
+async function obtain(path: string, { url, files }: Flowers102Source, mayDownload: boolean): Promise<string> {
   const name = basename(path) as FileName;
   if (!existsSync(path)) {
+    if (!mayDownload)
+      throw new UserError(
+        'Flowers-102 is not here, and is downloaded only where asked for: by --data=flowers102 (345 MB).',
+      );
     await download(url + name, path, { md5: files[name] });
     return path;
   }
@@ -171,7 +177,13 @@ const ARCHIVE = '102flowers.tgz';
  * `spec` chooses the split. Throws UserError.
  */
 export async function flowers102(spec: Record<string, string>, options: Flowers102Options): Promise<Dataset> {
-  const { flowers102Dir, downloadDir = join(DATASETS, 'flowers102'), source = OXFORD, side = DEFAULT_SIDE } = options;
+  const {
+    flowers102Dir,
+    downloadDir = join(DATASETS, 'flowers102'),
+    source = OXFORD,
+    side = DEFAULT_SIDE,
+    mayDownload = true,
+  } = options;
   const { split } = parseOptions(schema, spec, 'flowers102');
   const folder = flowers102Dir === undefined ? undefined : resolve(flowers102Dir);
   const names = Object.keys(source.files) as FileName[];
@@ -182,7 +194,7 @@ export async function flowers102(spec: Record<string, string>, options: Flowers1
     throw new UserError(
       `${folder} has no ${lacking}: --flowers102-dir needs a folder with ${names.join(', ')}; instead of the archive, its images (image_00001.jpg, …) may lie there in any folders. ${source.url}${lacking} is where it comes from.`,
     );
-  const file = (name: FileName): Promise<string> => obtain(own(name) ?? join(downloadDir, name), source);
+  const file = (name: FileName): Promise<string> => obtain(own(name) ?? join(downloadDir, name), source, mayDownload);
   const lists = async (): Promise<Entries> => readLists(await file('imagelabels.mat'), await file('setid.mat'));
 
   const { shards, fingerprint, skipped, findings } = await loadShards({

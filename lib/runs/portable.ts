@@ -1,0 +1,39 @@
+import { basename, isAbsolute, relative, resolve, sep } from 'node:path';
+import { formatDataset, parseDataset } from '../data/open';
+import { ROOT } from '../util/root';
+import type { KeptDataOptions } from './store';
+
+/**
+ * What `--data` says, by paths that mean something elsewhere: a folder inside the checkout by its path there, any other by its name. A table of
+ * labels is looked for in the folder, too.
+ */
+export function portableData(data: string): string {
+  const { kind, path, options } = parseDataset(data);
+  if (kind !== 'folder') return data;
+  const { labels } = options;
+  return formatDataset({
+    kind,
+    path: portablePath(path),
+    options: { ...options, ...(labels !== undefined && isAbsolute(labels) && { labels: basename(labels) }) },
+  });
+}
+
+/** The folder that `folder:PATH` names; undefined for other datasets. */
+export function folderOf(data: string): string | undefined {
+  const { kind, path } = parseDataset(data);
+  return kind === 'folder' ? path : undefined;
+}
+
+export function portablePath(folder: string): string {
+  const inside = relative(ROOT, resolve(folder)).split(sep).join('/');
+  return isAbsolute(inside) || inside.startsWith('..') ? basename(resolve(folder)) : inside;
+}
+
+/** Data options without this machine's folders: those that decide what is trained on. */
+export function portableOptions({ side, decode, strict }: KeptDataOptions): KeptDataOptions {
+  return {
+    ...(side !== undefined && { side }),
+    ...(decode !== undefined && { decode }),
+    ...(strict !== undefined && { strict }),
+  };
+}

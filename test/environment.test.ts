@@ -1,0 +1,65 @@
+import { execFileSync } from 'node:child_process';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { decisive, type Environment, environment, environmentDifferences, FIELDS } from '../lib/runs/environment';
+import { environmentSchema } from '../lib/runs/schemas';
+import { ROOT } from '../lib/util/root';
+
+afterEach(() => void vi.unstubAllEnvs());
+
+/** What differs from this process's environment where a variable is set. */
+function withVariable(name: string, value: string): string[] {
+  const before = environment();
+  vi.stubEnv(name, value);
+  return environmentDifferences(before, environment())
+    .filter(({ decides }) => decides)
+    .map(({ field }) => field);
+}
+
+describe('an environment', () => {
+  test('is what its schema says, and the same twice', () => {
+    expect(environmentSchema.parse(environment())).toEqual(environment());
+    expect(environmentDifferences(environment(), environment())).toEqual([]);
+    expect(Object.keys(environment()).sort()).toEqual(Object.keys(FIELDS).sort());
+  });
+
+  test.each([
+    ['ONEDNN_MAX_CPU_ISA', 'SSE41', ['variables']],
+    ['TF_ENABLE_ONEDNN_OPTS', 'no', ['variables']],
+    ['EDGEVIT_FUSED', '7', ['variables']],
+    ['VIPS_NOVECTOR', '1', ['variables']],
+    ['TF_NUM_INTRAOP_THREADS', '31', ['threads']],
+  ])('tells %s=%s', (name, value, fields) => expect(withVariable(name, value)).toEqual(fields));
+
+  test('keeps to itself what is printed, and what belongs to other programs', () => {
+    for (const name of ['TF_CPP_MIN_LOG_LEVEL', 'ONEDNN_VERBOSE', 'EDGEVIT_CACHE', 'TF_TOKEN_app', 'TF_VAR_secret'])
+      expect(withVariable(name, '3')).toEqual([]);
+  });
+
+  test('tells another engine', () => {
+    const script = `require('./lib/engine/open').openEngine().then(() =>
+      console.log(JSON.stringify(require('./lib/runs/environment').environment())))`;
+    const said = execFileSync(process.execPath, ['--import', 'tsx', '-e', script], {
+      cwd: ROOT,
+      encoding: 'utf8',
+      env: { ...process.env, EDGEVIT_ENGINE: 'js' },
+    });
+    const there = JSON.parse(said.trim().split('\n').at(-1)!) as Environment;
+    expect(there).toMatchObject({ engine: 'pure JavaScript', kernels: 'stock' });
+    expect(environmentDifferences(there, environment()).map(({ field }) => field)).toEqual(
+      expect.arrayContaining(['engine', 'kernels']),
+    );
+  });
+
+  test('of an old record counts as different where that says nothing', () => {
+    const { instructionSet: _, ...old } = environment();
+    expect(environmentDifferences(old, environment())).toEqual([
+      expect.objectContaining({ field: 'instructionSet', decides: true, how: expect.stringMatching(/^not recorded/) }),
+    ]);
+  });
+
+  test('decides bytes by less than all of it', () => {
+    const here = environment();
+    expect(decisive({ ...here, git: null, cores: 99, lab: 'x', lockfile: 'x' })).toEqual(decisive(here));
+    expect(decisive({ ...here, cpu: 'another' })).not.toEqual(decisive(here));
+  });
+});

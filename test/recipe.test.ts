@@ -1,0 +1,54 @@
+import sharp from 'sharp';
+import { describe, expect, test } from 'vitest';
+import { decode } from '../lib/data/cache/decode';
+import { applySettings, buildModel, type RecipeOptions, remarks, resolveRecipe } from '../lib/train/recipe';
+import { UserError } from '../lib/util/errors';
+import { tinyRecipe } from './training';
+
+describe('a recipe', () => {
+  test('never raises the learning rate to its end', () => {
+    const { minLr: _, ...options } = tinyRecipe({ lr: 1e-7 }) as RecipeOptions;
+    expect(resolveRecipe(options).minLr).toBe(1e-7);
+    expect(resolveRecipe({ ...options, lr: 1e-3 }).minLr).toBe(1e-5);
+    expect(() => resolveRecipe({ ...options, minLr: 1e-5 })).toThrow(/minLr is 0\.00001, above lr, 1e-7/);
+    expect(resolveRecipe({ ...options, minLr: 1e-5, schedule: 'constant' }).minLr).toBe(1e-5);
+  });
+
+  test('that does not do what its words say is remarked upon', () => {
+    const of = (options: Partial<RecipeOptions>, classes = 3, steps = 100): string => {
+      const recipe = tinyRecipe({ ema: 0, warmupEpochs: 0, labelSmoothing: 0, ...options });
+      return remarks(recipe, buildModel(recipe, classes), steps).join('; ');
+    };
+    expect(of({})).toBe('');
+    expect(of({ warmupEpochs: 5, epochs: 2, lr: 0.01 })).toMatch(/ends at 0\.0040 and never reaches 0\.01/);
+    expect(of({ warmupEpochs: 2, epochs: 2 })).toBe('');
+    expect(of({ ema: 0.999 })).toMatch(/spans 1000 steps, and there are 100/);
+    expect(of({ labelSmoothing: 0.1 }, 1)).toMatch(/one output/);
+    expect(of({ batch: 1 })).toMatch(/one image at a time/);
+  });
+
+  test.each([
+    ['size', 100_000],
+    ['outputs', 10 ** 9],
+    ['epochs', 10 ** 9],
+    ['batch', 10 ** 9],
+  ])('of %s %i is refused before anything is made of it', (key, value) => {
+    expect(() => resolveRecipe({ ...(tinyRecipe() as RecipeOptions), [key]: value })).toThrow(UserError);
+  });
+
+  test('knows no setting __proto__', () => {
+    for (const key of ['__proto__', 'augment.__proto__', '__proto__.x'])
+      expect(() => applySettings(tinyRecipe() as RecipeOptions, Object.fromEntries([[key, '1']]))).toThrow(
+        /Unknown setting/,
+      );
+  });
+});
+
+test('an image is what its content says', async () => {
+  const svg = '<svg xmlns="http://www.w3.org/2000/svg" width="8" height="8"><rect width="8" height="8"/></svg>';
+  await expect(decode(Buffer.from(svg), 8)).rejects.toThrow(/svg/);
+  const gif = await sharp({ create: { width: 8, height: 8, channels: 3, background: 'red' } })
+    .gif()
+    .toBuffer();
+  await expect(decode(gif, 8)).rejects.toThrow(/gif/);
+});

@@ -1,0 +1,82 @@
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { isGone, thisProcess } from '../lib/runs/owner';
+import { ensureFolder, fileObstacle, isTemporary, writeFileAtomic } from '../lib/util/files';
+import { scratchFolder } from '../lib/util/folders';
+import { isGoneFrom, thisPlace } from '../lib/util/processes';
+
+const folder = mkdtempSync(join(tmpdir(), 'shared-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** No process has it: the largest that Linux gives is 2²². */
+const DEAD = 2 ** 22 + 1;
+const here = thisPlace();
+
+describe('a folder that hosts and containers have in common', () => {
+  test('a process is known to be gone here alone, or from before a reboot', () => {
+    expect(isGoneFrom(here, process.pid)).toBe(false);
+    expect(isGoneFrom(here, DEAD)).toBe(true);
+    expect(isGoneFrom({ ...here, boot: 'another' }, process.pid)).toBe(true);
+    expect(isGoneFrom({ ...here, namespace: 'another' }, DEAD)).toBe(false);
+    expect(isGoneFrom({ ...here, host: 'another', boot: 'another' }, DEAD)).toBe(false);
+  });
+
+  test('a run of another container is not taken over', () => {
+    const owner = { ...thisProcess(), pid: DEAD };
+    expect(isGone(thisProcess())).toBe(false);
+    expect(isGone(owner)).toBe(true);
+    expect(isGone({ ...owner, place: { ...here, namespace: 'another' } })).toBe(false);
+    expect(isGone({ ...thisProcess(), since: 'before' })).toBe(true);
+    const { place: _, ...ofFormat1 } = owner;
+    expect(isGone(ofFormat1)).toBe(true);
+  });
+
+  test('scratch folders of others stay, those of the dead go', () => {
+    const name = (place: object): string => join(folder, `.scratch-${Object.values(place).join('-')}-${DEAD}-abcdef`);
+    const [own, foreign, other] = [here, { ...here, host: '0'.repeat(8) }, { ...here, namespace: '0'.repeat(8) }].map(
+      name,
+    );
+    for (const path of [own, foreign, other]) mkdirSync(path);
+    const scratch = scratchFolder(folder);
+    expect([own, foreign, other, scratch].map(path => existsSync(path))).toEqual([false, true, true, true]);
+  });
+});
+
+describe('a file that is written whole', () => {
+  test('keeps its mode, leaves nothing beside it, and follows no link', () => {
+    const path = join(folder, 'file');
+    writeFileAtomic(path, 'one');
+    chmodSync(path, 0o600);
+    writeFileAtomic(path, 'two');
+    expect([readFileSync(path, 'utf8'), statSync(path).mode & 0o777]).toEqual(['two', 0o600]);
+    expect(readdirSync(folder).filter(isTemporary)).toEqual([]);
+    symlinkSync(path, join(folder, 'link'));
+    writeFileAtomic(join(folder, 'link'), 'three');
+    expect(readFileSync(path, 'utf8')).toBe('two');
+  });
+
+  test.runIf(existsSync('/proc/self'))('where no folder can be made is an error, in a sentence', () => {
+    expect(() => ensureFolder('/proc/none/here')).toThrow(/ENOENT/);
+    for (const path of ['/proc/none/x.zip', join(folder, 'file', 'x.zip')]) {
+      let error: unknown;
+      try {
+        writeFileAtomic(path, 'x');
+      } catch (thrown) {
+        error = thrown;
+      }
+      expect(fileObstacle(error)).toMatch(/^'[^']+' (isn't there|lies in what is no folder|is there already).*\.$/);
+    }
+  });
+});
