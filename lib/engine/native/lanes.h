@@ -25,6 +25,7 @@ constexpr int64_t kLanes = 4;
 #endif
 typedef float Lanes __attribute__((vector_size(kLanes * sizeof(float))));
 typedef int32_t IntLanes __attribute__((vector_size(kLanes * sizeof(float))));
+typedef uint32_t BitLanes __attribute__((vector_size(kLanes * sizeof(float))));  // whose sums may wrap around
 // The same in memory, wherever a float may stand.
 typedef float LanesInMemory __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
 
@@ -213,7 +214,7 @@ inline Lanes Exp(Lanes x) {
   power = Fma(power, r, 0.5f);
   power = Fma(power, r, 1.0f);
   power = Fma(power, r, 1.0f);
-  const Lanes result = (Lanes)((IntLanes)power + (((IntLanes)shifted) << 23));
+  const Lanes result = (Lanes)((BitLanes)power + (((BitLanes)shifted) << 23));
   return x < -87.0f ? Lanes{} : result;
 }
 
@@ -222,9 +223,9 @@ inline Lanes Power(Lanes x) { return x == x ? Exp(x) : x; }
 
 // ln x, to 1 ulp, after Moshier's Cephes: x = 2ᵉ · m with √½ ≤ m < √2, and the series of ln m around 1.
 inline Lanes Log(Lanes x) {
-  const IntLanes bits = (IntLanes)x, shifted = bits - 0x3f3504f3;  // √½
-  const Lanes e = __builtin_convertvector(shifted >> 23, Lanes);
-  const Lanes m = (Lanes)((shifted & 0x007fffff) + 0x3f3504f3) - 1.0f, square = m * m;
+  const BitLanes shifted = (BitLanes)x - 0x3f3504f3u;  // √½
+  const Lanes e = __builtin_convertvector((IntLanes)shifted >> 23, Lanes);
+  const Lanes m = (Lanes)((shifted & 0x007fffffu) + 0x3f3504f3u) - 1.0f, square = m * m;
   Lanes series = Fma(m, 7.0376836292e-2f, -1.1514610310e-1f);
   series = Fma(series, m, 1.1676998740e-1f);
   series = Fma(series, m, -1.2420140846e-1f);
