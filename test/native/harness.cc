@@ -127,6 +127,10 @@ Case RandomCase(const Op& op, Random& random, bool empty) {
     if (letter == 's') size = sizes['m'] % 12 == 0 ? random.Of<int64_t>({1, 2, 3, 12}) : 1;
     if (letter == 'q') size = 3 * heads * random.Of<int64_t>({1, 5, 12, 36});
     if (letter == 'n' && attention) size = random.Of<int64_t>({1, 9, 49, 150});
+    if (letter == 'x' || letter == 'y') {  // of a matmul: what its right-hand side has already
+      const bool shared = (result.attrs["transpose_a"] != 0) == (letter == 'x');
+      if (shared) size = sizes[result.attrs["transpose_b"] != 0 ? 'v' : 'u'];
+    }
     if (empty && random.Below(12) == 0 && letter != 's') size = 0;
     sizes.Set(letter, size);
   }
