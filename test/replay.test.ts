@@ -139,7 +139,7 @@ describe('the comparison', () => {
       {
         what: 'predictions',
         how: expect.stringMatching(
-          /^of 1 of 15 pictures, first of number 7: probabilities\.1 .*1\.0e-4 apart$/,
+          /^of 1 of 15 images, first of number 7: probabilities\.1 .*1\.0e-4 apart$/,
         ) as string,
       },
     ]);

@@ -88,7 +88,7 @@ async function consent(seconds: number | null): Promise<void> {
     terminal.close();
     if (/^y(es)?$/i.test(answer.trim())) return;
   }
-  throw new UserError(`${long}: --yes starts it.`);
+  throw new UserError(`${long}: \`npm run replay -- FILE --yes\` starts it.`);
 }
 
 function lines(differences: Difference[]): string {
