@@ -7,6 +7,8 @@ const { constants } = require('node:os');
 const { join } = require('node:path');
 
 const LAST_WORDS = 8192;
+/** What the kernel writes among the text of cells to keep descriptors in order (protocol/descriptors.ts). */
+const MARKS = /\0[^\0]*\0/g;
 
 const [, , ...args] = process.argv;
 const kernel = spawn(process.execPath, [...process.execArgv, join(__dirname, 'threads.cjs'), ...args], {
@@ -48,6 +50,7 @@ kernel.on('close', (code, signal) => {
     process.kill(process.pid, signal);
     setTimeout(() => process.exit(128 + constants.signals[signal]), 1000); // a signal that ends nothing
   };
-  if (code === 0 || lastWords === '') end();
-  else process.stderr.write(lastWords, end);
+  const said = lastWords.replace(MARKS, '');
+  if (code === 0 || said.trim() === '') end();
+  else process.stderr.write(said, end);
 });
