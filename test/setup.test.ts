@@ -340,7 +340,16 @@ function makeCheckout() {
   const copy = (name: string): void => cpSync(join(ROOT, name), join(root, name), { recursive: true });
   ['lib', 'package.json'].forEach(copy);
   [`node_modules/${tfjsNode}/package.json`, `node_modules/${tfjsNode}/binding`].forEach(copy);
-  for (const name of ['@tensorflow/tfjs', 'commander', 'env-paths', 'execa', 'node-api-headers', 'tsx', 'yauzl'])
+  for (const name of [
+    '@tensorflow/tfjs',
+    'commander',
+    'env-paths',
+    'execa',
+    'fastest-levenshtein',
+    'node-api-headers',
+    'tsx',
+    'yauzl',
+  ])
     symlinkSync(join(ROOT, 'node_modules', name), join(modules, name));
   writeFileSync(
     join(root, 'ensure.ts'),
