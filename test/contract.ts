@@ -8,7 +8,10 @@ import { random } from '../lib/util/random';
 import './allclose';
 
 /** What every model owes: shapes, finite values, a gradient for every parameter, nothing leaked, images independent in evaluation, one result eager or compiled. */
-export function checkContract(model: Model, batch = 2): void {
+export function checkContract(
+  model: Model,
+  { batch = 2, gradients = 1e-4 }: { batch?: number; gradients?: number } = {},
+): void {
   const tensors = tf.memory().numTensors;
   const { params, buffers } = model.init('contract');
   const images = uniform([batch, ...model.inputSize, 3], 'images');
@@ -58,7 +61,7 @@ export function checkContract(model: Model, batch = 2): void {
   const compiled = step(images, params);
   expect(compiled.loss).toBeAllclose(eager.loss);
   // Sums over images and pixels in another order.
-  expectClose(host(compiled.grads), grads, 1e-4);
+  expectClose(host(compiled.grads), grads, gradients);
   expectClose(host(compiled.buffers), host(eager.buffers), 1e-5);
   step.dispose();
 

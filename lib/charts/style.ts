@@ -73,7 +73,7 @@ export const CONFIG: TopLevelSpec['config'] = {
     offset: 10,
   },
   text: { fill: INK, fontSize: 11 },
-  mark: { aria: false }, // a label for every mark would double the image
+  mark: { color: PALETTE[0], aria: false }, // a label for every mark would double the image
   range: { category: [...PALETTE] },
 };
 
