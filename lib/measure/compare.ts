@@ -9,7 +9,7 @@ export const OUTPUT_TOLERANCE = 2e-6;
 /** Gradients and training traces: sums over whole batches, and errors that grow from step to step. */
 export const GRADIENT_TOLERANCE = 1e-4;
 
-/** The article's classifier on one image: 150,528 products that TensorFlow's matrix-vector kernel adds up in one row, so rounding adds up too. */
+/** The article's classifier: 150,528 products that are added up in one row, by our matmul as by TensorFlow's matrix-vector kernel, so rounding adds up too. */
 export const LONG_SUM_TOLERANCE = 2e-5;
 
 /** The largest relative error over what was compared, and where it is. A shape or name that differs counts as infinite. */
