@@ -46,7 +46,7 @@ describe('options that npm took for its own', () => {
 
 describe('mistyped names', () => {
   test.each([
-    [['trian'], "did you mean 'train'?"],
+    [['repotr'], "did you mean 'report'?"],
     [['train', '--model=edgevit-xxss'], "did you mean 'edgevit-xxs'?"],
     [['train', '--set', 'lrr=1'], "did you mean 'lr'?"],
     [['train', '--set', 'sampelRates=1,1,1,1'], "did you mean 'sampleRates'?"],
