@@ -12,6 +12,7 @@ import { importWeights } from '../lib/weights/import';
 import { unpickle } from '../lib/weights/pickle';
 import { type HostTensor, readTensors, writeTensors } from '../lib/weights/safetensors';
 import { readStateDict } from '../lib/weights/stateDict';
+import { encodeTorchFile, writeTorchFile } from '../lib/weights/torchWriter';
 
 const FIXTURES = join(__dirname, 'fixtures/pth');
 const fixture = (name: string): string => join(FIXTURES, name);
@@ -52,6 +53,15 @@ describe("files that PyTorch wrote, of each kind and with each kind of tensor's 
     expect(plain(average.tensors).weight!.values).toEqual(EXPECTED.weight!.values.map(value => value + 1));
     await expect(readStateDict(fixture('nested.pth'), { key: 'ema' })).rejects.toThrow(/'ema'.*'model'/);
   });
+});
+
+test('a written file is read again, and its bytes follow from its tensors', async () => {
+  const { tensors } = await readStateDict(fixture('zip.pth'));
+  const path = join(folder, 'written.pth');
+  await writeTorchFile(path, tensors);
+  const again = await readStateDict(path);
+  expect(again.tensors).toEqual(tensors);
+  expect(await encodeTorchFile(again.tensors)).toEqual(readFileSync(path));
 });
 
 describe('what is refused', () => {
