@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { startTrialProcess } from '../lib/cli/support/trialProcess';
 import { writeReport } from '../lib/report/runReport';
+import { localBackend } from '../lib/runs/backends/local';
 import { consoleReporter } from '../lib/runs/console';
 import { type Environment, environment } from '../lib/runs/environment';
 import { budgetDigest, configurationDigest, trialIdentity } from '../lib/runs/identity';
@@ -79,8 +80,7 @@ describe('a sweep', () => {
   const [first, second] = [join(folder, 'first'), join(folder, 'second')];
   const plan = (runs: string): Promise<SweepPlan> => planSweep(sweep, { runs, threads: 1 });
   const options = (runs: string, jobs: number): SweepOptions => ({
-    jobs,
-    launch: path => startTrialProcess(path, runs),
+    backend: localBackend({ jobs, launch: path => startTrialProcess(path, runs) }),
     signal: new AbortController().signal,
     onChange() {},
   });
@@ -140,7 +140,7 @@ describe('a sweep', () => {
           () => startTrialProcess(path, second),
         );
       };
-      await runSweep(killed, { ...options(second, 1), launch });
+      await runSweep(killed, { ...options(second, 1), backend: localBackend({ jobs: 1, launch }) });
       const [trial] = killed.trials;
       expect(trial).toMatchObject({ state: 'failed', error: expect.stringContaining('SIGKILL') });
       expect(openRun(second, trial.name).status).toBe('interrupted');

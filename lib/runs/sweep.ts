@@ -1,4 +1,3 @@
-import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import { batchesPerEpoch } from '../data/batches';
 import { withSide } from '../data/cache/side';
@@ -7,6 +6,7 @@ import { openDataset } from '../data/open';
 import { countConfig, totalCount } from '../measure/count';
 import { modelOf, type Recipe, type RecipeOptions, resolveRecipe } from '../train/recipe';
 import { writeFileAtomic } from '../util/files';
+import type { Backend, Task } from './backends/backend';
 import { type Environment, environment } from './environment';
 import { budgetDigest, trialIdentity } from './identity';
 import type { KeptDataOptions, Run } from './store';
@@ -121,82 +121,58 @@ function duration({ record: { started, ended, resumedAt } }: Run): number | unde
 }
 
 export interface SweepOptions {
-  /** Trials at once, each in a process of its own. */
-  jobs: number;
-  /** Starts `npm run trial` on a file, with stderr to be read. */
-  launch(path: string): ChildProcess;
-  /** Ends the trials under way, with a checkpoint, and starts no other. */
+  /** Where trials are trained. */
+  backend: Backend;
+  /** Ends the sweep: the backend says what becomes of trials under way. */
   signal: AbortSignal;
   /** Called after each change of a trial's state. */
   onChange(trial: SweepTrial): void;
 }
 
 /**
- * Trains what is not done, each trial in a process of its own that writes its run folder: the folders are all that is known of a sweep, so that
- * one which ends in any way resumes where it was. A trial that fails is told, and the rest continues. Resolves when all are done or failed, or the
- * signal ended it.
+ * Has trained what is not done, each trial in a process of its own that writes its run folder: the folders are all that is known of a sweep, so
+ * that one which ends in any way resumes where it was. A trial that fails is told, and the rest continues. Resolves when all are done or failed, or
+ * the signal ended it.
  */
-export async function runSweep(plan: SweepPlan, options: SweepOptions): Promise<void> {
-  const queue = plan.trials.filter(({ state }) => state === 'waiting').values();
-  const work = async (): Promise<void> => {
-    for (const trial of queue) {
-      if (options.signal.aborted) return;
-      await train(plan, trial, options);
-    }
-  };
-  await Promise.all(Array.from({ length: options.jobs }, work));
+export async function runSweep(plan: SweepPlan, { backend, signal, onChange }: SweepOptions): Promise<void> {
+  const waiting = new Map(
+    plan.trials.filter(({ state }) => state === 'waiting').map(trial => [writeTrial(plan, trial), trial]),
+  );
+  const change = (task: Task, changes: Partial<SweepTrial>): void =>
+    onChange(Object.assign(waiting.get(task)!, changes));
+  await backend.run(
+    [...waiting.keys()],
+    {
+      began: task => change(task, { state: 'running', began: performance.now() }),
+      ended: (task, obstacle) => change(task, outcome(plan, waiting.get(task)!, obstacle, signal)),
+    },
+    signal,
+  );
 }
 
-async function train(
-  { dataset, threads, runs, dataOptions, budget, asked }: SweepPlan,
-  trial: SweepTrial,
-  { launch, signal, onChange }: SweepOptions,
-): Promise<void> {
-  const { name, recipe, variant } = trial;
+/** Writes a trial's file. */
+function writeTrial({ runs, threads, dataOptions }: SweepPlan, { name, recipe }: SweepTrial): Task {
   const file = join(runs, 'trials', `${name}.json`);
   writeFileAtomic(file, `${JSON.stringify({ name, threads, dataOptions, recipe } satisfies TrialFile, null, 2)}\n`);
-  Object.assign(trial, { state: 'running', began: performance.now() });
-  onChange(trial);
-  const obstacle = await outcome(launch(file), signal);
+  return { name, file };
+}
+
+/** What came of a trial whose process is gone, by its run folder. */
+function outcome(
+  { dataset, runs, budget, asked }: SweepPlan,
+  { name, variant, began }: SweepTrial,
+  obstacle: string,
+  signal: AbortSignal,
+): Partial<SweepTrial> {
   const run = findTrial(runs, name);
   if (run?.status === 'done')
-    Object.assign(trial, {
+    return {
       state: 'done',
-      took: performance.now() - trial.began!,
+      ...(began !== undefined && { took: performance.now() - began }),
       row: trialRow(run, dataset, { variant, budget, asked }),
-    });
-  else if (signal.aborted) trial.state = 'waiting';
-  else Object.assign(trial, { state: 'failed', error: run?.status === 'failed' ? run.record.error : obstacle });
-  onChange(trial);
-}
-
-const STDERR_KEPT = 10_000;
-
-/** Waits for a process, and says why it ended: its last line on stderr, or the signal that killed it. */
-async function outcome(child: ChildProcess, signal: AbortSignal): Promise<string> {
-  let said = '';
-  child.stderr!.setEncoding('utf8').on('data', (text: string) => {
-    said = (said + text).slice(-STDERR_KEPT);
-  });
-  const stop = (): void => void child.kill('SIGTERM');
-  signal.addEventListener('abort', stop, { once: true });
-  if (signal.aborted) stop();
-  try {
-    return await new Promise<string>(resolve => {
-      child.once('error', error => resolve(error.message));
-      child.once('close', (code, killer) =>
-        resolve(
-          killer === null ? (lastLine(said) ?? `it ended with exit status ${code}`) : `it was killed by ${killer}`,
-        ),
-      );
-    });
-  } finally {
-    signal.removeEventListener('abort', stop);
-  }
-}
-
-function lastLine(text: string): string | undefined {
-  return text.trim().split('\n').at(-1) || undefined;
+    };
+  if (signal.aborted) return { state: 'waiting' };
+  return { state: 'failed', error: run?.status === 'failed' ? (run.record.error ?? obstacle) : obstacle };
 }
 
 /** Steps done of a trial under way, by its run folder. */

@@ -13,7 +13,7 @@ export interface SweepDisplay {
   end(): void;
 }
 
-export function sweepDisplay(plan: SweepPlan, jobs: number, out: Output = process.stdout): SweepDisplay {
+export function sweepDisplay(plan: SweepPlan, jobs: number | undefined, out: Output = process.stdout): SweepDisplay {
   const width = Math.max(...plan.trials.map(({ variant }) => variant.length));
   const title = ({ variant, seed }: SweepTrial): string => `${variant.padEnd(width)} seed ${seed}`;
   let live = 0;
@@ -56,14 +56,17 @@ export function outcome({ row, error, known, took }: SweepTrial): string {
 }
 
 /** How a sweep stands: the trials under way, how far each is, and all in a line. */
-function standing(plan: SweepPlan, jobs: number): { running: { trial: SweepTrial; share: number }[]; summary: string } {
+function standing(
+  plan: SweepPlan,
+  jobs: number | undefined,
+): { running: { trial: SweepTrial; share: number }[]; summary: string } {
   const { trials } = plan;
   const running = trials
     .filter(({ state }) => state === 'running')
     .map(trial => ({ trial, share: stepsDone(plan, trial) / trial.steps }));
   const count = (wanted: SweepTrial['state']): number => trials.filter(({ state }) => state === wanted).length;
   const failed = count('failed');
-  const left = timeLeft(trials, running, jobs);
+  const left = timeLeft(trials, running, jobs ?? Math.max(1, running.length));
   return {
     running,
     summary: `${count('done')} of ${trials.length} done${failed > 0 ? ` | ${failed} failed` : ''} | eta ${duration(left)}`,

@@ -1,6 +1,7 @@
 import { openEngine } from '../../engine/open';
 import { parseSettings } from '../../model/config';
 import { INTERVALS, variantTable } from '../../report/sections';
+import { localBackend } from '../../runs/backends/local';
 import { here } from '../../runs/console';
 import { RUNS } from '../../runs/store';
 import { planSweep, runSweep, type Sweep, type SweepPlan } from '../../runs/sweep';
@@ -64,12 +65,13 @@ export function sweepExperiment({
       };
       // For the preface, before several trials set it up at once, and because what is done already depends on the engine.
       await openEngine({ announce: true });
+      const backend = localBackend({ jobs, launch: path => startTrialProcess(path, runs) });
       const plan = await planSweep(sweep, { runs, threads, data: dataOptions });
       const { dataset, trials } = plan;
       if (preface) console.log(`${preface()}\n`);
       console.log(`${dataset.name}: ${dataset.description}`);
       console.log(
-        `${counted(trials.length, 'trial')}, ${counted(Object.keys(sweep.variants).length, 'variant')} × ${counted(seeds, 'seed')} | ${trials.filter(({ known }) => known).length} done before | ${jobs} at once, ${counted(threads, 'thread')} each`,
+        `${counted(trials.length, 'trial')}, ${counted(Object.keys(sweep.variants).length, 'variant')} × ${counted(seeds, 'seed')} | ${trials.filter(({ known }) => known).length} done before | ${backend.description}, ${counted(threads, 'thread')} each`,
       );
       if (dryRun) {
         console.log(`\n${formatTrials(plan)}`);
@@ -78,7 +80,7 @@ export function sweepExperiment({
       const published = readResults(resultsFile(name, dataset.name));
       const file = resultsFile(name, dataset.name, save ? undefined : runs);
       const signal = interruption();
-      const display = sweepDisplay(plan, jobs);
+      const display = sweepDisplay(plan, backend.jobs);
       const tell = (trial: (typeof trials)[number]): void => {
         putResults(
           file,
@@ -87,10 +89,10 @@ export function sweepExperiment({
         display.trial(trial);
       };
       trials.filter(({ known }) => known).forEach(tell);
-      await runSweep(plan, { jobs, signal, launch: path => startTrialProcess(path, runs), onChange: tell });
+      await runSweep(plan, { backend, signal, onChange: tell });
       display.end();
       if (signal.aborted) {
-        console.log('Interrupted. Rerun the same command to resume.');
+        console.log(backend.farewell());
         process.exitCode = 130;
         return;
       }
