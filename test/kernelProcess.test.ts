@@ -1,14 +1,15 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { Dealer, Request } from 'zeromq';
 import { KERNEL_ARGV } from '../lib/jupyter/install/register';
 import { KernelClient, KernelDied } from '../lib/jupyter/notebook/client';
-import { address, encode, newHeader } from '../lib/jupyter/protocol/message';
+import { address, type Connection } from '../lib/jupyter/protocol/connection';
+import { encode, newHeader } from '../lib/jupyter/protocol/message';
 import { startKernel } from './kernelHelper';
 
 // What the kernel's process does around its cells.
@@ -16,16 +17,17 @@ import { startKernel } from './kernelHelper';
 const folder = mkdtempSync(join(tmpdir(), 'edgevit-test-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-const CONNECTION = {
+/** Over TCP, at whatever ports are free. */
+const CONNECTION: Connection = {
   transport: 'tcp',
   ip: '127.0.0.1',
   key: 'k',
   signature_scheme: 'hmac-sha256',
-  shell_port: 1,
-  iopub_port: 2,
-  stdin_port: 3,
-  control_port: 4,
-  hb_port: 5,
+  shell_port: 0,
+  iopub_port: 0,
+  stdin_port: 0,
+  control_port: 0,
+  hb_port: 0,
 };
 
 function alive(pid: number): boolean {
@@ -94,30 +96,55 @@ test('the client learns that a kernel has died, and how', async () => {
   ).rejects.toThrow(/exit code 4[\s\S]*no such kernel/);
 });
 
-test('it listens on the loopback only', async () => {
-  const { kernel } = await startKernel();
+test('over TCP it listens on the loopback only, and says at which ports', async () => {
+  const file = join(folder, 'tcp.json');
+  writeFileSync(file, JSON.stringify(CONNECTION));
+  const kernel = spawn(KERNEL_ARGV[0]!, [...KERNEL_ARGV.slice(1, -1), file], { stdio: 'inherit' });
   try {
+    const told = (): Connection => JSON.parse(readFileSync(file, 'utf8'));
+    await expect.poll(() => told().shell_port, { timeout: 60_000 }).toBeGreaterThan(0);
+    const socket = new Dealer({ linger: 0, receiveTimeout: 60_000 });
+    const header = newHeader('kernel_info_request', 's', 'u');
+    socket.connect(address(told(), told().shell_port));
+    await socket.send(encode('k', { identities: [], header, parent: {}, metadata: {}, content: {} }));
+    expect((await socket.receive()).length).toBeGreaterThan(5);
+    socket.close();
     const outside = Object.values(networkInterfaces())
       .flat()
       .filter(face => face && !face.internal && face.family === 'IPv4');
-    for (const { address: host } of outside as { address: string }[]) {
-      const socket = connect({ host, port: kernel.connection.shell_port });
-      await expect(once(socket, 'connect')).rejects.toThrow(/ECONNREFUSED/);
-    }
+    for (const { address: host } of outside as { address: string }[])
+      await expect(once(connect({ host, port: told().shell_port }), 'connect')).rejects.toThrow(/ECONNREFUSED/);
   } finally {
-    await kernel.stop();
+    kernel.kill('SIGKILL');
   }
 });
 
 test.each([
   ['another address than the loopback', { ip: '0.0.0.0' }, /ip is "0.0.0.0": the kernel listens on the loopback only/],
   ['no key', { key: '' }, /key is "": the kernel answers signed messages only/],
+  ['one port for two channels', { shell_port: 5, stdin_port: 5 }, /stdin_port is 5: it is shell_port too/],
 ])('it does not start with %s', (_name, change, message) => {
   const file = join(folder, 'connection.json');
   writeFileSync(file, JSON.stringify({ ...CONNECTION, ...change }));
-  const { status, stderr } = spawnSync(KERNEL_ARGV[0], [...KERNEL_ARGV.slice(1, -1), file], { encoding: 'utf8' });
+  const { status, stderr } = spawnSync(KERNEL_ARGV[0]!, [...KERNEL_ARGV.slice(1, -1), file], { encoding: 'utf8' });
   expect(status).toBe(1);
   expect(stderr).toMatch(message);
+  expect(stderr).not.toContain('    at ');
+});
+
+test('a port that another process has is told in one sentence', async () => {
+  const other = createServer();
+  await new Promise<void>(done => other.listen(0, '127.0.0.1', done));
+  const { port } = other.address() as AddressInfo;
+  const file = join(folder, 'taken.json');
+  writeFileSync(file, JSON.stringify({ ...CONNECTION, iopub_port: port }));
+  const kernel = spawn(KERNEL_ARGV[0]!, [...KERNEL_ARGV.slice(1, -1), file], { stdio: ['ignore', 'ignore', 'pipe'] });
+  let said = '';
+  kernel.stderr.on('data', text => (said += text));
+  const [code, signal] = await once(kernel, 'close');
+  other.close();
+  expect([code, signal]).toEqual([1, null]);
+  expect(said).toMatch(new RegExp(`^edgevit-lab kernel: its iopub_port .*:${port} .*in use[^\n]*\n$`));
 });
 
 test.each([

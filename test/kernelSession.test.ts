@@ -47,18 +47,41 @@ describe('names that a failed cell did not come to set', () => {
   });
 });
 
-test('what child processes and descriptors 1 and 2 get is output of the cell, in its order', async () => {
-  const { stdout, stderr, messages } = await run(`
-    import { execSync } from 'node:child_process';
-    import { writeSync } from 'node:fs';
-    console.log('before');
-    execSync('echo from-child; echo to-stderr >&2', { stdio: 'inherit' });
-    await new Promise(done => setTimeout(done, 20));
-    console.log('between');
-    writeSync(1, 'raw\\n');`);
-  expect(stdout).toBe('before\nfrom-child\nbetween\nraw\n');
-  expect(stderr).toBe('to-stderr\n');
-  expect(messages.some(({ content }) => String(content.text).includes('\0'))).toBe(false);
+describe('what child processes and descriptors 1 and 2 get is output of the cell', () => {
+  test('in the order in which it was written', async () => {
+    const { stdout, stderr, messages } = await run(`
+      import { execSync } from 'node:child_process';
+      import { writeSync } from 'node:fs';
+      console.log('before');
+      execSync('echo from-child; echo to-stderr >&2', { stdio: 'inherit' });
+      console.log('between');
+      writeSync(1, 'raw\\n');
+      for (let i = 0; i < 2000; i++) i % 2 ? console.log(i) : writeSync(1, i + '\\n');
+      console.log('behind');`);
+    const numbers = Array.from({ length: 2000 }, (_, i) => `${i}\n`).join('');
+    expect(stdout).toBe(`before\nfrom-child\nbetween\nraw\n${numbers}behind\n`);
+    expect(stderr).toBe('to-stderr\n');
+    expect(messages.some(({ content }) => String(content.text).includes('\0'))).toBe(false);
+  });
+
+  test('also between what is printed to the other descriptor, and displays', async () => {
+    const { messages } = await run(`
+      import { writeSync } from 'node:fs';
+      import { display } from 'tslab';
+      console.log('1'); writeSync(2, '2'); console.log('3'); display.text('4'); writeSync(1, '5'); console.error('6'); writeSync(1, '7'); undefined`);
+    const told = messages.map(
+      ({ content }) => content.text ?? (content.data as Record<string, string>)?.['text/plain'],
+    );
+    expect(told.filter(text => text !== undefined)).toEqual(['1\n', '2', '3\n', '4', '5', '6\n', '7']);
+  });
+
+  test('with as many bytes as there are, whole characters only, and whatever they are', async () => {
+    const { stdout } = await run(`
+      const flower = '\u{1F338}', half = Buffer.from(flower);
+      process.stdout.write(half.subarray(0, 2)); process.stdout.write(half.subarray(2));
+      console.log('\\0' + flower.repeat(50_000));`);
+    expect(stdout).toBe(`🌸\0${'🌸'.repeat(50_000)}\n`);
+  });
 });
 
 describe('errors that are hard to describe fail the cell', () => {
@@ -229,5 +252,15 @@ test('JavaScript cells run unchecked', async () => {
     expect((await js.run("n = 'text'; n + basename('/a/b')")).result).toBe("'textb'");
   } finally {
     await js.kernel.stop();
+  }
+});
+
+test('a cell that closes descriptor 1 goes on to print', async () => {
+  const other = await startKernel(process.env, folder);
+  try {
+    expect((await other.run("require('node:fs').closeSync(1); console.log('still'); 5")).stdout).toBe('still\n');
+    expect((await other.run("console.error('here')")).stderr).toBe('here\n');
+  } finally {
+    await other.kernel.stop();
   }
 });

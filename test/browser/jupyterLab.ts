@@ -1,22 +1,22 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomInt } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Browser, Locator, Page } from 'playwright-core';
 import { DISPLAY_NAME } from '../../lib/jupyter/install/register';
-import { freePorts } from '../../lib/jupyter/notebook/client';
 
 const ROOT = resolve(__dirname, '../..');
 const START_TIMEOUT_MS = 120_000;
 
 /** JupyterLab as `npm run lab` starts it, but with a folder of its own to serve, and without the user's settings. */
 export class JupyterLab {
+  private url = '';
+
   private constructor(
     private readonly server: ChildProcess,
-    private readonly url: string,
     private readonly token: string,
     readonly folder: string,
     private readonly settings: string,
@@ -24,13 +24,11 @@ export class JupyterLab {
 
   static async start(): Promise<JupyterLab> {
     const [folder, settings] = ['notebooks', 'settings'].map(name => mkdtempSync(join(tmpdir(), `edgevit-${name}-`)));
-    const [port] = await freePorts(1);
     const token = randomBytes(16).toString('hex');
     const args = [
       '--no-browser',
       '--allow-root',
-      `--ServerApp.port=${port}`,
-      '--ServerApp.port_retries=0',
+      `--ServerApp.port=${randomInt(20_000, 60_000)}`, // or one near it that is free: it says which
       `--ServerApp.root_dir=${folder}`,
       '--LabApp.default_url=/lab',
       `--IdentityProvider.token=${token}`,
@@ -52,7 +50,7 @@ export class JupyterLab {
     });
     let log = '';
     for (const stream of [server.stdout, server.stderr]) stream.on('data', (text: Buffer) => (log += text));
-    const lab = new JupyterLab(server, `http://127.0.0.1:${port}`, token, folder, settings);
+    const lab = new JupyterLab(server, token, folder, settings);
     for (const deadline = Date.now() + START_TIMEOUT_MS; !(await lab.answers()); await sleep(200)) {
       if (server.exitCode === null && Date.now() < deadline) continue;
       await lab.stop();
@@ -83,9 +81,13 @@ export class JupyterLab {
   }
 
   private async answers(): Promise<boolean> {
+    const runtime = join(this.settings, 'runtime');
+    const told = existsSync(runtime) && readdirSync(runtime).find(name => /^jpserver-.*\.json$/.test(name));
+    if (!told) return false;
+    this.url = `http://127.0.0.1:${JSON.parse(readFileSync(join(runtime, told), 'utf8')).port}`;
     return fetch(`${this.url}/api/kernelspecs?token=${this.token}`).then(
       ({ ok }) => ok,
-      () => false,
+      () => false, // not yet
     );
   }
 }

@@ -1,20 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Dealer, Subscriber } from 'zeromq';
-import {
-  address,
-  type Connection,
-  type Content,
-  decode,
-  encode,
-  type Message,
-  newHeader,
-  Outbox,
-} from '../protocol/message';
+import { address, type Connection } from '../protocol/connection';
+import { type Content, decode, encode, type Message, newHeader } from '../protocol/message';
+import { Outbox } from '../protocol/outbox';
 
 export interface RequestOptions {
   /** Where it goes: interrupts and the end go through `control`, the rest through `shell`. */
@@ -92,26 +84,8 @@ export class KernelClient {
     environment: NodeJS.ProcessEnv = process.env,
     folder?: string,
   ): Promise<KernelClient> {
-    const [shell_port, iopub_port, stdin_port, control_port, hb_port] = await freePorts(5);
-    const key = randomBytes(32).toString('hex');
-    const connection: Connection = {
-      transport: 'tcp',
-      ip: '127.0.0.1',
-      key,
-      signature_scheme: 'hmac-sha256',
-      shell_port,
-      iopub_port,
-      stdin_port,
-      control_port,
-      hb_port,
-    };
-    const kernel = new KernelClient(
-      argv,
-      connection,
-      mkdtempSync(join(tmpdir(), 'edgevit-kernel-')),
-      environment,
-      folder,
-    );
+    const home = mkdtempSync(join(tmpdir(), 'edgevit-kernel-'));
+    const kernel = new KernelClient(argv, socketsIn(home), home, environment, folder);
     try {
       await kernel.ready();
     } catch (error) {
@@ -213,19 +187,17 @@ export class KernelClient {
   }
 }
 
-/** Ports that nobody listens on now; all are held until the last is found, so that they differ. */
-export async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from(
-      { length: count },
-      () =>
-        new Promise<ReturnType<typeof createServer>>((resolve, reject) => {
-          const server = createServer().once('error', reject);
-          server.listen(0, '127.0.0.1', () => resolve(server));
-        }),
-    ),
-  );
-  const ports = servers.map(server => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map(server => new Promise(resolve => server.close(resolve))));
-  return ports;
+/** Sockets in a folder that only this user can open. */
+function socketsIn(folder: string): Connection {
+  return {
+    transport: 'ipc',
+    ip: join(folder, 'kernel'),
+    key: randomBytes(32).toString('hex'),
+    signature_scheme: 'hmac-sha256',
+    shell_port: 1,
+    iopub_port: 2,
+    stdin_port: 3,
+    control_port: 4,
+    hb_port: 5,
+  };
 }

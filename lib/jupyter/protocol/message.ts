@@ -1,5 +1,4 @@
 import { createHmac, randomUUID, timingSafeEqual } from 'node:crypto';
-import { z } from 'zod';
 
 /** The Jupyter wire protocol's messages (https://jupyter-client.readthedocs.io/en/stable/messaging.html), for the kernel and for its client. */
 export interface Header {
@@ -27,25 +26,6 @@ export type Frames = (Buffer | string)[];
 
 export const PROTOCOL_VERSION = '5.3';
 const DELIMITER = '<IDS|MSG>';
-
-/** What a connection file says. Only the loopback, and only signed: whoever can send a kernel a message can run code as its user. */
-export const connectionSchema = z.object({
-  transport: z.literal('tcp'),
-  ip: z.string().regex(/^(127(\.\d{1,3}){3}|localhost|::1)$/, 'the kernel listens on the loopback only'),
-  key: z.string().min(1, 'the kernel answers signed messages only'),
-  signature_scheme: z.literal('hmac-sha256'),
-  shell_port: z.number().int(),
-  iopub_port: z.number().int(),
-  stdin_port: z.number().int(),
-  control_port: z.number().int(),
-  hb_port: z.number().int(),
-});
-export type Connection = z.infer<typeof connectionSchema>;
-
-export function address(connection: Connection, port: number): string {
-  const ip = connection.ip === '::1' ? '[::1]' : connection.ip;
-  return `${connection.transport}://${ip}:${port}`;
-}
 
 export function newHeader(msg_type: string, session: string, username: string): Header {
   return {
@@ -79,35 +59,4 @@ export function decode(key: string, frames: readonly Buffer[]): Message {
     throw new Error('a message with a wrong signature');
   const [header, parent, metadata, content] = parts.map(part => JSON.parse(part.toString()));
   return { identities: frames.slice(0, at), header, parent, metadata, content };
-}
-
-/**
- * Sends in order, one at a time. zeromq.js makes every 512th send() asynchronous and refuses the next one until it has settled,
- * so whoever does not wait loses messages.
- */
-export class Outbox {
-  private readonly waiting: Frames[] = [];
-  private sending: Promise<void> | undefined;
-
-  constructor(private readonly socket: { send(frames: Frames): Promise<void> }) {}
-
-  push(frames: Frames): void {
-    this.waiting.push(frames);
-    this.sending ??= this.drain();
-  }
-
-  /** Resolves when all that was pushed is with zeromq. */
-  async flushed(): Promise<void> {
-    await this.sending;
-  }
-
-  private async drain(): Promise<void> {
-    try {
-      while (this.waiting.length > 0) {
-        for (const frames of this.waiting.splice(0)) await this.socket.send(frames);
-      }
-    } finally {
-      this.sending = undefined;
-    }
-  }
 }

@@ -1,3 +1,4 @@
+import type { Name } from './descriptors';
 import type { Content } from './message';
 
 /** What the thread of the wire protocol (wire.ts) and the main thread (kernel.ts), which runs the cells, tell each other. */
@@ -8,15 +9,16 @@ export type ToSession =
   | { kind: 'exit' };
 
 /**
- * `request` is the one whose code has written it, which may have been answered long ago. `mark` is the last that was put into descriptors
- * 1 and 2 before: what was written there earlier is to be told earlier.
+ * `request` is the one whose code has written it, which may have been answered long ago. `mark` is that in descriptors 1 and 2 which tells
+ * what was written there before and after.
  */
 export type FromSession =
-  | { kind: 'stream'; name: 'stdout' | 'stderr'; text: string; request?: number; mark: number }
+  | { kind: 'stream'; name: Name; text: string; request?: number; mark: number }
   | { kind: 'publish'; type: string; content: Content; request?: number; mark: number }
   | { kind: 'reply'; content: Content; mark: number }
-  | { kind: 'interrupting' }
-  | { kind: 'close' };
+  | { kind: 'close'; mark: number }
+  | { kind: 'closed'; name: Name }
+  | { kind: 'interrupting' };
 
 export interface WireData {
   connectionFile: string;

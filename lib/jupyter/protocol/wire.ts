@@ -6,22 +6,15 @@ import { version as typescriptVersion } from 'typescript/package.json';
 import { Publisher, Reply, Router } from 'zeromq';
 import { z } from 'zod';
 import { version } from '../../../package.json';
-import { UserError } from '../../util/errors';
+import { Failure, UserError } from '../../util/errors';
+import { writeFileAtomic } from '../../util/files';
 import { parseOptions } from '../../util/options';
-import { Descriptors, LOG } from './descriptors';
-import {
-  address,
-  type Connection,
-  type Content,
-  connectionSchema,
-  decode,
-  encode,
-  type Message,
-  newHeader,
-  Outbox,
-  PROTOCOL_VERSION,
-} from './message';
+import { address, type Connection, connectionSchema, PORTS } from './connection';
+import { LOG } from './descriptors';
+import { type Content, decode, encode, type Message, newHeader, PROTOCOL_VERSION } from './message';
+import { Outbox } from './outbox';
 import { Flag, type FromSession, type ToSession, type WireData } from './threads';
+import { Transcript } from './transcript';
 
 interface Request {
   message: Message;
@@ -53,9 +46,6 @@ const KERNEL_INFO = {
 
 /** A main thread in a training step is given this long to notice an interrupt by itself: what V8 ends cannot clean up after itself. */
 const PATIENCE_MS = 2000;
-
-/** What was written to descriptors 1 and 2 is a moment away; if it does not come the launcher is in trouble. */
-const DESCRIPTORS_MS = 1000;
 
 const port = parentPort!;
 const { connectionFile, flags: sharedFlags, markKey } = workerData as WireData;
@@ -91,30 +81,48 @@ class Wire {
   /** What the session was asked to execute: an output may come long after the reply. */
   private readonly requests = new Map<number, Message>();
   private requestCount = 0;
-  private readonly descriptors = new Descriptors(
+  private readonly transcript = new Transcript(
     markKey,
-    (name, text) => this.write(name, text),
+    (name, text, request) => this.write(name, text, this.requests.get(request ?? 0)),
     () => void this.exit(),
   );
-  private told: Promise<void> = Promise.resolve();
 
   constructor(private readonly connection: Connection) {
     port.on('message', (message: FromSession) => {
       if (message.kind === 'interrupting') this.interrupting = true;
-      else this.told = this.told.then(() => this.fromSession(message));
+      else if (message.kind === 'closed') this.transcript.close(message.name);
+      else this.transcript.add(message.mark, () => this.fromSession(message));
     });
   }
 
   async start(): Promise<void> {
-    const { shell_port, iopub_port, stdin_port, control_port, hb_port } = this.connection;
-    const sockets = [
-      [this.shell, shell_port],
-      [this.iopubSocket, iopub_port],
-      [this.stdin, stdin_port],
-      [this.control, control_port],
-      [this.heartbeat, hb_port],
-    ] as const;
-    await Promise.all(sockets.map(([socket, number]) => socket.bind(address(this.connection, number))));
+    const sockets = {
+      shell_port: this.shell,
+      iopub_port: this.iopubSocket,
+      stdin_port: this.stdin,
+      control_port: this.control,
+      hb_port: this.heartbeat,
+    };
+    // All have to end before anything else does: zeromq aborts a process that leaves in the meantime.
+    const bound = await Promise.allSettled(
+      PORTS.map(async name => {
+        const where = address(this.connection, this.connection[name]);
+        await sockets[name].bind(where).catch((error: Error) => {
+          throw new Failure(`its ${name} ${where} can't be used: ${error.message}`);
+        });
+      }),
+    );
+    const failed = bound.find(({ status }) => status === 'rejected') as PromiseRejectedResult | undefined;
+    if (failed) {
+      for (const socket of Object.values(sockets)) socket.close();
+      throw failed.reason;
+    }
+    if (PORTS.some(name => this.connection[name] === 0)) {
+      const free = PORTS.map(name => [name, Number(/\d+$/.exec(sockets[name].lastEndpoint ?? '')?.[0])] as const);
+      Object.assign(this.connection, Object.fromEntries(free));
+      const told = JSON.parse(readFileSync(connectionFile, 'utf8')) as object;
+      writeFileAtomic(connectionFile, JSON.stringify({ ...told, ...Object.fromEntries(free) }));
+    }
     void this.listen(this.shell, request => {
       this.queue.push(request);
       void this.answerQueue();
@@ -170,8 +178,7 @@ class Wire {
     port.postMessage(message);
   }
 
-  private async fromSession(message: FromSession): Promise<void> {
-    if ('mark' in message) await this.descriptors.until(message.mark, DESCRIPTORS_MS);
+  private fromSession(message: Extract<FromSession, { mark: number }>): void {
     switch (message.kind) {
       case 'stream':
         this.write(message.name, message.text, this.requests.get(message.request ?? 0));
@@ -185,7 +192,7 @@ class Wire {
         this.answered?.(message.content);
         break;
       case 'close':
-        await this.close();
+        void this.close();
     }
   }
 
@@ -372,6 +379,9 @@ async function main(): Promise<void> {
 }
 
 main().catch((error: Error) => {
-  writeSync(LOG, `edgevit-lab kernel: ${error instanceof UserError ? error.message : error.stack}\n`);
+  writeSync(
+    LOG,
+    `edgevit-lab kernel: ${error instanceof UserError || error instanceof Failure ? error.message : error.stack}\n`,
+  );
   process.exit(1);
 });

@@ -1,19 +1,18 @@
 import { randomBytes } from 'node:crypto';
 import { writeSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { Writable } from 'node:stream';
-import { StringDecoder } from 'node:string_decoder';
 import { Worker } from 'node:worker_threads';
 import { toJson } from '../display/json';
 import { provideKernelOutput } from '../display/output';
 import { knowTensorsOf } from '../display/rich';
-import { LOG, mark } from '../protocol/descriptors';
+import { LOG, NAMES } from '../protocol/descriptors';
 import type { Content } from '../protocol/message';
 import { Flag, type FromSession, type ToSession, type WireData } from '../protocol/threads';
 import { provideConsole } from './console';
 import { provideGlobals } from './globals';
 import { placeOf } from './place';
 import { Session } from './session';
+import { Streams } from './streams';
 import { tslabModule } from './tslab';
 
 /**
@@ -40,26 +39,15 @@ Error.stackTraceLimit = 100; // ten frames of lib hide the cell
 const wire = new Worker(join(__dirname, 'threads.cjs'), { workerData, stdout: true, stderr: true });
 const send = (message: FromSession): void => wire.postMessage(message);
 
-/** Between two marks child processes and native code write at least so long after each other that nobody asks what was first. */
-const MARK_EVERY_MS = 1;
-let marks = 0;
-let marked = 0;
-/** After this, what was written to descriptors 1 and 2 before is told before what is sent now. */
-function putMark(force = false): number {
-  const now = performance.now();
-  if (!force && now - marked < MARK_EVERY_MS) return marks;
-  marked = now;
-  marks++;
-  try {
-    for (const descriptor of [1, 2]) writeSync(descriptor, mark(markKey, marks));
-  } catch {
-    // a cell has closed it: there is nothing to wait for
-  }
-  return marks;
-}
+const streams: Streams = new Streams({
+  key: markKey,
+  request: () => session.request,
+  onClose: name => send({ kind: 'closed', name }),
+  onText: (name, text, mark) => send({ kind: 'stream', name, text, request: session.request, mark }),
+});
 
 const publish = (type: string, content: object, request = session.request): void =>
-  send({ kind: 'publish', type, content: content as Content, request, mark: putMark() });
+  send({ kind: 'publish', type, content: content as Content, request, mark: streams.mark() });
 
 const display: Parameters<typeof provideKernelOutput>[0]['display'] = (data, { id, update = false } = {}) => {
   const { json, told } = toJson(data);
@@ -129,7 +117,7 @@ wire.on('message', (message: ToSession) => {
     case 'request':
       answer(message.type, message.content, message.cell, message.request)
         .catch(refusal)
-        .then(content => send({ kind: 'reply', content, mark: putMark(true) }));
+        .then(content => send({ kind: 'reply', content, mark: streams.mark() }));
       break;
     case 'interrupt':
       session.interrupt();
@@ -157,7 +145,7 @@ wire.on('exit', code => {
   process.exit(code);
 });
 process.on('exit', () => {
-  send({ kind: 'close' });
+  send({ kind: 'close', mark: streams.mark() });
   Atomics.wait(flags, Flag.closed, 0, 2000);
 });
 
@@ -169,27 +157,13 @@ listenForSigint();
 process.on('uncaughtException', error => session.backgroundError(error));
 process.on('unhandledRejection', reason => session.backgroundError(reason));
 
-// Not the streams of Node, which would make descriptors 1 and 2 non-blocking, also for the child processes that inherit them.
-for (const [name, fd] of [
-  ['stdout', 1],
-  ['stderr', 2],
-] as const) {
-  const decoder = new StringDecoder();
-  const stream = new Writable({ decodeStrings: false });
-  stream.write = (chunk: string | Uint8Array, encoding?: unknown, callback?: unknown): boolean => {
-    const text = typeof chunk === 'string' ? chunk : decoder.write(Buffer.from(chunk));
-    if (text !== '') send({ kind: 'stream', name, text, request: session.request, mark: putMark() });
-    const done = typeof encoding === 'function' ? encoding : callback;
-    if (typeof done === 'function') process.nextTick(done);
-    return true;
-  };
+for (const name of NAMES)
   Object.defineProperty(process, name, {
-    value: Object.assign(stream, { fd, isTTY: false }),
+    value: streams.stream(name),
     configurable: true,
     enumerable: true,
     writable: true,
   });
-}
 provideConsole({ display: data => display(data), cleanStack: error => session.cleanStack(error) });
 provideGlobals();
 provideKernelOutput({ display, settle: work => session.settle(work), signal: () => session.signal });

@@ -24,7 +24,7 @@ for (const [from, to] of [
   [kernel.stdout, kernel.stdio[3]],
   [kernel.stderr, kernel.stdio[4]],
 ]) {
-  from.pipe(to);
+  from.pipe(to, { end: false }); // a cell may close descriptor 1 or 2
   for (const stream of [from, to]) stream.on('error', () => {}); // the kernel has ended; that is told below
 }
 

@@ -1,0 +1,73 @@
+import { writeSync } from 'node:fs';
+import { Writable } from 'node:stream';
+import { encodeMark, NAMES, type Name } from '../protocol/descriptors';
+
+const FD = { stdout: 1, stderr: 2 } as const;
+/** Of one write, in bytes: the reader waits for all of it. */
+const AT_ONCE = 1 << 16;
+
+export interface StreamsOptions {
+  key: string;
+  /** The request whose code runs now. */
+  request: () => number | undefined;
+  /** The descriptor can't be written to any more: a cell has closed it, or the launcher is gone. */
+  onClose: (name: Name) => void;
+  /** Takes the text that a closed descriptor can't. */
+  onText: (name: Name, text: string, mark: number) => void;
+}
+
+/** Descriptors 1 and 2, as the main thread writes them: see protocol/descriptors.ts. */
+export class Streams {
+  private number = 0;
+  private readonly open = { stdout: true, stderr: true };
+  private readonly nobody = new Int32Array(new SharedArrayBuffer(4));
+
+  constructor(private readonly options: StreamsOptions) {}
+
+  /** What is sent with this number comes after all that was written before, and before all that is written later. */
+  mark(): number {
+    const number = ++this.number;
+    for (const name of NAMES) this.write(name, number);
+    return number;
+  }
+
+  print(name: Name, text: string | Uint8Array): void {
+    const bytes = Buffer.from(text as string);
+    for (let at = 0; at < bytes.length; at += AT_ONCE) {
+      const part = bytes.subarray(at, at + AT_ONCE);
+      const number = ++this.number;
+      for (const each of NAMES) this.write(each, number, each === name ? part : undefined);
+      if (!this.open[name]) this.options.onText(name, part.toString(), number);
+    }
+  }
+
+  /** As `process.stdout` and `process.stderr`; those of Node would make the descriptors non-blocking, also for child processes. */
+  stream(name: Name): NodeJS.WriteStream {
+    const stream = new Writable({ decodeStrings: false });
+    stream.write = (chunk: string | Uint8Array, encoding?: unknown, callback?: unknown): boolean => {
+      this.print(name, chunk);
+      const done = typeof encoding === 'function' ? encoding : callback;
+      if (typeof done === 'function') process.nextTick(done);
+      return true;
+    };
+    return Object.assign(stream, { fd: FD[name], isTTY: false }) as unknown as NodeJS.WriteStream;
+  }
+
+  private write(name: Name, number: number, text: Uint8Array = new Uint8Array()): void {
+    if (!this.open[name]) return;
+    const mark = encodeMark(this.options.key, { number, length: text.length, request: this.options.request() ?? 0 });
+    let bytes = Buffer.concat([Buffer.from(mark), text]);
+    while (bytes.length > 0) {
+      try {
+        bytes = bytes.subarray(writeSync(FD[name], bytes));
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') {
+          this.open[name] = false;
+          this.options.onClose(name);
+          return;
+        }
+        Atomics.wait(this.nobody, 0, 0, 1); // a child process has made it non-blocking, and it is full
+      }
+    }
+  }
+}
