@@ -113,14 +113,22 @@ enum class Left { kRows, kColumns };
 template <Left left, int R, int V>
 [[gnu::always_inline]] inline void MultiplyAdd(const float* a, int64_t stride, int64_t depth, const float* panel,
                                                Lanes (&acc)[R][V], Ahead* ahead = nullptr) {
+  // In registers: where the caller hands out the address of `acc`, a load might read it, so each step would store all.
+  Lanes sums[R][V];
+  for (int r = 0; r < R; r++) {
+    for (int v = 0; v < V; v++) sums[r][v] = acc[r][v];
+  }
   for (int64_t p = 0; p < depth; p++, panel += kPanel) {
     Lanes right[V];
     for (int v = 0; v < V; v++) right[v] = Load(panel + v * kLanes);
     for (int r = 0; r < R; r++) {
       const float value = left == Left::kRows ? a[r * stride + p] : a[r + p * stride];
-      for (int v = 0; v < V; v++) acc[r][v] = Fma(value, right[v], acc[r][v]);
+      for (int v = 0; v < V; v++) sums[r][v] = Fma(value, right[v], sums[r][v]);
     }
     if (ahead) ahead->Fetch();
+  }
+  for (int r = 0; r < R; r++) {
+    for (int v = 0; v < V; v++) acc[r][v] = sums[r][v];
   }
 }
 
