@@ -33,14 +33,6 @@ export interface KernelTiming {
 
 export type Values = Float32Array | Int32Array | Uint8Array | BigInt64Array;
 
-/** An op of the lab's own, as native/kernels.h declares it: "weight: k n". */
-export interface LabOp {
-  name: string;
-  inputs: string[];
-  attrs: string[];
-  outputs: string[];
-}
-
 declare const graphBrand: unique symbol;
 declare const sessionBrand: unique symbol;
 export type NativeGraph = { [graphBrand]: true };
@@ -67,7 +59,6 @@ export interface Binding {
   readonly TF_ATTR_BOOL: number;
   readonly TF_ATTR_TYPE: number;
   readonly TF_ATTR_SHAPE: number;
-  labOps(): LabOp[];
   graphNew(): NativeGraph;
   graphOp(graph: NativeGraph, op: string, name: string, attrs: readonly Attr[], inputs: number[]): NativeOutput[];
   graphConst(graph: NativeGraph, name: string, dtype: number, shape: readonly number[], values: Values): NativeOutput[];

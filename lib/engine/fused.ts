@@ -1,6 +1,16 @@
 import { type AdamSlots, type AttentionOptions, type Ops, requireHeads, stockOps } from '../tensor/ops';
 import { type Tensor, tf } from '../tensor/tf';
-import { type Attr, nodeBackend } from './binding';
+import { nodeBackend } from './binding';
+import {
+  type AttrsOf,
+  attrsOf,
+  type InputsOf,
+  inputNames,
+  type OpName,
+  type OutputsOf,
+  opNamed,
+  outputNames,
+} from './nativeOps';
 
 /**
  * Kernels of the lab's own (native/*.cc) in place of the compositions of lib/tensor/ops, which they must equal. They need `hasGraphs()`.
@@ -23,20 +33,18 @@ const sameShape = (...tensors: Tensor[]): boolean => tensors.every(tensor => has
 const perChannel = (x: Tensor, ...values: Tensor[]): boolean =>
   x.rank > 0 && values.every(value => hasShape(value, x.shape[x.rank - 1]!));
 
-function run(op: string, inputs: Tensor[], outputs: number, attrs: Attr[] = []): Tensor[] {
-  return nodeBackend().executeMultipleOutputs(op, attrs, inputs, outputs);
-}
-
-/** Attributes that are integers. */
-function ints(attrs: Record<string, number>): Attr[] {
-  const type = nodeBackend().binding.TF_ATTR_INT;
-  return Object.entries(attrs).map(([name, value]) => ({ name, type, value }));
-}
-
-/** Attributes that are floats. */
-function floats(attrs: Record<string, number>): Attr[] {
-  const type = nodeBackend().binding.TF_ATTR_FLOAT;
-  return Object.entries(attrs).map(([name, value]) => ({ name, type, value }));
+/** Runs one of the lab's ops; its lists are empty. */
+function run<N extends OpName>(name: N, inputs: InputsOf<N>, attrs: AttrsOf<N>): OutputsOf<N> {
+  const named = inputs as unknown as Record<string, Tensor>;
+  const backend = nodeBackend();
+  const names = outputNames(name);
+  const outputs = backend.executeMultipleOutputs(
+    name,
+    attrsOf(backend.binding, name, attrs),
+    inputNames(name).map(input => named[input]!),
+    names.length,
+  );
+  return Object.fromEntries(names.map((output, i) => [output, outputs[i]!])) as OutputsOf<N>;
 }
 
 /** Whether tfjs records what runs now; within a gradient that means that this gradient will be differentiated in its turn. */
@@ -67,18 +75,47 @@ function differentiable(
   return op(...inputs);
 }
 
+/** Values by their names. */
+const zip = (names: readonly string[], values: readonly Tensor[]): Record<string, Tensor> =>
+  Object.fromEntries(names.map((name, i) => [name, values[i]!]));
+
+/**
+ * One of the lab's ops with its gradient by `by`, those of its inputs that have one: its first output. All follows from the table (nativeOps.ts).
+ * `forward` computes the op's outputs where it isn't the kernel that does.
+ */
+function kernel<N extends OpName>(
+  name: N,
+  inputs: InputsOf<N>,
+  attrs: AttrsOf<N>,
+  {
+    by = Object.keys(inputs),
+    forward = named => run(name, named as InputsOf<N>, attrs),
+  }: { by?: readonly string[]; forward?: (named: Record<string, Tensor>) => Record<string, Tensor> } = {},
+): Tensor {
+  const { stock, gradient } = opNamed(name);
+  const backward = gradient as OpName;
+  const named = inputs as unknown as Record<string, Tensor>;
+  const needed = inputNames(backward).filter(input => input !== 'dy');
+  return differentiable(
+    (...args) => stock!({ ...named, ...zip(by, args) }, attrs)[0]!,
+    by.map(input => named[input]!),
+    args => {
+      const current = { ...named, ...zip(by, args) };
+      const outputs = forward(current);
+      const known = { ...current, ...outputs };
+      return { value: outputs[outputNames(name)[0]!]!, saved: needed.map(input => known[input]!) };
+    },
+    (dy, saved) => {
+      const grads = run(backward, { dy, ...zip(needed, saved) } as InputsOf<typeof backward>, attrs as never);
+      return by.map(input => (grads as Record<string, Tensor>)[`d${input}`]!);
+    },
+  );
+}
+
 /** Over the last axis: x [..., c], weight [c], bias [c] → [..., c]; the variance is the biased one. */
 export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number): Tensor {
   if (!takes([x, weight, bias], perChannel(x, weight, bias))) return stockOps.layerNorm(x, weight, bias, eps);
-  return differentiable(
-    (x, weight, bias) => stockOps.layerNorm(x, weight, bias, eps),
-    [x, weight, bias],
-    ([x, weight, bias]) => {
-      const [y, mean, rstd] = run('LabLayerNorm', [x!, weight!, bias!], 3, floats({ eps }));
-      return { value: y!, saved: [x!, weight!, mean!, rstd!] };
-    },
-    (dy, saved) => run('LabLayerNormGrad', [dy, ...saved], 3, ints({ joins: 0 })),
-  );
+  return kernel('LabLayerNorm', { x, weight, bias }, { eps });
 }
 
 /** Over all axes but the last, with the batch's own statistics: y [..., c], and mean and biased variance [c], which carry no gradient. */
@@ -89,41 +126,32 @@ export function batchNorm(
   eps: number,
 ): { y: Tensor; mean: Tensor; variance: Tensor } {
   if (!takes([x, weight, bias], perChannel(x, weight, bias))) return stockOps.batchNorm(x, weight, bias, eps);
-  const [mean, variance] = run('LabBatchMoments', [x], 2);
-  const y = differentiable(
-    (x, weight, bias) => stockOps.batchNorm(x, weight, bias, eps).y,
-    [x, weight, bias],
-    ([x, weight, bias]) => ({
-      value: run('LabBatchNorm', [x!, weight!, bias!, mean!, variance!], 1, floats({ eps }))[0]!,
-      saved: [x!, weight!, mean!, variance!],
-    }),
-    (dy, saved) => run('LabBatchNormGrad', [dy, ...saved], 3, [...ints({ joins: 0 }), ...floats({ eps })]),
-  );
-  return { y, mean: mean!, variance: variance! };
+  const { mean, variance } = run('LabBatchMoments', { x }, {});
+  const y = kernel('LabBatchNorm', { x, weight, bias, mean, variance }, { eps }, { by: ['x', 'weight', 'bias'] });
+  return { y, mean, variance };
 }
+
+/** TensorFlow's own, which graphs fuse into a matmul before it. */
+const biasAdd = (x: Tensor, bias: Tensor): Tensor =>
+  nodeBackend().executeMultipleOutputs('BiasAdd', [], [x, bias], 1)[0]!;
 
 /** x [..., c] + bias [c]. */
 export function addBias(x: Tensor, bias: Tensor): Tensor {
   if (!takes([x, bias], x.rank > 1 && perChannel(x, bias))) return stockOps.addBias(x, bias);
   // After a matmul as BiasAdd, which TensorFlow fuses into it; after a depthwise convolution that breaks its remapper (2.19).
-  const add = (x: Tensor, bias: Tensor) => (x.rank === 2 ? run('BiasAdd', [x, bias], 1)[0]! : tf.add(x, bias));
+  const add = (x: Tensor, bias: Tensor) => (x.rank === 2 ? biasAdd(x, bias) : tf.add(x, bias));
   return differentiable(
     stockOps.addBias,
     [x, bias],
     ([x, bias]) => ({ value: add(x!, bias!), saved: [] }),
-    dy => [dy, run('LabChannelSum', [dy], 1)[0]!],
+    dy => [dy, run('LabChannelSum', { x: dy }, {}).sum],
   );
 }
 
 /** The exact GELU, x · Φ(x), of x [..., c] + bias [c]. */
 export function biasGelu(x: Tensor, bias: Tensor): Tensor {
   if (!takes([x, bias], perChannel(x, bias))) return stockOps.biasGelu(x, bias);
-  return differentiable(
-    stockOps.biasGelu,
-    [x, bias],
-    ([x, bias]) => ({ value: run('LabBiasGelu', [x!, bias!], 1)[0]!, saved: [x!, bias!] }),
-    (dy, saved) => run('LabBiasGeluGrad', [dy, ...saved], 2),
-  );
+  return kernel('LabBiasGelu', { x, bias }, {});
 }
 
 /** Rows from which a matmul is tall: the lab's own kernels pack the weights each time, which few rows do not repay. */
@@ -135,14 +163,17 @@ export function product(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   const fits = x.rank === 2 && rows! >= TALL && weight.rank === 2 && weight.shape[0] === depth;
   if (!takes(bias ? [x, weight, bias] : [x, weight], fits && (!bias || hasShape(bias, weight.shape[1]!))))
     return bias ? addBias(tf.matMul(x, weight), bias) : tf.matMul(x, weight);
-  return differentiable(
-    stockOps.matmul,
-    bias ? [x, weight, bias] : [x, weight],
-    ([x, weight, bias]) => {
-      const rows: Tensor = tf.matMul(x!, weight!);
-      return { value: bias ? run('BiasAdd', [rows, bias], 1)[0]! : rows, saved: [x!, weight!] };
+  return kernel(
+    'LabProduct',
+    { x, weight, ...(bias && { bias }) } as InputsOf<'LabProduct'>,
+    { gelu: false, constant_weight: false },
+    {
+      // Fused later, with whatever follows.
+      forward({ x, weight, bias }) {
+        const rows: Tensor = tf.matMul(x!, weight!);
+        return { y: bias ? biasAdd(rows, bias) : rows };
+      },
     },
-    (dy, saved) => run('LabProductGrad', [dy, ...saved], 3, ints({ scales: 0 })).slice(0, bias ? 3 : 2),
   );
 }
 
@@ -165,17 +196,7 @@ export function feedForward(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: 
     hasShape(weight2, hidden!, bias2.size);
   if (!takes([x, weight1, bias1, weight2, bias2], fits))
     return product(biasGelu(product(x, weight1), bias1), weight2, bias2);
-  const { TF_ATTR_BOOL } = nodeBackend().binding;
-  const attrs: Attr[] = [...ints({ joins: 0 }), { name: 'keep', type: TF_ATTR_BOOL, value: x.shape[1]! >= KEPT_FROM }];
-  return differentiable(
-    stockOps.feedForward,
-    [x, weight1, bias1, weight2, bias2],
-    inputs => {
-      const [y, hidden] = run('LabFeedForward', inputs, 2, attrs);
-      return { value: y!, saved: [...inputs.slice(0, 4), hidden!] };
-    },
-    (dy, saved) => run('LabFeedForwardGrad', [dy, ...saved], 5, ints({ scales: 0 })),
-  );
+  return kernel('LabFeedForward', { x, weight1, bias1, weight2, bias2 }, { keep: depth! >= KEPT_FROM });
 }
 
 /** A residual with drop path: x [b, …] + branch [b, …] · scale [b]; the scale carries no gradient. */
@@ -187,7 +208,7 @@ export function addScaled(x: Tensor, branch: Tensor, scale: Tensor): Tensor {
   return differentiable(
     (x, branch) => stockOps.addScaled(x, branch, scale),
     [x, branch],
-    ([x, branch]) => ({ value: run('LabAddScaled', [x!, branch!, scale], 1)[0]!, saved: [scale] }),
+    ([x, branch]) => ({ value: run('LabAddScaled', { x: x!, branch: branch!, scale }, {}).y, saved: [scale] }),
     (dy, [scale]) => [dy, scaled(dy, scale!)],
   );
 }
@@ -196,49 +217,25 @@ export function addScaled(x: Tensor, branch: Tensor, scale: Tensor): Tensor {
 const LANES = 16;
 
 /** Depthwise convolution at stride 1, `same` padding: x [b, h, w, c], kernel [k, k, c, 1], bias [c] → [b, h, w, c]. */
-export function depthwiseConv(x: Tensor, kernel: Tensor, bias: Tensor): Tensor {
-  const size = kernel.shape[0]!;
+export function depthwiseConv(x: Tensor, weight: Tensor, bias: Tensor): Tensor {
+  const size = weight.shape[0]!;
   const channels = x.shape[3]!;
   const fits =
     x.rank === 4 &&
     (size === 3 || size === 5) &&
     channels >= LANES &&
-    hasShape(kernel, size, size, channels, 1) &&
+    hasShape(weight, size, size, channels, 1) &&
     hasShape(bias, channels);
-  if (!takes([x, kernel, bias], fits)) return stockOps.depthwiseConv(x, kernel, bias);
-  return differentiable(
-    depthwiseConvByTaps,
-    [x, kernel, bias],
-    ([x, kernel, bias]) => ({ value: run('LabDepthwiseConv', [x!, kernel!, bias!], 1)[0]!, saved: [x!, kernel!] }),
-    (dy, saved) => run('LabDepthwiseConvGrad', [dy, ...saved], 3, ints({ joins: 0 })),
-  );
-}
-
-/** The same as a sum over the kernel's entries: tfjs's own depthwise convolution has no second derivative. */
-function depthwiseConvByTaps(x: Tensor, kernel: Tensor, bias: Tensor): Tensor {
-  const [b, h, w, c] = x.shape as [number, number, number, number];
-  const k = kernel.shape[0]!;
-  const margin: [number, number] = [(k - 1) / 2, (k - 1) / 2];
-  const padded = tf.pad(x, [[0, 0], margin, margin, [0, 0]]);
-  const taps = Array.from({ length: k * k }, (_, tap) => {
-    const at = [Math.floor(tap / k), tap % k] as const;
-    const weight = tf.reshape(tf.slice(kernel, [...at, 0, 0], [1, 1, c, 1]), [c]);
-    return tf.mul(tf.slice(padded, [0, ...at, 0], [b, h, w, c]), weight);
-  });
-  return tf.add(tf.addN(taps), bias);
+  if (!takes([x, weight, bias], fits)) return stockOps.depthwiseConv(x, weight, bias);
+  return kernel('LabDepthwiseConv', { x, kernel: weight, bias }, {});
 }
 
 /** Depthwise transposed convolution whose kernel is its stride: x [b, h, w, c], kernel [r, r, c], bias [c] → [b, h·r, w·r, c]. */
-export function localProp(x: Tensor, kernel: Tensor, bias: Tensor): Tensor {
-  const [rate, , channels] = kernel.shape as [number, number, number];
-  const fits = x.rank === 4 && hasShape(kernel, rate, rate, x.shape[3]!) && hasShape(bias, channels);
-  if (!takes([x, kernel, bias], fits)) return stockOps.localProp(x, kernel, bias);
-  return differentiable(
-    stockOps.localProp,
-    [x, kernel, bias],
-    ([x, kernel, bias]) => ({ value: run('LabLocalProp', [x!, kernel!, bias!], 1)[0]!, saved: [x!, kernel!] }),
-    (dy, saved) => run('LabLocalPropGrad', [dy, ...saved], 3),
-  );
+export function localProp(x: Tensor, weight: Tensor, bias: Tensor): Tensor {
+  const [rate, , channels] = weight.shape as [number, number, number];
+  const fits = x.rank === 4 && hasShape(weight, rate, rate, x.shape[3]!) && hasShape(bias, channels);
+  if (!takes([x, weight, bias], fits)) return stockOps.localProp(x, weight, bias);
+  return kernel('LabLocalProp', { x, kernel: weight, bias }, {});
 }
 
 /** softmax(q kᵀ · scale) v per head: qkv [b, n, 3c] → [b, n, c]. */
@@ -247,13 +244,7 @@ export function attention(qkv: Tensor, options: AttentionOptions): Tensor {
   requireHeads(qkv, heads);
   if (!takes([qkv], order === 'qkv-head')) return stockOps.attention(qkv, options);
   const [, , c3] = qkv.shape as [number, number, number];
-  const attrs = [...ints({ heads }), ...floats({ scale: scale ?? (c3 / 3 / heads) ** -0.5 })];
-  return differentiable(
-    qkv => stockOps.attention(qkv, options),
-    [qkv],
-    ([qkv]) => ({ value: run('LabAttention', [qkv!], 1, attrs)[0]!, saved: [qkv!] }),
-    (dy, [qkv]) => run('LabAttentionGrad', [dy, qkv!], 1, attrs),
-  );
+  return kernel('LabAttention', { qkv }, { heads, scale: scale ?? (c3 / 3 / heads) ** -0.5 });
 }
 
 /**
@@ -271,9 +262,12 @@ export function adam(
   const fits = sameShape(param, mean, square, grad) && [step, epsilon, keep].every(scalar => scalar.rank === 0);
   if (!takes([param, mean, square, grad, step, epsilon, keep], fits))
     return stockOps.adam({ param, mean, square }, grad, betas, scalars);
-  const attrs = floats({ beta1, beta2, rest1: 1 - beta1, rest2: 1 - beta2 });
-  const [p, m, v] = run('LabAdam', [param, mean, square, grad, step, epsilon, keep], 3, attrs);
-  return { param: p!, mean: m!, square: v! };
+  const next = run(
+    'LabAdam',
+    { param, mean, square, grad, step, epsilon, keep },
+    { beta1, beta2, rest1: 1 - beta1, rest2: 1 - beta2 },
+  );
+  return { param: next.new_param, mean: next.new_mean, square: next.new_square };
 }
 
 export const fusedOps: Ops = {

@@ -1,5 +1,5 @@
-import type { LabOp } from '../../lib/engine/binding';
 import { nodeBackend } from '../../lib/engine/binding';
+import { NATIVE_OPS, type NativeOp } from '../../lib/engine/nativeOps';
 import { openEngine } from '../../lib/engine/open';
 import { tf } from '../../lib/tensor/tf';
 import { random } from '../../lib/util/random';
@@ -19,13 +19,13 @@ async function fuzz(count: number): Promise<void> {
   await openEngine();
   const backend = nodeBackend();
   const { TF_ATTR_INT, TF_ATTR_FLOAT, TF_ATTR_BOOL } = backend.binding;
-  const ops = backend.binding.labOps();
+  const ops = Object.entries<unknown>(NATIVE_OPS).map(([name, op]) => ({ name, ...(op as NativeOp) }));
   const rng = random('kernels of random shapes');
   const below = (limit: number) => Math.floor(rng.uniform() * limit);
   const oneOf = <T>(values: readonly T[]): T => values[below(values.length)]!;
 
   /** Shapes of all inputs, each letter a size; sizes that hang on others are mostly right by `derived`. */
-  function shapesOf({ inputs }: LabOp, heads: number): number[][] {
+  function shapesOf({ inputs }: NativeOp, heads: number): number[][] {
     const leading = Array.from({ length: below(3) }, () => oneOf([1, 2, 5, 0]));
     const sizes: Record<string, number> = {};
     const size = (letter: string): number => {

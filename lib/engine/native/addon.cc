@@ -262,8 +262,8 @@ napi_value SessionNew(napi_env env, napi_value* args) {
   if (!graph.ParseFromArray(data, static_cast<int>(length))) throw std::runtime_error("not a GraphDef");
   tensorflow::SessionOptions options;
   options.config.set_intra_op_parallelism_threads(static_cast<int>(ReadInt(env, args[3])));
-  // TensorFlow's graph optimizer changes values: max(x, 2x) becomes the minimum, (x + c) − c becomes x, a NaN that passes
-  // a fused ReLU 0. What of it pays, compile/passes does; constants are folded without it.
+  // TensorFlow's graph optimizer changes values: max(x, 2x) becomes the minimum, (x + c) − c becomes x, a NaN that
+  // passes a fused ReLU 0. What of it pays, compile/passes does; constants are folded without it.
   options.config.mutable_graph_options()->mutable_rewrite_options()->set_disable_meta_optimizer(true);
   auto session = std::make_shared<Session>();
   session->session.reset(tensorflow::NewSession(options));
@@ -325,7 +325,8 @@ void Fly(napi_env, void* data) {
   const SignalsHeld held;
   const DenormalsFlushed flushed;
   Flight& flight = *static_cast<Flight*>(data);
-  flight.status = flight.session->session->RunCallable(flight.session->callable, flight.feeds, &flight.results, nullptr);
+  flight.status =
+      flight.session->session->RunCallable(flight.session->callable, flight.feeds, &flight.results, nullptr);
 }
 
 void Land(napi_env env, napi_status, void* data) {
@@ -398,17 +399,6 @@ napi_value SessionDelete(napi_env env, napi_value* args) {
   return nullptr;
 }
 
-// labOps() → [{name, inputs, attrs, outputs}], as declared: the lab's own ops
-napi_value LabOps(napi_env env, napi_value*) {
-  return Array(env, Ops(), [&](const Op* op) {
-    const auto argument = [&](const Argument& argument) { return Text(env, argument.text); };
-    return Record(env, {{"name", Text(env, op->name)},
-                        {"inputs", Array(env, op->inputs, argument)},
-                        {"attrs", Array(env, op->attrs, [&](const char* attr) { return Text(env, attr); })},
-                        {"outputs", Array(env, op->outputs, argument)}});
-  });
-}
-
 // tfjs-node's executeOp.
 napi_value ExecuteOp(napi_env env, napi_callback_info info) {
   const SignalsHeld held;
@@ -431,7 +421,6 @@ NAPI_MODULE_INIT() {
   napi_value execute_op;
   napi_create_function(env, "executeOp", NAPI_AUTO_LENGTH, lab::ExecuteOp, nullptr, &execute_op);
   napi_set_named_property(env, exports, "executeOp", execute_op);
-  lab::Export<lab::LabOps>(env, exports, "labOps");
   lab::Export<lab::GraphNew>(env, exports, "graphNew");
   lab::Export<lab::GraphOp>(env, exports, "graphOp");
   lab::Export<lab::GraphConst>(env, exports, "graphConst");

@@ -176,14 +176,8 @@ void AttentionSizes(Sizes& sizes, const Attrs& attrs) {
   sizes.Set('c', sizes['q'] / 3);
 }
 
-const Declared attention{
-    {"LabAttention", {"qkv: b n q"}, {"heads: int", "scale: float"}, {"y: b n c"}, AttentionSizes, Make<Attention>}};
-const Declared attention_grad{{"LabAttentionGrad",
-                               {"dy: b n c", "qkv: b n q"},
-                               {"heads: int", "scale: float"},
-                               {"dqkv: b n q"},
-                               AttentionSizes,
-                               Make<AttentionGrad>}};
+const Declared attention{"LabAttention", AttentionSizes, Make<Attention>};
+const Declared attention_grad{"LabAttentionGrad", AttentionSizes, Make<AttentionGrad>};
 
 }  // namespace
 }  // namespace lab

@@ -211,26 +211,10 @@ void LocalPropSizes(Sizes& sizes, const Attrs&) {
   }
 }
 
-const Declared depthwise_conv{{"LabDepthwiseConv",
-                               {"x: b h w c", "kernel: k k c 1", "bias: c"},
-                               {},
-                               {"y: b h w c"},
-                               DepthwiseSizes,
-                               Make<DepthwiseConv>}};
-const Declared depthwise_conv_grad{{"LabDepthwiseConvGrad",
-                                    {"dy: b h w c", "x: b h w c", "kernel: k k c 1", "join?: b h w c"},
-                                    {},
-                                    {"dx: b h w c", "dkernel: k k c 1", "dbias: c"},
-                                    DepthwiseSizes,
-                                    Make<DepthwiseConvGrad>}};
-const Declared local_prop{
-    {"LabLocalProp", {"x: b h w c", "kernel: r r c", "bias: c"}, {}, {"y: b H W c"}, LocalPropSizes, Make<LocalProp>}};
-const Declared local_prop_grad{{"LabLocalPropGrad",
-                                {"dy: b H W c", "x: b h w c", "kernel: r r c"},
-                                {},
-                                {"dx: b h w c", "dkernel: r r c", "dbias: c"},
-                                LocalPropSizes,
-                                Make<LocalPropGrad>}};
+const Declared depthwise_conv{"LabDepthwiseConv", DepthwiseSizes, Make<DepthwiseConv>};
+const Declared depthwise_conv_grad{"LabDepthwiseConvGrad", DepthwiseSizes, Make<DepthwiseConvGrad>};
+const Declared local_prop{"LabLocalProp", LocalPropSizes, Make<LocalProp>};
+const Declared local_prop_grad{"LabLocalPropGrad", LocalPropSizes, Make<LocalPropGrad>};
 
 }  // namespace
 }  // namespace lab

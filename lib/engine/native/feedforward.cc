@@ -6,6 +6,18 @@
 namespace lab {
 namespace {
 
+// Hidden values of a chunk: 192 KiB, and as many of their gradients, leave a quarter of a second-level cache of 512 KiB
+// to weights and rows. More rows would share packed weights, but push the hidden values out.
+constexpr int64_t kChunkFloats = 49152;
+// Columns of the widest panel, AVX-512's: widths are rounded up to it, so that chunks are the same on every processor.
+constexpr int64_t kWidestPanel = 48;
+// Rows of a chunk: whole tiles of the tallest, enough to be worth a task, few enough that there are tasks for all
+// threads.
+constexpr int64_t kTallestTile = 8, kFewestRows = 16, kMostRows = 128;
+// Lines that are prefetched for each row of a panel: the next chunk has 6 k floats a row, of x, dy and 4 k hidden
+// values, over 4 k / kPanel panels; 4.5 lines.
+constexpr int64_t kLinesPerRow = 5;
+
 // Rows are taken in chunks, whose hidden values and their gradients stay in the second-level cache, and lie in panels.
 // Their size hangs on the number of hidden values alone, not on what fills a panel here: sums over rows go by chunks.
 struct Chunks {
@@ -13,10 +25,13 @@ struct Chunks {
   Chunks(int64_t rows, int64_t hidden)
       : rows(rows),
         panels(Panels(hidden)),
-        size(std::clamp<int64_t>(49152 / ((std::max<int64_t>(1, hidden) + 47) / 48 * 48) / 8 * 8, 16, 128)),
+        size(std::clamp<int64_t>(kChunkFloats / Width(hidden) / kTallestTile * kTallestTile, kFewestRows, kMostRows)),
         count((rows + size - 1) / size) {}
   int64_t Rows(int64_t chunk) const { return std::min(size, rows - chunk * size); }
   int64_t Begin(int64_t chunk) const { return chunk * size; }
+  static int64_t Width(int64_t hidden) {
+    return (std::max<int64_t>(1, hidden) + kWidestPanel - 1) / kWidestPanel * kWidestPanel;
+  }
   // Floats before the chunk's.
   int64_t Offset(int64_t chunk) const { return chunk * size * panels * kPanel; }
 };
@@ -107,7 +122,7 @@ struct FeedForwardGrad : Kernel {
                    Ahead* ahead) {
     Lanes sum[kTileVectors] = {};
     for (int64_t row = 0; row < rows; row++) {
-      ahead->Fetch(5);
+      ahead->Fetch(kLinesPerRow);
       for (int v = 0; v < kTileVectors; v++, value += kLanes, activation += kLanes, gradient += kLanes) {
         const Lanes in = Load(value);
         const Normal normal(in);
@@ -132,19 +147,8 @@ void FeedForwardSizes(Sizes& sizes, const Attrs& attrs) {
   if (sizes['h'] != kUnknown) sizes.Set('p', Panels(sizes['h']) * kPanel);
 }
 
-const Declared feed_forward{{"LabFeedForward",
-                             {"x: m k", "weight1: k h", "bias1: h", "weight2: h n", "bias2: n", "join?: m n | s"},
-                             {"keep: bool"},
-                             {"y: m n", "hidden: r p"},
-                             FeedForwardSizes,
-                             Make<FeedForward>}};
-const Declared feed_forward_grad{
-    {"LabFeedForwardGrad",
-     {"dy: m n", "x: m k", "weight1: k h", "bias1: h", "weight2: h n", "hidden: r p", "scale?: s"},
-     {},
-     {"dx: m k", "dweight1: k h", "dbias1: h", "dweight2: h n", "dbias2: n"},
-     FeedForwardSizes,
-     Make<FeedForwardGrad>}};
+const Declared feed_forward{"LabFeedForward", FeedForwardSizes, Make<FeedForward>};
+const Declared feed_forward_grad{"LabFeedForwardGrad", FeedForwardSizes, Make<FeedForwardGrad>};
 
 }  // namespace
 }  // namespace lab

@@ -38,9 +38,8 @@ struct BiasGeluGrad : Kernel {
   }
 };
 
-const Declared gelu{{"LabBiasGelu", {"x: *c", "bias: c"}, {}, {"y: *c"}, NothingMore, Make<BiasGelu>}};
-const Declared gelu_grad{
-    {"LabBiasGeluGrad", {"dy: *c", "x: *c", "bias: c"}, {}, {"dx: *c", "dbias: c"}, NothingMore, Make<BiasGeluGrad>}};
+const Declared gelu{"LabBiasGelu", NothingMore, Make<BiasGelu>};
+const Declared gelu_grad{"LabBiasGeluGrad", NothingMore, Make<BiasGeluGrad>};
 
 }  // namespace
 }  // namespace lab

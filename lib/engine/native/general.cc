@@ -156,18 +156,13 @@ void MatMulSizes(Sizes& sizes, const Attrs& attrs) {
   sizes.Set('n', sizes[b ? 'u' : 'v']);
 }
 
-const Declared mat_mul{{"LabMatMul",
-                        {"a: *xy", "b: *uv"},
-                        {"transpose_a: bool", "transpose_b: bool"},
-                        {"y: *mn"},
-                        MatMulSizes,
-                        Make<MatMul>}};
-const Declared sum{{"LabSum", {"x: o r i"}, {"mean: bool"}, {"y: o i"}, NothingMore, Make<Sum>}};
-const Declared softmax{{"LabSoftmax", {"x: *c"}, {"log: bool"}, {"y: *c"}, NothingMore, Make<Softmax>}};
-const Declared exponential{{"LabExp", {"x: *"}, {}, {"y: *"}, NothingMore, Make<Elementwise<ExpOf>>}};
-const Declared logarithm{{"LabLog", {"x: *"}, {}, {"y: *"}, NothingMore, Make<Elementwise<LogOf>>}};
-const Declared root{{"LabSqrt", {"x: *"}, {}, {"y: *"}, NothingMore, Make<Elementwise<SqrtOf>>}};
-const Declared inverse_root{{"LabRsqrt", {"x: *"}, {}, {"y: *"}, NothingMore, Make<Elementwise<RsqrtOf>>}};
+const Declared mat_mul{"LabMatMul", MatMulSizes, Make<MatMul>};
+const Declared sum{"LabSum", NothingMore, Make<Sum>};
+const Declared softmax{"LabSoftmax", NothingMore, Make<Softmax>};
+const Declared exponential{"LabExp", NothingMore, Make<Elementwise<ExpOf>>};
+const Declared logarithm{"LabLog", NothingMore, Make<Elementwise<LogOf>>};
+const Declared root{"LabSqrt", NothingMore, Make<Elementwise<SqrtOf>>};
+const Declared inverse_root{"LabRsqrt", NothingMore, Make<Elementwise<RsqrtOf>>};
 
 }  // namespace
 }  // namespace lab

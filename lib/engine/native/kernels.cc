@@ -124,6 +124,16 @@ Sizes Op::Check(const std::vector<Shape>& shapes, const Attrs& attrs) const {
   return sizes;
 }
 
+const Declaration& DeclarationOf(const std::string& name) {
+  static const auto* const table = new std::vector<Declaration>{
+#include "ops.inc"
+  };
+  for (const Declaration& declaration : *table) {
+    if (name == declaration.name) return declaration;
+  }
+  throw std::logic_error(name + " is not in the table of ops");
+}
+
 std::vector<const Op*>& Ops() {
   static auto* const ops = new std::vector<const Op*>;
   return *ops;

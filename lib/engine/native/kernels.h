@@ -1,6 +1,6 @@
 // What the fused kernels share: how an op is declared, checked and run. Nothing of TensorFlow stands here, so that the
-// same kernels also run without it, under sanitizers and on other processors (test/native). lib/engine/fused.ts is
-// their face in TypeScript; there stands, for each, the composition of stock ops that it replaces.
+// same kernels also run without it, under sanitizers and on other processors (test/native). lib/engine/nativeOps.ts is
+// the table of all ops: inputs, attributes, outputs, and the composition of stock ops that each equals.
 #pragma once
 
 #include <algorithm>
@@ -103,13 +103,20 @@ struct Argument {
   Argument(const char* text);
 };
 
-// `derive` refuses what letters cannot say, and sets the letters that only outputs have; it runs with unknown sizes
-// too. Checked when a graph is built and again before each computation.
-struct Op {
+// An op as the table has it.
+struct Declaration {
   const char* name;
   std::vector<Argument> inputs;
   std::vector<const char*> attrs;
   std::vector<Argument> outputs;
+};
+
+// Throws std::logic_error for an op that the table (ops.inc) does not have.
+const Declaration& DeclarationOf(const std::string& name);
+
+// `derive` refuses what letters cannot say, and sets the letters that only outputs have; it runs with unknown sizes
+// too. Checked when a graph is built and again before each computation.
+struct Op : Declaration {
   void (*derive)(Sizes& sizes, const Attrs& attrs);
   std::unique_ptr<Kernel> (*make)(const Attrs& attrs);
 
@@ -117,11 +124,15 @@ struct Op {
   Sizes Check(const std::vector<Shape>& shapes, const Attrs& attrs) const;
 };
 
-// All ops.
+// All ops that have a kernel.
 std::vector<const Op*>& Ops();
 
+// An op of the table, with its kernel.
 struct Declared : Op {
-  Declared(Op op) : Op(std::move(op)) { Ops().push_back(this); }
+  Declared(const char* name, decltype(Op::derive) derive, decltype(Op::make) make)
+      : Op{DeclarationOf(name), derive, make} {
+    Ops().push_back(this);
+  }
 };
 
 template <typename K>
@@ -147,10 +158,13 @@ constexpr int64_t kBlocks = 16;
 
 inline int64_t Blocks(int64_t rows) { return std::min(rows, kBlocks); }
 
+// Multiplications or so, below which handing tasks to other threads takes longer (some µs) than it saves.
+constexpr int64_t kWorthThreads = 16384;
+
 // f(task) for each task, in parallel where there is enough to do. `cost` is a task's, in multiplications or so.
 template <typename F>
 void ForEach(Call& call, int64_t tasks, int64_t cost, F f) {
-  if (tasks >= 2 && tasks * cost >= 16384) return call.Parallel(tasks, f);
+  if (tasks >= 2 && tasks * cost >= kWorthThreads) return call.Parallel(tasks, f);
   for (int64_t task = 0; task < tasks; task++) f(task);
 }
 

@@ -177,32 +177,11 @@ struct BatchNormGrad : Kernel {
 
 void RowCount(Sizes& sizes, const Attrs&) { sizes.Set('r', sizes.Rows()); }
 
-const Declared layer_norm{{"LabLayerNorm",
-                           {"x: *c", "weight: c", "bias: c"},
-                           {"eps: float"},
-                           {"y: *c", "mean: r", "rstd: r"},
-                           RowCount,
-                           Make<LayerNorm>}};
-const Declared layer_norm_grad{{"LabLayerNormGrad",
-                                {"dy: *c", "x: *c", "weight: c", "mean: r", "rstd: r", "join?: *c"},
-                                {},
-                                {"dx: *c", "dweight: c", "dbias: c"},
-                                RowCount,
-                                Make<LayerNormGrad>}};
-const Declared batch_moments{
-    {"LabBatchMoments", {"x: *c"}, {}, {"mean: c", "variance: c"}, NothingMore, Make<BatchMoments>}};
-const Declared batch_norm{{"LabBatchNorm",
-                           {"x: *c", "weight: c", "bias: c", "mean: c", "variance: c"},
-                           {"eps: float"},
-                           {"y: *c"},
-                           NothingMore,
-                           Make<BatchNorm>}};
-const Declared batch_norm_grad{{"LabBatchNormGrad",
-                                {"dy: *c", "x: *c", "weight: c", "mean: c", "variance: c", "join?: *c"},
-                                {"eps: float"},
-                                {"dx: *c", "dweight: c", "dbias: c"},
-                                NothingMore,
-                                Make<BatchNormGrad>}};
+const Declared layer_norm{"LabLayerNorm", RowCount, Make<LayerNorm>};
+const Declared layer_norm_grad{"LabLayerNormGrad", RowCount, Make<LayerNormGrad>};
+const Declared batch_moments{"LabBatchMoments", NothingMore, Make<BatchMoments>};
+const Declared batch_norm{"LabBatchNorm", NothingMore, Make<BatchNorm>};
+const Declared batch_norm_grad{"LabBatchNormGrad", NothingMore, Make<BatchNormGrad>};
 
 }  // namespace
 }  // namespace lab

@@ -80,15 +80,20 @@ inline const float* PackTransposed(Call& call, const float* w, int64_t rows, int
   return panels;
 }
 
+// Rows of a block, at least: fewer would give more threads work, but each block adds a sum of the weights' size.
+constexpr int64_t kSumRows = 384;
+
 // Rows are divided into blocks by their number alone, each block has a sum of its own, and these are added in order:
-// the same bytes on one thread and on many. A block is long enough that a sum of the weights' size costs little beside
-// what it sums.
-inline int64_t SumBlocks(int64_t rows) { return std::clamp<int64_t>(rows / 384, 1, kBlocks); }
+// the same bytes on one thread and on many.
+inline int64_t SumBlocks(int64_t rows) { return std::clamp<int64_t>(rows / kSumRows, 1, kBlocks); }
+
+// What is divided by rows or columns alike is divided into so many tasks: enough for all threads, each long enough.
+constexpr int64_t kTasks = 8;
 
 // The blocks' sums, [rows, columns] in panels each, added and written by rows, or by columns where `transposed`.
 inline void AddBlocks(Call& call, const float* sums, int64_t blocks, int64_t rows, int64_t columns, bool transposed,
                       float* total) {
-  const int64_t panels = Panels(columns), size = panels * rows * kPanel, parts = std::min<int64_t>(rows, 8);
+  const int64_t panels = Panels(columns), size = panels * rows * kPanel, parts = std::min(rows, kTasks);
   if (parts == 0) return;
   ForEach(call, panels * parts, blocks * rows * kPanel / parts, [&](int64_t task) {
     const int64_t first = task / parts * kPanel, count = std::min(kPanel, columns - first), part = task % parts;

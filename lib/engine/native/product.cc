@@ -36,7 +36,7 @@ struct Product : Kernel {
     }
     const int64_t panels = Panels(n), chunks = (m + kChunk - 1) / kChunk;
     // Few rows leave the columns to be divided, so that there is work for all threads.
-    const int64_t groups = std::min(panels, std::max<int64_t>(1, 8 / std::max<int64_t>(1, chunks)));
+    const int64_t groups = std::min(panels, std::max<int64_t>(1, kTasks / std::max<int64_t>(1, chunks)));
     ForEach(call, chunks * groups, m * k * n / std::max<int64_t>(1, chunks * groups), [&](int64_t task) {
       const int64_t chunk = task / groups, group = task % groups;
       const int64_t begin = chunk * m / chunks, rows = (chunk + 1) * m / chunks - begin;
@@ -121,18 +121,8 @@ struct ProductGrad : Kernel {
 
 void RowScaleSizes(Sizes& sizes, const Attrs&) { RowsByImages(sizes, 'm', 's'); }
 
-const Declared product{{"LabProduct",
-                        {"x: m k", "weight: k n", "bias: n", "join?: m n | s"},
-                        {"gelu: bool", "constant_weight: bool"},
-                        {"y: m n"},
-                        RowScaleSizes,
-                        Make<Product>}};
-const Declared product_grad{{"LabProductGrad",
-                             {"dy: m n", "x: m k", "weight: k n", "scale?: s"},
-                             {},
-                             {"dx: m k", "dweight: k n", "dbias: n"},
-                             RowScaleSizes,
-                             Make<ProductGrad>}};
+const Declared product{"LabProduct", RowScaleSizes, Make<Product>};
+const Declared product_grad{"LabProductGrad", RowScaleSizes, Make<ProductGrad>};
 
 }  // namespace
 }  // namespace lab

@@ -64,19 +64,10 @@ struct Adam : Kernel {
   static constexpr int64_t kLarge = 1 << 14;  // floats that a cache would not hold until the next step
 };
 
-const Declared channel_sum{{"LabChannelSum", {"x: *c"}, {}, {"sum: c"}, NothingMore, Make<ChannelSum>}};
-const Declared add_scaled{{"LabAddScaled",
-                           {"x: b*", "branch: b*", "scale: b"},
-                           {},
-                           {"y: b*"},
-                           [](Sizes& sizes, const Attrs&) { sizes.Set('z', sizes.Rows()); },
-                           Make<AddScaled>}};
-const Declared adam{{"LabAdam",
-                     {"param: *", "mean: *", "square: *", "grad: *", "step: ", "epsilon: ", "keep: "},
-                     {"beta1: float", "beta2: float", "rest1: float", "rest2: float"},
-                     {"new_param: *", "new_mean: *", "new_square: *"},
-                     NothingMore,
-                     Make<Adam>}};
+const Declared channel_sum{"LabChannelSum", NothingMore, Make<ChannelSum>};
+const Declared add_scaled{"LabAddScaled", [](Sizes& sizes, const Attrs&) { sizes.Set('z', sizes.Rows()); },
+                          Make<AddScaled>};
+const Declared adam{"LabAdam", NothingMore, Make<Adam>};
 
 }  // namespace
 }  // namespace lab

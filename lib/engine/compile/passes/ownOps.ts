@@ -1,4 +1,5 @@
-import type { Attr, Binding } from '../../binding';
+import type { Binding } from '../../binding';
+import { NATIVE_OPS } from '../../nativeOps';
 import { dtypeOf, type Graph, type Node, type Output, shapeOf } from '../ir';
 import { type Rule, rewrite } from './simplify';
 
@@ -11,8 +12,6 @@ export function ownOps(binding: Binding, graph: Graph): Graph {
 }
 
 const size = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1);
-
-const bool = (type: number, name: string, value: boolean): Attr => ({ name, type, value });
 
 const isFloat = (node: Node, { TF_FLOAT }: Binding): boolean =>
   node.inputs[0] !== undefined && dtypeOf(node.inputs[0]) === TF_FLOAT;
@@ -33,11 +32,10 @@ const matmul =
       return graph.node('BroadcastTo', [matrix, { node: dims, index: 0 }], shape);
     };
     const isSet = (name: string) => node.attrs.some(attr => attr.name === name && attr.value === true);
-    const { TF_ATTR_BOOL } = graph.binding;
-    return graph.node('LabMatMul', [each(a), each(b)], node.outputs[0]!.shape, [
-      bool(TF_ATTR_BOOL, 'transpose_a', isSet(transposed[0])),
-      bool(TF_ATTR_BOOL, 'transpose_b', isSet(transposed[1])),
-    ]);
+    return graph.native('LabMatMul', { a: each(a), b: each(b) }, node.outputs[0]!.shape, {
+      transpose_a: isSet(transposed[0]),
+      transpose_b: isSet(transposed[1]),
+    });
   };
 
 /** A sum, or mean, over neighbouring axes: what lies before and behind them is two axes. */
@@ -55,8 +53,7 @@ const sum =
       number,
       number,
     ];
-    const rows = graph.reshape(x, [outer, count, inner]);
-    const sums = graph.node('LabSum', [rows], [outer, inner], [bool(graph.binding.TF_ATTR_BOOL, 'mean', mean)]);
+    const sums = graph.native('LabSum', { x: graph.reshape(x, [outer, count, inner]) }, [outer, inner], { mean });
     return graph.reshape(sums, node.outputs[0]!.shape);
   };
 
@@ -64,12 +61,11 @@ const softmax =
   (log: boolean): Rule =>
   (node, graph) =>
     isFloat(node, graph.binding)
-      ? graph.node('LabSoftmax', [...node.inputs], node.outputs[0]!.shape, [
-          bool(graph.binding.TF_ATTR_BOOL, 'log', log),
-        ])
+      ? graph.native('LabSoftmax', { x: node.inputs[0]! }, node.outputs[0]!.shape, { log })
       : undefined;
 
-const elementwise =
+/** An op of the lab's that takes what TensorFlow's takes. */
+const sameInputs =
   (op: string): Rule =>
   (node, graph) =>
     isFloat(node, graph.binding) ? graph.node(op, [...node.inputs], node.outputs[0]!.shape) : undefined;
@@ -84,7 +80,7 @@ const power: Rule = (node, graph) => {
   const [x, { node: cast }] = node.inputs as [Output, Output];
   const exponent = cast.op === 'Cast' ? cast.inputs[0]!.node : cast;
   if (!isFloat(node, graph.binding) || exponent.values?.length !== 1 || exponent.values[0] !== 1.5) return undefined;
-  return graph.node('Mul', [x, graph.node('LabSqrt', [x], shapeOf(x))], node.outputs[0]!.shape);
+  return graph.node('Mul', [x, graph.native('LabSqrt', { x }, shapeOf(x), {})], node.outputs[0]!.shape);
 };
 
 /** The side of a pool's windows if they are square and tile an image of this shape [b, h, w, c]. */
@@ -104,12 +100,7 @@ const averagePool: Rule = (node, graph) => {
   const side = isFloat(node, graph.binding) ? tiles(node, shapeOf(x)) : undefined;
   if (!side) return undefined;
   const mean = (x: Output, outer: number, inner: number) =>
-    graph.node(
-      'LabSum',
-      [graph.reshape(x, [outer, side, inner])],
-      [outer, inner],
-      [bool(graph.binding.TF_ATTR_BOOL, 'mean', true)],
-    );
+    graph.native('LabSum', { x: graph.reshape(x, [outer, side, inner]) }, [outer, inner], { mean: true });
   return graph.reshape(mean(mean(x, (b * h) / side, w * c), (b * h * w) / side ** 2, c), node.outputs[0]!.shape);
 };
 
@@ -121,11 +112,12 @@ const averagePoolGradient: Rule = (node, graph) => {
   if (!side) return undefined;
   const channels = shape[3]!;
   const kernel = new Float32Array(side * side * channels).fill(1 / side ** 2);
-  const inputs = [
-    constant(kernel, [side, side, channels], graph.binding),
-    constant(new Float32Array(channels), [channels], graph.binding),
-  ];
-  return graph.node('LabLocalProp', [dy, ...inputs], shape);
+  const inputs = {
+    x: dy,
+    kernel: constant(kernel, [side, side, channels], graph.binding),
+    bias: constant(new Float32Array(channels), [channels], graph.binding),
+  };
+  return graph.native('LabLocalProp', inputs, shape, {});
 };
 
 const RULES: Record<string, Rule> = {
@@ -135,11 +127,10 @@ const RULES: Record<string, Rule> = {
   Mean: sum(true),
   Softmax: softmax(false),
   LogSoftmax: softmax(true),
-  Exp: elementwise('LabExp'),
-  Log: elementwise('LabLog'),
   Pow: power,
   AvgPool: averagePool,
   AvgPoolGrad: averagePoolGradient,
-  Sqrt: elementwise('LabSqrt'),
-  Rsqrt: elementwise('LabRsqrt'),
+  ...Object.fromEntries(
+    Object.entries(NATIVE_OPS).flatMap(([name, { replaces }]) => (replaces ? [[replaces, sameInputs(name)]] : [])),
+  ),
 };

@@ -1,4 +1,5 @@
 import type { Attr, Binding } from '../../binding';
+import { type AttrsOf, attrsOf, type InputsOf, inputNames, longestList, type OpName } from '../../nativeOps';
 import { dtypeOf, type Graph, type Node, type Output, reachable, shapeOf } from '../ir';
 
 /**
@@ -48,6 +49,17 @@ class Rewriting {
     return this.made({ op, attrs, inputs, outputs: [{ dtype: dtypeOf(inputs[0]!), shape: [...shape] }] });
   }
 
+  /** One of the lab's ops, its lists empty: its first output. */
+  native<N extends OpName>(name: N, inputs: InputsOf<N, Output>, shape: readonly number[], attrs: AttrsOf<N>): Output {
+    const named = inputs as unknown as Record<string, Output>;
+    return this.node(
+      name,
+      inputNames(name).map(input => named[input]!),
+      shape,
+      attrsOf(this.binding, name, attrs),
+    );
+  }
+
   /** The same operation, with the same outputs. */
   copy(original: Node, inputs: Output[], attrs: readonly Attr[]): Output {
     return this.made({ ...original, inputs, attrs });
@@ -71,6 +83,12 @@ class Rewriting {
   }
 }
 
+/** The inputs of one of the lab's ops by name, but for its lists; undefined for another op. */
+function inputsOf<N extends OpName>(name: N, node: Node | undefined): InputsOf<N, Output> | undefined {
+  if (node?.op !== name) return undefined;
+  return Object.fromEntries(inputNames(name).map((input, i) => [input, node.inputs[i]!])) as InputsOf<N, Output>;
+}
+
 const addsBias = (node: Node) => node.op === 'BiasAdd' || node.op === 'LabBiasGelu';
 
 /** A matmul, its bias and its activation in one kernel. */
@@ -79,16 +97,11 @@ const fuseProduct: Rule = (node, graph) => {
   const [x, bias] = node.inputs as [Output, Output];
   const product = graph.onlyUse(x);
   if (product?.op !== 'MatMul' || isTransposed(product)) return undefined;
-  const { TF_ATTR_INT, TF_ATTR_BOOL } = graph.binding;
-  return graph.node('LabProduct', [...product.inputs, bias], shapeOf(x), [
-    { name: 'joins', type: TF_ATTR_INT, value: 0 },
-    { name: 'gelu', type: TF_ATTR_BOOL, value: node.op === 'LabBiasGelu' },
-    {
-      name: 'constant_weight',
-      type: TF_ATTR_BOOL,
-      value: graph.isConstant(product.inputs[1]!) && graph.isConstant(bias),
-    },
-  ]);
+  const [rows, weight] = product.inputs as [Output, Output];
+  return graph.native('LabProduct', { x: rows, weight, bias }, shapeOf(x), {
+    gelu: node.op === 'LabBiasGelu',
+    constant_weight: graph.isConstant(weight) && graph.isConstant(bias),
+  });
 };
 
 const isTransposed = (product: Node) => product.attrs.some(({ name, value }) => name.startsWith('transpose') && value);
@@ -162,10 +175,9 @@ const foldBatchNorm: Rule = (node, graph) => {
 const foldSkip: Rule = (node, graph) => {
   if (node.op !== 'AddV2') return undefined;
   const [x, branch] = node.inputs as [Output, Output];
-  const conv = graph.onlyUse(branch);
-  if (conv?.op !== 'LabDepthwiseConv') return undefined;
-  const [from, kernel, bias] = conv.inputs as [Output, Output, Output];
-  if (from.node !== x.node || from.index !== x.index) return undefined;
+  const conv = inputsOf('LabDepthwiseConv', graph.onlyUse(branch));
+  if (conv?.x.node !== x.node || conv.x.index !== x.index) return undefined;
+  const { kernel, bias } = conv;
   const shape = shapeOf(kernel);
   const channels = shape[2]!;
   const middle = new Float32Array(shape[0]! * shape[1]! * channels).fill(
@@ -180,10 +192,11 @@ const foldSkip: Rule = (node, graph) => {
     outputs: [{ dtype: dtypeOf(kernel), shape }],
     values: middle,
   };
-  return graph.node(
+  return graph.native(
     'LabDepthwiseConv',
-    [x, graph.node('AddV2', [kernel, { node: identity, index: 0 }], shape), bias],
+    { x, kernel: graph.node('AddV2', [kernel, { node: identity, index: 0 }], shape), bias },
     shapeOf(x),
+    {},
   );
 };
 
@@ -198,22 +211,11 @@ const mergeReshapes: Rule = (node, graph) => {
 
 const RULES: readonly Rule[] = [mergeReshapes, foldBatchNorm, fuseProduct, fuseScale, foldSkip];
 
-/**
- * Kernels that can add to their first output before they store it, and how many inputs that takes at most: what is added
- * and, where a branch has drop path, its factor for each image.
- */
-const JOINS: Record<string, number> = {
-  LabProduct: 2,
-  LabFeedForward: 2,
-  LabLayerNormGrad: 1,
-  LabBatchNormGrad: 1,
-  LabDepthwiseConvGrad: 1,
-};
-
 type Draft = { -readonly [key in keyof Node]: Node[key] };
 
 /**
- * Sums of which one side comes from such a kernel, in that kernel: the residuals, forward and backward. No `Rule`, because the
+ * Sums of which one side comes from a kernel that can add to its first output before it stores it, in that kernel: the residuals, forward and
+ * backward. Such a kernel has a list `join`: what is added and, where a branch has drop path, its factor for each image. No `Rule`, because the
  * kernels have more outputs than that, and who reads those must read the new kernel's.
  */
 function joinSums(binding: Binding, graph: Graph): Graph {
@@ -233,7 +235,9 @@ function joinSums(binding: Binding, graph: Graph): Graph {
   const joinable = (branch: Output, inputs: number): Draft | undefined => {
     const source = branch.node.op === 'Reshape' ? branch.node.inputs[0]! : branch;
     if (!isReadOnce(branch) || !isReadOnce(source) || source.index !== 0) return undefined;
-    return listed(source.node, 'joins') === 0 && JOINS[source.node.op]! >= inputs ? source.node : undefined;
+    return listed(source.node, 'joins') === 0 && longestList(source.node.op, 'join') >= inputs
+      ? source.node
+      : undefined;
   };
   const dims = (shape: readonly number[]): Output => ({
     node: {
