@@ -13,6 +13,7 @@ import { RECIPES } from '../lib/train/recipe';
  */
 export const experiment = sweepExperiment({
   name: 'article',
+  title: 'The tutorial model by its own recipe',
   question: "does the teaching article's model learn as the article has it?",
   cost: 'about 40 min, and a download of 345 MB',
   promise: "the article's summary, and top-1 of its recipe",

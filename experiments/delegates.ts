@@ -1,4 +1,5 @@
 import { sweepExperiment } from '../lib/cli/support/sweepExperiment';
+import { comparisonCharts } from '../lib/report/experiment';
 import { BUDGET } from './shared/budget';
 
 /**
@@ -10,10 +11,12 @@ import { BUDGET } from './shared/budget';
  */
 export const experiment = sweepExperiment({
   name: 'delegates',
+  title: 'What stands for a window in attention',
   question: 'which delegate speaks best for its window?',
   cost: 'about 7 min',
   promise: 'top-1 with the mean and the maximum, less that with the top-left pixel',
   base: BUDGET,
   baseline: 'topleft',
   variants: { topleft: {}, mean: { ablation: 'delegateMean' }, max: { ablation: 'delegateMax' } },
+  charts: comparisonCharts,
 });

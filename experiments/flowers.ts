@@ -11,6 +11,7 @@ import { RECIPES } from '../lib/train/recipe';
  */
 export const experiment = sweepExperiment({
   name: 'flowers',
+  title: 'EdgeViT-XXS on Flowers-102',
   question: 'how far does EdgeViT-XXS come on Flowers-102 from nothing?',
   cost: 'about 45 min, and a download of 345 MB',
   promise: 'top-1 on the official 6,149 test images, of 3 seeds',

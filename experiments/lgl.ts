@@ -1,4 +1,5 @@
 import { sweepExperiment } from '../lib/cli/support/sweepExperiment';
+import { comparisonCharts } from '../lib/report/experiment';
 import { BUDGET } from './shared/budget';
 
 /**
@@ -12,6 +13,7 @@ import { BUDGET } from './shared/budget';
  */
 export const experiment = sweepExperiment({
   name: 'lgl',
+  title: 'What each part of the LGL block buys',
   question: 'what does each part of the LGL block buy?',
   cost: 'about 10 min',
   promise: 'top-1 without LocalAgg, attention or LocalProp, less that of the whole block',
@@ -24,4 +26,5 @@ export const experiment = sweepExperiment({
     noLocalProp: { ablation: 'noLocalProp' },
     localAggOnly: { ablation: 'localAggOnly' },
   },
+  charts: comparisonCharts,
 });

@@ -1,4 +1,6 @@
+import { sampleRateAccuracy, sampleRateCost } from '../lib/charts/sampleRates';
 import { sweepExperiment } from '../lib/cli/support/sweepExperiment';
+import { comparisonCharts } from '../lib/report/experiment';
 import { BUDGET } from './shared/budget';
 
 const OTHERS = [
@@ -22,6 +24,7 @@ const OTHERS = [
  */
 export const experiment = sweepExperiment({
   name: 'sample-rates',
+  title: 'How sparse attention may be',
   question: 'how sparse may attention be?',
   cost: 'about 20 min',
   promise: 'top-1 and MACs by sample rates; each less the published 4,2,2,1',
@@ -31,4 +34,19 @@ export const experiment = sweepExperiment({
     '4,2,2,1': {},
     ...Object.fromEntries(OTHERS.map(rates => [String(rates), { modelSettings: { sampleRates: rates } }])),
   },
+  charts: compared => ({
+    'sample-rates-curve': sampleRateAccuracy(
+      compared.variants,
+      compared.baseline,
+      `Accuracy by sample rates: ${compared.leader}`,
+      compared.setting,
+    ),
+    'sample-rates-cost': sampleRateCost(
+      compared.variants,
+      compared.baseline,
+      'Cost by sample rates',
+      'counted; the sparser, the cheaper',
+    ),
+    ...comparisonCharts(compared),
+  }),
 });

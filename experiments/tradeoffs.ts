@@ -3,12 +3,15 @@ import type { Experiment } from '../lib/cli/support/experiments';
 import { parseDataset } from '../lib/data/open';
 import { openEngine } from '../lib/engine/open';
 import { REPORTED } from '../lib/measure/reported';
-import { parseSize } from '../lib/model/registry';
+import { architectureOf, MODELS, parseSize } from '../lib/model/registry';
 import { percent } from '../lib/runs/console';
-import { COMPARED, measureTradeoffs, TRADEOFFS_FILE, type Tradeoffs, writeTradeoffs } from '../lib/runs/tradeoffs';
+import { measureTradeoffs, TRADEOFFS_FILE, type Tradeoffs, writeTradeoffs } from '../lib/runs/tradeoffs';
 import { byVariant, largestBudget, readResults, resultsFile } from '../lib/runs/trialResults';
 import { oneOf, UserError } from '../lib/util/errors';
 import { textTable, thousands } from '../lib/util/tables';
+
+/** All networks, but for those that are there to be looked at. */
+const COMPARED = MODELS.filter(name => !architectureOf(name).exhibit);
 
 /**
  * What do the networks cost, and what is said of them? Parameters and MACs, counted; the time of one prediction, measured on this

@@ -1,4 +1,5 @@
 import { sweepExperiment } from '../lib/cli/support/sweepExperiment';
+import { comparisonCharts } from '../lib/report/experiment';
 import { BUDGET } from './shared/budget';
 
 const MODELS = ['edgevit-xxs', 'edgevit-xs', 'edgevit-s', 'mobilenet-v2', 'vit-tiny'];
@@ -13,10 +14,12 @@ const MODELS = ['edgevit-xxs', 'edgevit-xs', 'edgevit-s', 'mobilenet-v2', 'vit-t
  */
 export const experiment = sweepExperiment({
   name: 'variants',
+  title: 'Networks under an equal budget',
   question: 'what does a larger network, or another one, buy?',
   cost: 'about 25 min',
   promise: 'top-1, parameters and MACs of XXS, XS, S, MobileNetV2 and ViT-Tiny',
   base: BUDGET,
   baseline: 'edgevit-xxs',
   variants: Object.fromEntries(MODELS.map(model => [model, { model }])),
+  charts: comparisonCharts,
 });

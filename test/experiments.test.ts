@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, CommanderError } from 'commander';
 import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { experiment as lgl } from '../experiments/lgl';
 import { register } from '../lib/cli/experiment';
 import { meanInterval, pooledDeviation, power, samplesNeeded, studentT } from '../lib/measure/statistics';
 import { experimentSection } from '../lib/report/experimentSections';
@@ -132,7 +133,7 @@ describe('a file of results', () => {
     const rows = [row('full', 0, 0.5, 'old'), row('full', 0, 0.6, 'new')];
     expect(largestBudget(rows)).toEqual([rows[1]]);
     expect(leftOut(rows, [rows[1]])).toEqual([[rows[0]]]);
-    expect(experimentSection('lgl', 'petals', rows).text.join()).toMatch(/Left out is 1 row of other budgets/);
+    expect(experimentSection(lgl.reported!, 'petals', rows).text.join()).toMatch(/Left out is 1 row of other budgets/);
     const numerics = [row('full', 0, 0.5), { ...row('full', 0, 0.7), numerics: 1 }];
     expect(largestBudget(numerics)).toEqual([numerics[1]]);
   });

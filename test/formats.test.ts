@@ -2,6 +2,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
+import { experiment as lgl } from '../experiments/lgl';
 import { perClassAccuracy } from '../lib/charts/classes';
 import { toSvg } from '../lib/charts/svg';
 import { experimentSection } from '../lib/report/experimentSections';
@@ -58,7 +59,7 @@ describe('files of 0.1.0', () => {
       [0, null],
       [0, null],
     ]);
-    const section = experimentSection('lgl', 'petals', rows);
+    const section = experimentSection(lgl.reported!, 'petals', rows);
     expect(section.text.join()).toContain('numerics 0, commit unknown');
     expect(JSON.stringify(section.charts)).not.toContain('"filled":true');
     expect(section.rerun).toEqual({});

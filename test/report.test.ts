@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { reportedExperiments } from '../lib/cli/support/experiments';
 import { type Findings, labReportFiles, writeLabReport } from '../lib/report/labReport';
 import { mistakePictures, mistakesOf } from '../lib/report/mistakes';
 import { writeReport } from '../lib/report/runReport';
@@ -14,7 +15,7 @@ import { startTrial } from '../lib/runs/trial';
 import { UserError } from '../lib/util/errors';
 import { launchChromium } from './browser/chromium';
 import { MADE_UP_TRADEOFFS, madeUpResults } from './reports';
-import { tinyRecipe } from './training';
+import { tinyPlan, tinyRecipe } from './training';
 
 const folder = mkdtempSync(join(tmpdir(), 'report-'));
 const files = labReportFiles(join(folder, 'report'));
@@ -23,7 +24,7 @@ let findings: Findings;
 
 beforeAll(async () => {
   run = await startTrial({
-    recipe: tinyRecipe(),
+    plan: tinyPlan(),
     recipeName: 'petals',
     about: 'a test',
     runs: folder,
@@ -33,6 +34,7 @@ beforeAll(async () => {
   });
   findings = {
     data: 'flowers12',
+    experiments: await reportedExperiments(),
     results: madeUpResults(),
     tradeoffs: { ...MADE_UP_TRADEOFFS, size: [96, 96] },
     runs: [run],
@@ -85,7 +87,7 @@ test('tables hold what rows say', () => {
 
 test('a report of nothing says how to get each part', async () => {
   const empty = labReportFiles(join(folder, 'empty'));
-  await writeLabReport({ data: 'flowers12', results: {}, runs: [] }, join(folder, 'empty'));
+  await writeLabReport({ ...findings, results: {}, tradeoffs: undefined, runs: [] }, join(folder, 'empty'));
   const page = readFileSync(empty.page, 'utf8');
   for (const name of ['lgl', 'delegates', 'attention', 'sample-rates', 'variants'])
     expect(page).toContain(`npm run experiment -- ${name} --data=folder:datasets/flowers12`);

@@ -1,5 +1,5 @@
 import type { Estimate } from '../measure/latency';
-import type { Reported } from '../measure/reported';
+import type { ReportedModel } from '../measure/reported';
 import type { MeanInterval } from '../measure/statistics';
 import { SHARE_TOOLTIP, shareRow } from './intervals';
 import { type Chart, frame, type Layer, MACS, million, OTHER, OWN, QUIET, rounded, WIDTH } from './style';
@@ -214,7 +214,7 @@ export function tradeoff(
 
 /** What others reported, all of it on ImageNet: hollow marks, for none of it was measured here. */
 export function reportedTradeoff(
-  reported: readonly Reported[],
+  reported: readonly ReportedModel[],
   cost: 'macs' | 'params' | 'phoneMs',
   title: string,
   seen?: string,
@@ -274,7 +274,7 @@ export function reportedTradeoff(
 /** What was counted here, filled, beside what was reported of the same network, hollow. */
 export function countedAndReported(
   counted: readonly { model: string; params: number; macs: number }[],
-  reported: readonly Reported[],
+  reported: readonly ReportedModel[],
   cost: 'macs' | 'params',
   title: string,
   seen?: string,

@@ -4,6 +4,7 @@ import { type Findings, labReportFiles, readFindings, writeLabReport } from '../
 import { listRuns, openRun, RUNS } from '../runs/store';
 import { UserError } from '../util/errors';
 import { ROOT } from '../util/root';
+import { reportedExperiments } from './support/experiments';
 
 interface Flags {
   data: string;
@@ -29,7 +30,7 @@ export function register(program: Command): void {
           : listRuns(folder, why => console.error(`Left out: ${why}`))
               .filter(run => run.status === 'done' && run.record.dataset.name === data)
               .slice(0, 1);
-      const findings = readFindings(data, runs);
+      const findings = readFindings(data, await reportedExperiments(), runs);
       const missing = Object.entries(findings.results).flatMap(([experiment, rows]) =>
         rows.length === 0 ? [experiment] : [],
       );

@@ -4,6 +4,24 @@ import type { Layer, Scope } from './module';
 
 export type Size = readonly [height: number, width: number];
 
+/** What others reported of a network: never the lab's own, and nowhere mixed with it. */
+export interface Reported {
+  /** As they call it. */
+  model: string;
+  /** ImageNet-1k, in [0, 1]. */
+  top1?: number;
+  params?: number;
+  /** Per image at 224 px. The papers say FLOPs and count multiply-accumulates. */
+  macs?: number;
+  /** On a Samsung Exynos 2100, in milliseconds. */
+  phoneMs?: number;
+  /** Who reports it. */
+  source: string;
+}
+
+/** DoTCoM's README, whose authors compare mobile networks and measured the latencies themselves. */
+export const DOTCOM = 'DoTCoM README';
+
 /** Everything that the lab knows of a network, given to the registry by the one file that describes it. */
 export interface Architecture<S extends z.ZodObject = z.ZodObject> {
   /** Every setting with what is allowed, and its default. */
@@ -20,6 +38,10 @@ export interface Architecture<S extends z.ZodObject = z.ZodObject> {
   build(scope: Scope, config: z.output<S>, numClasses: number, size: Size): Layer;
   /** Parameters and MACs by arithmetic alone. */
   count(tally: Tally, config: z.output<S>, numClasses: number, size: Size): void;
+  /** What others reported of it, the figures of its paper first. */
+  readonly reported?: readonly Reported[];
+  /** Kept to be looked at, mistakes and all: no comparison has it. */
+  readonly exhibit?: true;
   /** Its Paddle counts weights and biases of batch norms as not trainable: `paddle.summary` prints that split. */
   readonly paddleSplit?: true;
 }

@@ -1,9 +1,4 @@
-import { type AttentionResult, attentionAccuracy, attentionCost } from '../charts/attention';
-import { variantCurves } from '../charts/curves';
-import { accuracies, type Difference, differences } from '../charts/intervals';
-import { sampleRateAccuracy, sampleRateCost } from '../charts/sampleRates';
 import { hollow } from '../charts/style';
-import { percent } from '../runs/console';
 import { shown } from '../runs/environment';
 import {
   byVariant,
@@ -14,139 +9,61 @@ import {
   type VariantResult,
 } from '../runs/trialResults';
 import { experimentCommands } from './commands';
+import type { Compared, ReportedExperiment } from './experiment';
 import { byChance, leader, type Section, section, setting, variantTable, verdict } from './sections';
 
-/** The experiments that the report tells: their questions, and the variant that the others are compared with. */
-export const EXPERIMENTS = {
-  variants: { title: 'Networks under an equal budget', baseline: 'edgevit-xxs' },
-  lgl: { title: 'What each part of the LGL block buys', baseline: 'full' },
-  delegates: { title: 'What stands for a window in attention', baseline: 'topleft' },
-  'sample-rates': { title: 'How sparse attention may be', baseline: '4,2,2,1' },
-  attention: { title: 'Full attention against sparse', baseline: 'sparse' },
-} as const;
-
-export type ExperimentName = keyof typeof EXPERIMENTS;
-
 /** The section of an experiment, or what is to be done to have one. Charts are named after the experiment. */
-export function experimentSection(experiment: ExperimentName, data: string, allRows: readonly TrialResult[]): Section {
-  const { title, baseline } = EXPERIMENTS[experiment];
+export function experimentSection(
+  experiment: ReportedExperiment,
+  data: string,
+  allRows: readonly TrialResult[],
+): Section {
+  const { name, title } = experiment;
   const rows = largestBudget(allRows);
   if (rows.length === 0) {
-    return section(experiment, title, {
+    return section(name, title, {
       text: [
-        `There are no results of the experiment on ${data} yet: \`npm run experiment -- ${experiment} --data=${dataSpec(data)} --save\` makes them.`,
+        `There are no results of the experiment on ${data} yet: \`npm run experiment -- ${name} --data=${dataSpec(data)} --save\` makes them.`,
       ],
     });
   }
-  const own = experiment === 'attention' ? attention(rows) : compared(experiment, rows, baseline);
-  return section(experiment, title, {
-    ...own,
+  const compared = compare(experiment, rows);
+  const { variants, others, baseline } = compared;
+  const charts = experiment.charts(compared);
+  return section(name, title, {
+    tables: [variantTable(variants, baseline)],
     charts: rows.every(({ numerics }) => numerics > 0)
-      ? own.charts
-      : Object.fromEntries(Object.entries(own.charts ?? {}).map(([name, chart]) => [name, hollow(chart)])),
+      ? charts
+      : Object.fromEntries(Object.entries(charts).map(([name, chart]) => [name, hollow(chart)])),
     text: [
-      `${setting(rows)}. ${trainedOn(rows)}`,
-      `${own.verdict}. ${own.chance}`,
+      `${compared.setting}. ${trainedOn(rows)}`,
+      `${compared.verdict}. ${others.length === 0 ? '' : byChance(others.length)}`,
       ...sameWeights(rows),
       ...notShown(leftOut(allRows, rows)),
     ],
-    rerun: experimentCommands(experiment, rows),
+    rerun: experimentCommands(name, rows),
   });
 }
 
-type Told = Pick<Section, 'charts' | 'tables'> & { verdict: string; chance: string };
-
-function compared(experiment: ExperimentName, rows: readonly TrialResult[], baseline: string): Told {
-  const variants = ordered(byVariant(rows, baseline));
-  const others = differencesOf(variants);
-  const said = others.length === 0 ? leader(variants) : verdict(others);
-  const charts = {
-    ...(experiment === 'sample-rates' && {
-      'sample-rates-curve': sampleRateAccuracy(
-        variants,
-        baseline,
-        `Accuracy by sample rates: ${leader(variants)}`,
-        setting(rows),
-      ),
-      'sample-rates-cost': sampleRateCost(
-        variants,
-        baseline,
-        'Cost by sample rates',
-        'counted; the sparser, the cheaper',
-      ),
-    }),
-    ...(others.length > 0 && { [`${experiment}-differences`]: differences(others, baseline, said, setting(rows)) }),
-    [`${experiment}-runs`]: accuracies(
-      variants,
-      baseline,
-      `Top-1 of every run: ${leader(variants)}`,
-      '95 % intervals of the mean; a tick is one run',
-    ),
-    [`${experiment}-curves`]: variantCurves(variants, 'Top-1 after each epoch', 'means over seeds'),
-  };
+function compare({ name, baseline, baselineName, order }: ReportedExperiment, rows: readonly TrialResult[]): Compared {
+  const variants = byVariant(rows, baseline).sort(order ?? byGain);
+  const others = variants.flatMap(({ variant, difference }) => (difference ? [{ variant, difference }] : []));
   return {
-    charts,
-    tables: [variantTable(variants, baseline)],
-    verdict: said,
-    chance: others.length === 0 ? '' : byChance(others.length),
+    name,
+    rows,
+    variants,
+    others,
+    baseline: baselineName ?? (typeof baseline === 'string' ? baseline : 'its baseline'),
+    leader: leader(variants),
+    setting: setting(rows),
+    verdict: others.length === 0 ? leader(variants) : verdict(others),
   };
 }
 
 /** The baseline first, then the largest gain. */
-function ordered(variants: readonly VariantResult[]): VariantResult[] {
+function byGain(a: VariantResult, b: VariantResult): number {
   const gain = ({ difference }: VariantResult): number => difference?.mean ?? Infinity;
-  return [...variants].sort((a, b) => gain(b) - gain(a));
-}
-
-/** The largest gain first. */
-function differencesOf(variants: readonly VariantResult[]): Difference[] {
-  return variants
-    .flatMap(({ variant, difference }) => (difference ? [{ variant, difference }] : []))
-    .sort((a, b) => b.difference.mean - a.difference.mean);
-}
-
-/** Variants are `sparse-96`, `full-96`, …: each full one is compared with the sparse one of its own resolution. */
-function attention(rows: readonly TrialResult[]): Told {
-  const sizes = [...new Set(rows.map(({ height }) => height))].sort((a, b) => a - b);
-  const variants = byVariant(rows, variant => variant.replace('full', 'sparse')).sort(
-    (a, b) => a.runs[0].height - b.runs[0].height || b.variant.localeCompare(a.variant),
-  );
-  const results = variants.map(
-    ({ runs, macs, top1, variant }): AttentionResult => ({
-      attention: variant.startsWith('sparse') ? 'sparse' : 'full',
-      size: runs[0].height,
-      macs,
-      top1,
-    }),
-  );
-  const others = variants.flatMap(({ variant, difference }) => (difference ? [{ variant, difference }] : []));
-  const largest = sizes[sizes.length - 1];
-  const [sparse, full] = (['sparse', 'full'] as const).map(kind =>
-    results.find(({ attention, size }) => attention === kind && size === largest),
-  );
-  const cost =
-    sparse && full
-      ? `At ${largest} px full attention takes ${percent(full.macs / sparse.macs - 1)} more MACs`
-      : 'MACs by resolution';
-  const said = others.length === 0 ? leader(variants) : verdict(others);
-  return {
-    charts: {
-      'attention-cost': attentionCost(results, cost, 'of the whole network, counted'),
-      'attention-accuracy': attentionAccuracy(results, `Accuracy by resolution: ${leader(variants)}`, setting(rows)),
-      ...(others.length > 0 && {
-        'attention-differences': differences(
-          others,
-          'sparse attention',
-          said,
-          'full attention less sparse at each resolution',
-        ),
-      }),
-      'attention-curves': variantCurves(variants, 'Top-1 after each epoch', 'means over seeds'),
-    },
-    tables: [variantTable(variants, 'sparse')],
-    verdict: said,
-    chance: others.length === 0 ? '' : byChance(others.length),
-  };
+  return gain(b) - gain(a);
 }
 
 function trainedOn(rows: readonly TrialResult[]): string {

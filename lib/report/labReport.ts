@@ -10,7 +10,8 @@ import { readResults, resultsFile, type TrialResult } from '../runs/trialResults
 import { ensureFolder, writeFileAtomic } from '../util/files';
 import { escapeHtml } from '../util/html';
 import { htmlTable, markdownTable } from '../util/tables';
-import { EXPERIMENTS, type ExperimentName, experimentSection } from './experimentSections';
+import type { ReportedExperiment } from './experiment';
+import { experimentSection } from './experimentSections';
 import { page, prose } from './page';
 import { runSections } from './runSections';
 import { INTERVALS, type Section } from './sections';
@@ -20,16 +21,17 @@ import { reportedSection, tradeoffSection } from './tradeoffSections';
 export interface Findings {
   /** The dataset whose results they are. */
   data: string;
-  results: Partial<Record<ExperimentName, readonly TrialResult[]>>;
+  experiments: readonly ReportedExperiment[];
+  /** Rows by the experiment's name. */
+  results: Readonly<Record<string, readonly TrialResult[]>>;
   tradeoffs?: Tradeoffs;
   runs: readonly Run[];
 }
 
 /** The results of experiments on a dataset. Throws UserError for files that hold something else. */
-export function readFindings(data: string, runs: readonly Run[]): Findings {
-  const names = Object.keys(EXPERIMENTS) as ExperimentName[];
-  const results = Object.fromEntries(names.map(name => [name, readResults(resultsFile(name, data))]));
-  return { data, results, runs, tradeoffs: existsSync(TRADEOFFS_FILE) ? readTradeoffs() : undefined };
+export function readFindings(data: string, experiments: readonly ReportedExperiment[], runs: readonly Run[]): Findings {
+  const results = Object.fromEntries(experiments.map(({ name }) => [name, readResults(resultsFile(name, data))]));
+  return { data, experiments, results, runs, tradeoffs: existsSync(TRADEOFFS_FILE) ? readTradeoffs() : undefined };
 }
 
 /** Where a report's files are. */
@@ -72,13 +74,10 @@ export async function writeLabReport(findings: Findings, folder: string): Promis
   );
 }
 
-async function labSections({ data, results, tradeoffs, runs }: Findings): Promise<Section[]> {
-  const experiments = (Object.keys(EXPERIMENTS) as ExperimentName[]).map(name =>
-    experimentSection(name, data, results[name] ?? []),
-  );
+async function labSections({ data, experiments, results, tradeoffs, runs }: Findings): Promise<Section[]> {
   return [
     tradeoffSection(results.variants ?? [], tradeoffs),
-    ...experiments,
+    ...experiments.map(experiment => experimentSection(experiment, data, results[experiment.name] ?? [])),
     reportedSection(tradeoffs),
     ...(await runSections(runs)),
   ];

@@ -5,7 +5,6 @@ import { REPORTED } from '../measure/reported';
 import type { Tradeoffs } from '../runs/tradeoffs';
 import { byVariant, largestBudget, type TrialResult } from '../runs/trialResults';
 import { type Table, thousands } from '../util/tables';
-import { EXPERIMENTS } from './experimentSections';
 import { interval, type Section, section, setting } from './sections';
 
 const MEASURE = '`npm run experiment -- tradeoffs`';
@@ -16,13 +15,15 @@ export function tradeoffSection(allRows: readonly TrialResult[], measured: Trade
   const rows = largestBudget(allRows);
   if (rows.length === 0)
     return section('tradeoffs', title, {
-      text: ['This takes the results of the experiment `variants`, which are missing: see the next section.'],
+      text: [
+        'This takes the results of the experiment `variants`, which are missing: its section says how to get them.',
+      ],
     });
   const [{ height, width }] = rows;
   // Times belong to the size that they were measured at, and stand beside no accuracy of another.
   const sameSize = measured?.size[0] === height && measured.size[1] === width;
   const times = new Map(sameSize ? measured.models.map(({ model, milliseconds }) => [model, milliseconds]) : []);
-  const all = byVariant(rows, EXPERIMENTS.variants.baseline)
+  const all = byVariant(rows, variant => variant)
     .sort((a, b) => a.macs - b.macs)
     .map(
       ({ variant, top1, params, macs }): Point => ({

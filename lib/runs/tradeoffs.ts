@@ -7,9 +7,6 @@ import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
 import { RESULTS } from './trialResults';
 
-/** The networks that are compared. */
-export const COMPARED = ['edgevit-xxs', 'edgevit-xs', 'edgevit-s', 'article', 'mobilenet-v2', 'vit-tiny'];
-
 const positive = z.number().positive();
 
 const schema = z.strictObject({

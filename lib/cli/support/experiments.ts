@@ -1,5 +1,6 @@
 import { readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import type { ReportedExperiment } from '../../report/experiment';
 import type { KeptDataOptions } from '../../runs/store';
 import { ROOT } from '../../util/root';
 
@@ -9,6 +10,8 @@ export interface Experiment {
   /** Time on 2 cores, and downloads. */
   cost: string;
   promise: string;
+  /** What the report tells of it, where it has charts. */
+  reported?: ReportedExperiment;
   /** The flags that mean something to it. */
   takes: readonly (keyof ExperimentFlags)[];
   run(flags: ExperimentFlags): Promise<void>;
@@ -40,6 +43,11 @@ export async function loadExperiments(): Promise<Map<string, Experiment>> {
     .map(file => basename(file, '.ts'))
     .sort();
   return new Map(await Promise.all(names.map(async name => [name, await loadExperiment(name)] as const)));
+}
+
+/** Those that the report tells. */
+export async function reportedExperiments(): Promise<ReportedExperiment[]> {
+  return [...(await loadExperiments()).values()].flatMap(({ reported }) => reported ?? []);
 }
 
 export async function loadExperiment(name: string): Promise<Experiment> {

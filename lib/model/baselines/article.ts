@@ -172,6 +172,7 @@ const articleModel = (asPrinted: boolean) =>
     check: (name, _config, size) => checkArticle(name, size, asPrinted),
     build: (scope, _config, numClasses, size) => article(scope, numClasses, size, asPrinted),
     count: countArticle,
+    ...(asPrinted && { exhibit: true }),
   });
 
 export const ARTICLE_MODELS = { article: articleModel(false), 'article-as-printed': articleModel(true) };

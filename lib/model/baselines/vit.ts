@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { tf } from '../../tensor/tf';
 import { UserError } from '../../util/errors';
 import { dropRate, positive, positiveInteger } from '../../util/options';
-import { architecture } from '../architecture';
+import { architecture, DOTCOM } from '../architecture';
 import { feedForward, residual } from '../blocks';
 import type { Tally } from '../count';
 import { attention, conv2d, dropPath, dropPathRates, layerNorm, linear, TRUNC_NORMAL } from '../layers';
@@ -125,5 +125,6 @@ export const VIT_MODELS = {
     check: checkViT,
     build: viT,
     count: countViT,
+    reported: [{ model: 'DeiT-tiny', phoneMs: 150, source: DOTCOM }],
   }),
 };
