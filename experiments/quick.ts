@@ -5,6 +5,7 @@ import { writeReport } from '../lib/report/runReport';
 import { consoleReporter } from '../lib/runs/console';
 import { RUNS } from '../lib/runs/store';
 import { startTrial } from '../lib/runs/trial';
+import { openPlan } from '../lib/train/plan';
 import { applySettings, namedRecipe, resolveRecipe } from '../lib/train/recipe';
 
 /** What pure JavaScript manages in about a minute. It shows that all of it works, and no more. */
@@ -31,6 +32,7 @@ export const experiment: Experiment = {
         'Without TensorFlow the demonstration shrinks to a few steps, which are too few to learn from: see above for what is missing.',
       );
     const recipe = resolveRecipe(native ? options : applySettings(options, PURE_JAVASCRIPT));
-    finish(await startTrial({ recipe, recipeName: 'petals', about, reporter, interruption, writeReport }), RUNS);
+    const plan = await openPlan(recipe);
+    finish(await startTrial({ plan, recipeName: 'petals', about, reporter, interruption, writeReport }), RUNS);
   },
 };

@@ -45,6 +45,7 @@ export { type Tensor, tf } from './tensor/tf';
 export { loadWeights, saveWeights } from './train/checkpoint';
 export { type EvaluateOptions, evaluate } from './train/evaluate';
 export type { Evaluation } from './train/metrics';
+export { openPlan, planTraining, type TrainingPlan } from './train/plan';
 // Training
 export { RECIPES, type Recipe, type RecipeOptions, resolveRecipe } from './train/recipe';
 export { createTrainer, type TrainEvent, type Trainer, type TrainerOptions } from './train/trainer';

@@ -22,12 +22,13 @@ import { consoleReporter } from '../lib/runs/console';
 import { openRun, type Run, type RunRecord } from '../lib/runs/store';
 import { type NewTrial, startTrial } from '../lib/runs/trial';
 import { loadWeights, weightsDigest } from '../lib/train/checkpoint';
+import { openPlan } from '../lib/train/plan';
 import { buildModel } from '../lib/train/recipe';
 import { UserError } from '../lib/util/errors';
 import { random } from '../lib/util/random';
 import { ROOT } from '../lib/util/root';
 import { folderOfPictures } from './pictures';
-import { sha256, tinyRecipe } from './training';
+import { sha256, tinyPlan, tinyRecipe } from './training';
 
 const runs = mkdtempSync(join(tmpdir(), 'bundles-'));
 afterAll(() => rmSync(runs, { recursive: true }));
@@ -35,7 +36,7 @@ afterAll(() => rmSync(runs, { recursive: true }));
 const reporter = consoleReporter({ write: () => true });
 const trial = (options: Partial<NewTrial>): Promise<Run> =>
   startTrial({
-    recipe: tinyRecipe({ ema: 0 }),
+    plan: tinyPlan({ ema: 0 }),
     recipeName: 'petals',
     about: 'a test',
     runs,
@@ -103,7 +104,7 @@ describe('a bundle', () => {
     const folder = await folderOfPictures(join(runs, 'meadow'));
     const begun = await trial({
       name: 'begun',
-      recipe: tinyRecipe({ data: `folder:${folder}`, epochs: 1 }),
+      plan: await openPlan(tinyRecipe({ data: `folder:${folder}`, epochs: 1 }), { cacheDir: join(runs, 'cache') }),
       init: run.bestCheckpoint,
       data: { cacheDir: join(runs, 'cache') },
     });
@@ -132,7 +133,7 @@ describe('a bundle', () => {
   });
 
   test('has the moving average of the weights, where it is what was judged', async () => {
-    const averaged = await trial({ name: 'averaged', recipe: tinyRecipe({ epochs: 1 }) });
+    const averaged = await trial({ name: 'averaged', plan: tinyPlan({ epochs: 1 }) });
     const best = join(runs, 'of-one-epoch.safetensors'); // the only epoch is the best one
     writeFileSync(best, lastWeights(averaged));
     expect(sha256(best)).toBe(sha256(averaged.bestCheckpoint));

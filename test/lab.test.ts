@@ -11,10 +11,11 @@ import { environment } from '../lib/runs/environment';
 import { thisProcess } from '../lib/runs/owner';
 import { listRuns, openRun, type Run, type RunRecord, reportFiles } from '../lib/runs/store';
 import { type NewTrial, resumeTrial, startTrial } from '../lib/runs/trial';
+import { planTraining } from '../lib/train/plan';
 import type { Recipe } from '../lib/train/recipe';
 import { Failure, UserError } from '../lib/util/errors';
 import { textTable } from '../lib/util/tables';
-import { sha256, tinyRecipe } from './training';
+import { dataset, sha256, tinyRecipe } from './training';
 
 const runs = mkdtempSync(join(tmpdir(), 'runs-'));
 afterAll(() => rmSync(runs, { recursive: true }));
@@ -22,7 +23,7 @@ afterAll(() => rmSync(runs, { recursive: true }));
 const silent = { write: () => true };
 const trial = (recipe: Recipe, options: Partial<NewTrial> = {}): Promise<Run> =>
   startTrial({
-    recipe,
+    plan: planTraining(recipe, dataset),
     recipeName: 'petals',
     about: 'a test',
     runs,

@@ -3,9 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { isNative } from '../lib/tensor/tf';
-import { buildModel } from '../lib/train/recipe';
 import { createTrainer } from '../lib/train/trainer';
-import { dataset, tinyRecipe } from './training';
+import { tinyPlan } from './training';
 
 const folder = mkdtempSync(join(tmpdir(), 'pureJs-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -13,9 +12,9 @@ afterAll(() => rmSync(folder, { recursive: true }));
 test('the pure-JS engine trains, and resumes to the byte', async () => {
   expect(isNative()).toBe(false);
   const checkpoint = join(folder, 'checkpoint.safetensors');
-  const recipe = tinyRecipe({ epochs: 1, batch: 8 });
+  const plan = tinyPlan({ epochs: 1, batch: 8 });
   const train = async ({ resume, stopAt }: { resume?: string; stopAt?: number } = {}): Promise<string> => {
-    const training = createTrainer({ model: buildModel(recipe, 3), dataset, recipe, resume });
+    const training = createTrainer(plan, { resume });
     for await (const event of training.events()) if (event.step === stopAt) break;
     training.save(checkpoint);
     const digest = training.digest();

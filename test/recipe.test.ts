@@ -15,7 +15,7 @@ describe('a recipe', () => {
   test('that does not do what its words say is remarked upon', () => {
     const of = (options: Partial<RecipeOptions>, classes = 3, steps = 100): string => {
       const recipe = tinyRecipe({ ema: 0, warmupEpochs: 0, labelSmoothing: 0, ...options });
-      return remarks(recipe, buildModel(recipe, classes), steps).join('; ');
+      return remarks({ recipe, model: buildModel(recipe, classes), totalSteps: steps }).join('; ');
     };
     expect(of({})).toBe('');
     expect(of({ warmupEpochs: 5, epochs: 2, lr: 0.01 })).toMatch(/ends at 0\.0040 and never reaches 0\.01/);

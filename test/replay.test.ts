@@ -11,10 +11,11 @@ import { circumstances, type Outcome, outcomeDifferences } from '../lib/runs/dif
 import { replay } from '../lib/runs/replay';
 import { openRun } from '../lib/runs/store';
 import { type NewTrial, startTrial } from '../lib/runs/trial';
+import { openPlan } from '../lib/train/plan';
 import { UserError } from '../lib/util/errors';
 import { ROOT } from '../lib/util/root';
 import { folderOfPictures } from './pictures';
-import { DATA, tinyRecipe } from './training';
+import { DATA, tinyPlan, tinyRecipe } from './training';
 
 const folder = mkdtempSync(join(tmpdir(), 'replays-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -25,7 +26,7 @@ const data = { cacheDir: join(folder, 'cache') };
 /** Trains, bundles and reads the bundle, as whoever receives it would. */
 async function bundled(options: Partial<NewTrial> & { name: string }): Promise<Bundle> {
   const run = await startTrial({
-    recipe: tinyRecipe(),
+    plan: tinyPlan(),
     recipeName: 'petals',
     about: 'a test',
     runs: join(folder, 'here'),
@@ -58,7 +59,7 @@ describe('a replay', () => {
   });
 
   test('is identical too where a sweep kept of its trial the weights alone', async () => {
-    const bundle = await bundled({ name: 'trial', recipe: tinyRecipe({ epochs: 1 }), trial: '0'.repeat(64) });
+    const bundle = await bundled({ name: 'trial', plan: tinyPlan({ epochs: 1 }), trial: '0'.repeat(64) });
     expect(await again(bundle)).toMatchObject({ outcome: [], environment: [], run: { record: { trial: null } } });
   });
 
@@ -67,7 +68,7 @@ describe('a replay', () => {
     const init = openRun(join(folder, 'here'), 'petals').bestCheckpoint;
     const bundle = await bundled({
       name: 'meadow',
-      recipe: tinyRecipe({ data: `folder:${meadow}`, epochs: 1 }),
+      plan: await openPlan(tinyRecipe({ data: `folder:${meadow}`, epochs: 1 }), data),
       init,
       data,
     });

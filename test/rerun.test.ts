@@ -10,6 +10,7 @@ import { budgetDigest } from '../lib/runs/identity';
 import { openRun } from '../lib/runs/store';
 import { startTrial } from '../lib/runs/trial';
 import { putResults, readResults, trialRow } from '../lib/runs/trialResults';
+import { planTraining } from '../lib/train/plan';
 import { type RecipeOptions, resolveRecipe } from '../lib/train/recipe';
 import { random } from '../lib/util/random';
 import { dataset } from './training';
@@ -84,8 +85,9 @@ test.each(Array.from({ length: 12 }, (_, i) => i))(
   'recipe %i: the commands of its page and of its row end at its weights',
   async i => {
     const recipe = resolveRecipe(anyRecipe(i));
+    const plan = planTraining(recipe, dataset);
     const run = await startTrial({
-      recipe,
+      plan,
       recipeName: i % 2 === 0 ? 'petals' : 'flowers12',
       about: 'any',
       runs,
@@ -98,9 +100,9 @@ test.each(Array.from({ length: 12 }, (_, i) => i))(
     expect(await weightsOf(ofRun, `again-${i}`), ofRun).toBe(weights);
 
     const file = join(runs, `${i}.json`);
-    const row = trialRow(run, dataset, {
+    const row = trialRow(run, plan, {
       variant: 'full',
-      budget: budgetDigest(recipe, dataset, []),
+      budget: budgetDigest(plan, []),
     });
     putResults(file, [row]);
     const [read] = readResults(file);

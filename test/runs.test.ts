@@ -12,7 +12,7 @@ import { thisProcess } from '../lib/runs/owner';
 import { listRuns, openRun, type Run, type RunRecord } from '../lib/runs/store';
 import { startTrial } from '../lib/runs/trial';
 import { ROOT } from '../lib/util/root';
-import { tinyRecipe } from './training';
+import { tinyPlan } from './training';
 
 const runs = mkdtempSync(join(tmpdir(), 'runs-'));
 afterAll(() => rmSync(runs, { recursive: true }));
@@ -30,7 +30,7 @@ function alter(run: Run, name: string, changes: Partial<RunRecord>): Run {
 let plain: Run;
 beforeAll(async () => {
   plain = await startTrial({
-    recipe: tinyRecipe({ epochs: 1 }),
+    plan: tinyPlan({ epochs: 1 }),
     recipeName: 'petals',
     about: 'a test',
     runs,

@@ -9,11 +9,12 @@ import { consoleReporter } from '../lib/runs/console';
 import { type Environment, environment } from '../lib/runs/environment';
 import { budgetDigest, configurationDigest, trialIdentity } from '../lib/runs/identity';
 import { listRuns, openRun } from '../lib/runs/store';
-import { planSweep, runSweep, type Sweep, type SweepOptions, type SweepPlan } from '../lib/runs/sweep';
+import { planSweep, resolveSweep, runSweep, type Sweep, type SweepOptions, type SweepPlan } from '../lib/runs/sweep';
 import { findTrial, readTrialFile, runTrial } from '../lib/runs/trialFile';
-import { resolveRecipe } from '../lib/train/recipe';
+import { planTraining } from '../lib/train/plan';
+import { type Recipe, resolveRecipe } from '../lib/train/recipe';
 import { UserError } from '../lib/util/errors';
-import { dataset, tinyRecipe } from './training';
+import { dataset, tinyPlan, tinyRecipe } from './training';
 
 /** Processes that each load the engine, on a machine that may be busy with others. */
 const TIMEOUT = 400_000;
@@ -24,7 +25,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 describe("a trial's name", () => {
   const setup = { ...environment(), code: 'c', threads: 1 };
   const name = (changes: Parameters<typeof tinyRecipe>[0], other = setup, pictures = dataset) =>
-    trialIdentity(tinyRecipe(changes), pictures, other).name;
+    trialIdentity(planTraining(tinyRecipe(changes), pictures), other).name;
 
   test('is made of all that decides its outcome', () => {
     const names = [
@@ -42,30 +43,32 @@ describe("a trial's name", () => {
   });
 
   test('is one for one network, in whatever words it is asked for', () => {
-    const recipe = (changes: object) =>
-      resolveRecipe({ model: 'edgevit-xxs', data: 'petals', size: 64, epochs: 1, batch: 4, lr: 1e-3, ...changes });
+    const plan = (changes: object) =>
+      planTraining(
+        resolveRecipe({ model: 'edgevit-xxs', data: 'petals', size: 64, epochs: 1, batch: 4, lr: 1e-3, ...changes }),
+        dataset,
+      );
     const [ablation, settings] = [
-      recipe({ ablation: 'fullAttention' }),
-      recipe({ modelSettings: { sampleRates: [1, 1, 1, 1] } }),
+      plan({ ablation: 'fullAttention' }),
+      plan({ modelSettings: { sampleRates: [1, 1, 1, 1] } }),
     ];
-    expect(trialIdentity(settings, dataset, setup)).toEqual(trialIdentity(ablation, dataset, setup));
-    expect(configurationDigest(settings, dataset)).toBe(configurationDigest(ablation, dataset));
-    expect(trialIdentity(settings, dataset, setup).name).toMatch(
-      /^edgevit-xxs-fullAttention-petals-64-s0-[0-9a-f]{12}$/,
-    );
+    expect(trialIdentity(settings, setup)).toEqual(trialIdentity(ablation, setup));
+    expect(configurationDigest(settings)).toBe(configurationDigest(ablation));
+    expect(trialIdentity(settings, setup).name).toMatch(/^edgevit-xxs-fullAttention-petals-64-s0-[0-9a-f]{12}$/);
   });
 });
 
 test('a key stands for what differs from the defaults: a setting that is added later renames nothing', () => {
+  const digest = (recipe: Recipe) => configurationDigest(planTraining(recipe, dataset));
   const recipe = tinyRecipe();
   const added = { ...recipe, later: 1 } as typeof recipe;
-  const before = configurationDigest(recipe, dataset);
-  expect(configurationDigest(added, dataset)).not.toBe(before);
+  const before = digest(recipe);
+  expect(digest(added)).not.toBe(before);
   const { later: _, ...without } = added as typeof recipe & { later: number };
-  expect(configurationDigest(without, dataset)).toBe(before);
-  expect(configurationDigest(tinyRecipe({ beta1: 0.9, epsilon: 1e-8 }), dataset)).toBe(before);
+  expect(digest(without)).toBe(before);
+  expect(digest(tinyRecipe({ beta1: 0.9, epsilon: 1e-8 }))).toBe(before);
   const shared = { sampleRates: '2,2,1,1' };
-  const budgets = [{}, { delegate: 'topleft' }, shared].map(settings => budgetDigest(recipe, dataset, [], settings));
+  const budgets = [{}, { delegate: 'topleft' }, shared].map(settings => budgetDigest(tinyPlan(), [], settings));
   expect(budgets[1]).toBe(budgets[0]);
   expect(budgets[2]).not.toBe(budgets[0]);
 });
@@ -78,7 +81,7 @@ describe('a sweep', () => {
     varied: ['ablation', 'maxLoss'],
   };
   const [first, second] = [join(folder, 'first'), join(folder, 'second')];
-  const plan = (runs: string): Promise<SweepPlan> => planSweep(sweep, { runs, threads: 1 });
+  const plan = (runs: string): SweepPlan => planSweep(resolveSweep(sweep), dataset, { runs, threads: 1 });
   const options = (runs: string, jobs: number): SweepOptions => ({
     backend: localBackend({ jobs, launch: path => startTrialProcess(path, runs) }),
     signal: new AbortController().signal,
@@ -88,7 +91,7 @@ describe('a sweep', () => {
   test(
     'continues past a trial that fails, and trains what is done no second time',
     async () => {
-      const fresh = await plan(first);
+      const fresh = plan(first);
       expect(listRuns(first)).toEqual([]);
       await runSweep(fresh, options(first, 2));
       expect(fresh.trials.map(({ variant, state }) => [variant, state])).toEqual([
@@ -99,34 +102,36 @@ describe('a sweep', () => {
       expect(fresh.trials[2].error).toContain('diverged');
       expect(openRun(first, fresh.trials[2].name).status).toBe('failed');
 
-      const again = await plan(first);
+      const again = plan(first);
       expect(again.trials.map(({ known }) => known)).toEqual([true, true, false]);
       expect(again.trials.map(({ row }) => row)).toEqual(fresh.trials.map(({ row }) => row));
     },
     TIMEOUT,
   );
 
-  test('after a change trains again what it touches, and nothing else', async () => {
-    const known = async (changed: Sweep, other: Partial<Environment> = {}) =>
-      (await planSweep(changed, { runs: first, threads: 1, surroundings: { ...environment(), ...other } })).trials.map(
-        trial => trial.known,
-      );
+  test('after a change trains again what it touches, and nothing else', () => {
+    const known = (changed: Sweep, other: Partial<Environment> = {}) =>
+      planSweep(resolveSweep(changed), dataset, {
+        runs: first,
+        threads: 1,
+        surroundings: { ...environment(), ...other },
+      }).trials.map(trial => trial.known);
     expect(
-      await known({
+      known({
         ...sweep,
         variants: { ...sweep.variants, nearest: { ablation: 'localPropNearest', lr: 0.1 }, more: { ema: 0 } },
       }),
     ).toEqual([true, false, false, false]);
-    expect(await known({ ...sweep, base: { ...sweep.base, augment: {} } })).toEqual([false, false, false]);
+    expect(known({ ...sweep, base: { ...sweep.base, augment: {} } })).toEqual([false, false, false]);
     for (const other of [{ code: 'other' }, { engine: 'pure JavaScript' }, { variables: 'TF_ENABLE_ONEDNN_OPTS=0' }])
-      expect(await known(sweep, other)).toEqual([false, false, false]);
-    expect(await known(sweep, { git: null, lab: 'other' })).toEqual([true, true, false]);
+      expect(known(sweep, other)).toEqual([false, false, false]);
+    expect(known(sweep, { git: null, lab: 'other' })).toEqual([true, true, false]);
   });
 
   test(
     'killed resumes within the trial, to the bytes that two at once gave',
     async () => {
-      const killed = await plan(second);
+      const killed = plan(second);
       // The first trial is killed at an operation on its files in its second epoch.
       const launch = (path: string): ReturnType<typeof startTrialProcess> => {
         if (!path.includes(killed.trials[0].name)) return startTrialProcess(path, second);
@@ -146,11 +151,11 @@ describe('a sweep', () => {
       expect(openRun(second, trial.name).status).toBe('interrupted');
       expect(killed.trials[1].state).toBe('done');
 
-      const resumed = await plan(second);
+      const resumed = plan(second);
       await runSweep(resumed, options(second, 1));
       expect(openRun(second, trial.name).record.resumedAt).toEqual([6]);
       const rows = ({ trials }: SweepPlan) => trials.map(({ row }) => row && { ...row, imagesPerSecond: null });
-      expect(rows(resumed)).toEqual(rows(await plan(first)));
+      expect(rows(resumed)).toEqual(rows(plan(first)));
     },
     TIMEOUT,
   );

@@ -5,15 +5,8 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { tf } from '../lib/tensor/tf';
 import { withoutRandomness } from '../lib/train/evaluate';
 import { createMeter } from '../lib/train/metrics';
-import {
-  applySettings,
-  buildModel,
-  namedRecipe,
-  RECIPES,
-  type Recipe,
-  resolveRecipe,
-  settingsOf,
-} from '../lib/train/recipe';
+import { planTraining } from '../lib/train/plan';
+import { applySettings, namedRecipe, RECIPES, type Recipe, resolveRecipe, settingsOf } from '../lib/train/recipe';
 import { createTrainer, DivergenceError, type EpochEvent, type TrainEvent, type Trainer } from '../lib/train/trainer';
 import { UserError } from '../lib/util/errors';
 import './allclose';
@@ -23,8 +16,7 @@ const folder = mkdtempSync(join(tmpdir(), 'train-'));
 const checkpoint = join(folder, 'checkpoint.safetensors');
 afterAll(() => rmSync(folder, { recursive: true }));
 
-const trainer = (recipe: Recipe, resume?: string): Trainer =>
-  createTrainer({ model: buildModel(recipe, 3), dataset, recipe, resume });
+const trainer = (recipe: Recipe, resume?: string): Trainer => createTrainer(planTraining(recipe, dataset), { resume });
 
 /** Trains up to an event that `until` accepts, or to the end; gives the events and the bytes of the checkpoint then. */
 async function run(
@@ -35,7 +27,7 @@ async function run(
     workers,
   }: { resume?: string; until?: (event: TrainEvent) => boolean; workers?: number } = {},
 ) {
-  const training = createTrainer({ model: buildModel(recipe, 3), dataset, recipe, resume, workers });
+  const training = createTrainer(planTraining(recipe, dataset), { resume, workers });
   const events: TrainEvent[] = [];
   for await (const event of training.events()) {
     events.push(event);

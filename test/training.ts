@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { petals } from '../lib/data/sources/petals';
+import { planTraining, type TrainingPlan } from '../lib/train/plan';
 import { type Recipe, type RecipeOptions, resolveRecipe } from '../lib/train/recipe';
 
 /** Images and a network so small that a step takes milliseconds, but with all that a large one has. */
@@ -26,6 +27,10 @@ export function tinyRecipe(options: Partial<RecipeOptions> = {}): Recipe {
     ...options,
   });
 }
+
+/** Of a tiny recipe, on the images above. */
+export const tinyPlan = (options: Partial<RecipeOptions> = {}): TrainingPlan =>
+  planTraining(tinyRecipe(options), dataset);
 
 export function sha256(path: string): string {
   return createHash('sha256').update(readFileSync(path)).digest('hex');

@@ -3,10 +3,12 @@ import { withSide } from '../data/cache/side';
 import { DATASET_SPECS } from '../data/open';
 import { openEngine } from '../engine/open';
 import { parseSettings } from '../model/config';
+import { MODELS } from '../model/registry';
 import { writeReport } from '../report/runReport';
 import { consoleReporter } from '../runs/console';
 import { type KeptDataOptions, openRun, RUNS, type Run } from '../runs/store';
 import { resumeTrial, startTrial } from '../runs/trial';
+import { openPlan } from '../train/plan';
 import { applySettings, DEFAULT_RECIPE, namedRecipe, RECIPES, resolveRecipe } from '../train/recipe';
 import { UserError } from '../util/errors';
 import { defined } from '../util/records';
@@ -16,7 +18,7 @@ import { finish, interruption } from './support/training';
 
 /** Options that are a recipe's keys, under the same name: `--lr=0.001` is `--set lr=0.001`. */
 const SHORTHANDS = {
-  model: 'edgevit-xxs, edgevit-xs, edgevit-s, article, mobilenet-v2, vit-tiny, …',
+  model: MODELS.join(', '),
   ablation: 'what is taken away from or changed in an EdgeViT',
   data: DATASET_SPECS,
   size: 'side of the images in pixels, or HEIGHTxWIDTH',
@@ -94,22 +96,23 @@ async function train(flags: TrainFlags): Promise<Run> {
     reporter: consoleReporter(),
     interruption,
     writeReport,
-    data: defined({ flowers102Dir, cacheDir, side, decode, strict }),
   };
+  const given = defined({ flowers102Dir, cacheDir, side, decode, strict });
   if (flags.resume !== undefined) {
     const run = openRun(runs, flags.resume);
     checkUnchanged(run, settings, flags);
     await openEngine({ announce: true });
-    return resumeTrial(run, { ...options, force: flags.force });
+    return resumeTrial(run, { ...options, data: given, force: flags.force });
   }
   if (flags.force) throw new UserError('--force says how --resume goes on: there is no run to go on with.');
   const { about, options: base } = namedRecipe(recipeName);
   const recipe = resolveRecipe(applySettings(base, settings));
   await openEngine({ announce: true });
+  const data = withSide(given, recipe.size);
   return startTrial({
     ...options,
-    data: withSide(options.data, recipe.size),
-    recipe,
+    plan: await openPlan(recipe, data),
+    data,
     recipeName,
     about,
     runs,

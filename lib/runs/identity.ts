@@ -1,50 +1,13 @@
 import { createHash } from 'node:crypto';
-import type { Dataset } from '../data/dataset';
 import { ABLATIONS, ablate, VARIANTS, type Variant } from '../model/config';
-import { modelDefaults, modelOf, RECIPE_VERSION, type Recipe, recipeDefaults } from '../train/recipe';
+import type { Configuration } from '../train/configuration';
+import type { TrainingPlan } from '../train/plan';
+import { modelDefaults } from '../train/recipe';
 import { decisive, type Environment } from './environment';
 
-type Pictures = Pick<Dataset, 'name' | 'fingerprint' | 'classes'>;
-
-/** What is left to compare where two recipes describe the same training in other words. */
-type Configuration = Record<string, unknown>;
-
-/**
- * What a recipe asks for beyond the defaults, without the ways to say it: `data` may name a folder of this machine, so the images' fingerprint
- * stands for it, and the model's configuration for ablation, settings and drop path. A setting that is added later, and has its default, is not in it.
- */
-function configuration(recipe: Recipe, { fingerprint, classes }: Pictures): Configuration {
-  const { ablation: _, modelSettings: __, dropPath: ___, ...own } = recipe;
-  const { config, numClasses } = modelOf(recipe, classes.length);
-  return {
-    version: RECIPE_VERSION,
-    ...differing(own, recipeDefaults()),
-    data: fingerprint,
-    outputs: numClasses,
-    config: differing(config, modelDefaults(recipe.model)),
-  };
-}
-
-/** The entries of an object that are not those of another, objects inside likewise, by name. */
-function differing(own: object, other: object): Configuration {
-  const entries = Object.entries(own).flatMap(([key, value]): [string, unknown][] => {
-    const usual = (other as Configuration)[key];
-    if (isRecord(value) && isRecord(usual)) {
-      const inside = differing(value, usual);
-      return Object.keys(inside).length > 0 ? [[key, inside]] : [];
-    }
-    return JSON.stringify(value) === JSON.stringify(usual) ? [] : [[key, value]];
-  });
-  return Object.fromEntries(entries.sort(([a], [b]) => (a < b ? -1 : 1)));
-}
-
-function isRecord(value: unknown): value is object {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
 /** Digest of what a trial is asked: equal ones may still differ in bits, where their environments do. */
-export function configurationDigest(recipe: Recipe, pictures: Pictures): string {
-  return digest(configuration(recipe, pictures)).slice(0, 16);
+export function configurationDigest({ configuration }: Pick<TrainingPlan, 'configuration'>): string {
+  return digest(configuration).slice(0, 16);
 }
 
 /**
@@ -52,12 +15,11 @@ export function configurationDigest(recipe: Recipe, pictures: Pictures): string 
  * the model that all have. Trials of one budget can be compared.
  */
 export function budgetDigest(
-  recipe: Recipe,
-  pictures: Pictures,
+  { recipe, configuration }: Pick<TrainingPlan, 'recipe' | 'configuration'>,
   varied: readonly string[],
   settings: Readonly<Record<string, unknown>> = {},
 ): string {
-  const shared = Object.entries(configuration(recipe, pictures)).filter(
+  const shared = Object.entries(configuration).filter(
     ([key]) => !['model', 'config', 'outputs', 'seed', ...varied].includes(key),
   );
   const usual = modelDefaults(recipe.model) as Configuration;
@@ -73,19 +35,15 @@ export function budgetDigest(
  * decide the same bytes.
  */
 export function trialIdentity(
-  recipe: Recipe,
-  pictures: Pictures,
+  { recipe, dataset, model, configuration }: TrainingPlan,
   environment: Environment,
 ): { digest: string; name: string } {
-  const whole = digest({ ...configuration(recipe, pictures), environment: decisive(environment) });
-  const {
-    config,
-    inputSize: [height, width],
-  } = modelOf(recipe, pictures.classes.length);
+  const whole = digest({ ...configuration, environment: decisive(environment) });
+  const [height, width] = model.inputSize;
   const parts = [
     recipe.model,
-    ...deviations(recipe.model, config),
-    pictures.name,
+    ...deviations(recipe.model, model.config),
+    dataset.name,
     height === width ? height : `${height}x${width}`,
     `s${recipe.seed}`,
     whole.slice(0, 12),

@@ -1,8 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { isAbsolute, join } from 'node:path';
-import type { Dataset } from '../data/dataset';
 import { formatDataset, openDataset, parseDataset } from '../data/open';
-import { type Recipe, type RecipeOptions, resolveRecipe } from '../train/recipe';
+import { planTraining, type TrainingPlan } from '../train/plan';
+import { type RecipeOptions, resolveRecipe } from '../train/recipe';
 import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
 import { ROOT } from '../util/root';
@@ -17,6 +17,8 @@ import { startTrial, type TrialOptions } from './trial';
 export interface ReplayOptions extends TrialOptions {
   /** What `openDataset` takes, where it isn't what the bundle says: images lie elsewhere on each machine. */
   dataset?: string;
+  /** How it is opened; what is not given is as the bundle says. */
+  data?: KeptDataOptions;
   runs: string;
 }
 
@@ -34,14 +36,13 @@ export interface Replay {
  */
 export async function replay(bundle: Bundle, { dataset, runs, data, ...options }: ReplayOptions): Promise<Replay> {
   const { name, recipeName, dataOptions, init } = bundle.run;
-  const { recipe, opened } = await recipeOf(bundle, dataset, { ...dataOptions, ...data });
+  const plan = await planOf(bundle, dataset, { ...dataOptions, ...data });
   // Named by its content, so that it is there once and for all, also for a rerun that is interrupted and resumed.
   const initFile = init === null ? undefined : join(runs, `init-${init.sha256.slice(0, 16)}.safetensors`);
   if (initFile !== undefined) writeFileAtomic(initFile, bundle.init!);
   const run = await startTrial({
     ...options,
-    recipe,
-    opened,
+    plan,
     recipeName,
     runs,
     about: `the run '${name}' again`,
@@ -64,12 +65,8 @@ export async function replay(bundle: Bundle, { dataset, runs, data, ...options }
   };
 }
 
-/** The recipe, checked as any that comes from outside, on images with as many classes as the run's. */
-async function recipeOf(
-  { run }: Bundle,
-  given: string | undefined,
-  options: KeptDataOptions,
-): Promise<{ recipe: Recipe; opened: Dataset }> {
+/** The plan of its recipe, checked as any that comes from outside, on images with as many classes as the run's. */
+async function planOf({ run }: Bundle, given: string | undefined, options: KeptDataOptions): Promise<TrainingPlan> {
   const recipe = resolveRecipe(run.recipe as RecipeOptions);
   const { kind, path, options: own } = parseDataset(recipe.data);
   // A bundle names a folder inside the checkout, or none that is here; whoever wrote another is not told what is in it.
@@ -89,7 +86,7 @@ async function recipeOf(
       `The data '${data}' has ${classes.length} classes, but the run '${run.name}' was trained on ${run.model.outputs}.`,
     );
   }
-  return { recipe: { ...recipe, data }, opened };
+  return planTraining({ ...recipe, data }, opened);
 }
 
 function freeName(runs: string, base: string): string {

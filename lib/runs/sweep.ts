@@ -1,10 +1,8 @@
 import { join } from 'node:path';
-import { batchesPerEpoch } from '../data/batches';
 import { withSide } from '../data/cache/side';
 import type { Dataset } from '../data/dataset';
-import { openDataset } from '../data/open';
-import { countConfig, totalCount } from '../measure/count';
-import { modelOf, type Recipe, type RecipeOptions, resolveRecipe } from '../train/recipe';
+import { planTraining, type TrainingPlan } from '../train/plan';
+import { type Recipe, type RecipeOptions, resolveRecipe } from '../train/recipe';
 import { writeFileAtomic } from '../util/files';
 import type { Backend, Task } from './backends/backend';
 import { type Environment, environment } from './environment';
@@ -26,16 +24,23 @@ export interface Sweep {
   asked?: Readonly<Record<string, string>>;
 }
 
+/** A sweep whose every recipe is checked, before any image is opened. */
+export interface ResolvedSweep extends Sweep {
+  /** Seed by seed, so that a sweep which is broken off has seen all variants alike. */
+  requests: readonly { variant: string; seed: number; recipe: Recipe }[];
+  /** How the dataset of `base.data` is to be opened: all variants see the same images, kept large enough for the largest of them. */
+  dataOptions: KeptDataOptions;
+}
+
 export type TrialState = 'waiting' | 'running' | 'done' | 'failed';
 
 /** A trial of a sweep, and how it stands. */
 export interface SweepTrial {
   readonly variant: string;
   readonly seed: number;
-  readonly recipe: Recipe;
+  readonly plan: TrainingPlan;
   /** Of its run folder, made of all that decides its outcome. */
   readonly name: string;
-  readonly steps: number;
   /** Multiply-accumulates of all its steps: what its time is guessed by. */
   readonly work: number;
   state: TrialState;
@@ -49,7 +54,6 @@ export interface SweepTrial {
 }
 
 export interface SweepPlan {
-  dataset: Dataset;
   threads: number;
   /** The folder of runs. */
   runs: string;
@@ -57,7 +61,6 @@ export interface SweepPlan {
   budget: string;
   /** What was set for all variants, as `--set` takes it. */
   asked: Readonly<Record<string, string>>;
-  /** Seed by seed, so that a sweep which is broken off has seen all variants alike. */
   trials: SweepTrial[];
 }
 
@@ -66,53 +69,52 @@ export interface SweepSetting {
   runs: string;
   /** Of TensorFlow inside an op, in each trial. */
   threads: number;
-  data?: KeptDataOptions;
   /** In which trials run, but for their threads (default: this process's). */
   surroundings?: Environment;
 }
 
-/**
- * Says which trials a sweep has and which of them are done: those whose run folders are there, trained by this code in an environment
- * that decides the same bytes. Trains and writes nothing. Throws UserError for what cannot begin.
- */
-export async function planSweep(
-  { base, variants, seeds, varied, asked = {} }: Sweep,
-  { runs, threads, data: given = {}, surroundings = environment() }: SweepSetting,
-): Promise<SweepPlan> {
-  const recipes = Array.from({ length: seeds }, (_, seed) => seed).flatMap(seed =>
+/** Fills in the recipes of all trials. Throws UserError for one that cannot be. */
+export function resolveSweep(sweep: Sweep, data: KeptDataOptions = {}): ResolvedSweep {
+  const { base, variants, seeds } = sweep;
+  const requests = Array.from({ length: seeds }, (_, seed) => seed).flatMap(seed =>
     Object.entries(variants).map(([variant, changes]) => {
       const modelSettings = { ...base.modelSettings, ...changes.modelSettings };
       return { variant, seed, recipe: resolveRecipe({ ...base, ...changes, modelSettings, seed }) };
     }),
   );
-  // All variants see the same images, kept large enough for the largest of them.
-  const data = withSide(
-    given,
-    recipes.flatMap(({ recipe }) => recipe.size).reduce((a, b) => Math.max(a, b)),
-  );
-  const dataset = await openDataset(base.data, data);
-  const budget = budgetDigest(recipes[0].recipe, dataset, varied, base.modelSettings);
+  const largest = requests.flatMap(({ recipe }) => recipe.size).reduce((a, b) => Math.max(a, b));
+  return { ...sweep, requests, dataOptions: withSide(data, largest) };
+}
+
+/**
+ * Says which trials a sweep has on its dataset and which of them are done: those whose run folders are there, trained by this code in an
+ * environment that decides the same bytes. Trains and writes nothing. Throws UserError for what cannot begin.
+ */
+export function planSweep(
+  { base, varied, asked = {}, requests, dataOptions }: ResolvedSweep,
+  dataset: Dataset,
+  { runs, threads, surroundings = environment() }: SweepSetting,
+): SweepPlan {
+  const plans = requests.map(({ recipe }) => planTraining(recipe, dataset));
+  const budget = budgetDigest(plans[0], varied, base.modelSettings);
   const there = { ...surroundings, threads };
-  const plan: SweepPlan = { dataset, threads, runs, dataOptions: data, budget, asked, trials: [] };
-  plan.trials = recipes.map(({ variant, seed, recipe }): SweepTrial => {
-    const { name } = trialIdentity(recipe, dataset, there);
-    const steps = recipe.epochs * batchesPerEpoch(dataset.train, { batchSize: recipe.batch, dropLast: true });
-    const { macs } = totalCount(countConfig(modelOf(recipe, dataset.classes.length)));
+  const trials = requests.map(({ variant, seed }, i): SweepTrial => {
+    const plan = plans[i];
+    const { name } = trialIdentity(plan, there);
     const run = findTrial(runs, name);
     const done = run?.status === 'done';
     return {
       variant,
       seed,
-      recipe,
+      plan,
       name,
-      steps,
-      work: steps * recipe.batch * macs,
+      work: plan.totalSteps * plan.recipe.batch * plan.counts.macs,
       state: done ? 'done' : 'waiting',
       known: done,
-      ...(done && { row: trialRow(run, dataset, { variant, budget, asked }), took: duration(run) }),
+      ...(done && { row: trialRow(run, plan, { variant, budget, asked }), took: duration(run) }),
     };
   });
-  return plan;
+  return { threads, runs, dataOptions, budget, asked, trials };
 }
 
 /** How long a run took; undefined for one that was interrupted on its way. */
@@ -151,7 +153,7 @@ export async function runSweep(plan: SweepPlan, { backend, signal, onChange }: S
 }
 
 /** Writes a trial's file. */
-function writeTrial({ runs, threads, dataOptions }: SweepPlan, { name, recipe }: SweepTrial): Task {
+function writeTrial({ runs, threads, dataOptions }: SweepPlan, { name, plan: { recipe } }: SweepTrial): Task {
   const file = join(runs, 'trials', `${name}.json`);
   writeFileAtomic(file, `${JSON.stringify({ name, threads, dataOptions, recipe } satisfies TrialFile, null, 2)}\n`);
   return { name, file };
@@ -159,8 +161,8 @@ function writeTrial({ runs, threads, dataOptions }: SweepPlan, { name, recipe }:
 
 /** What came of a trial whose process is gone, by its run folder. */
 function outcome(
-  { dataset, runs, budget, asked }: SweepPlan,
-  { name, variant, began }: SweepTrial,
+  { runs, budget, asked }: SweepPlan,
+  { name, variant, plan, began }: SweepTrial,
   obstacle: string,
   signal: AbortSignal,
 ): Partial<SweepTrial> {
@@ -169,7 +171,7 @@ function outcome(
     return {
       state: 'done',
       ...(began !== undefined && { took: performance.now() - began }),
-      row: trialRow(run, dataset, { variant, budget, asked }),
+      row: trialRow(run, plan, { variant, budget, asked }),
     };
   if (signal.aborted) return { state: 'waiting' };
   return { state: 'failed', error: run?.status === 'failed' ? (run.record.error ?? obstacle) : obstacle };

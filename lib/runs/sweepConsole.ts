@@ -63,7 +63,7 @@ function standing(
   const { trials } = plan;
   const running = trials
     .filter(({ state }) => state === 'running')
-    .map(trial => ({ trial, share: stepsDone(plan, trial) / trial.steps }));
+    .map(trial => ({ trial, share: stepsDone(plan, trial) / trial.plan.totalSteps }));
   const count = (wanted: SweepTrial['state']): number => trials.filter(({ state }) => state === wanted).length;
   const failed = count('failed');
   const left = timeLeft(trials, running, jobs ?? Math.max(1, running.length));

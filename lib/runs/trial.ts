@@ -1,11 +1,10 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
-import type { Dataset } from '../data/dataset';
 import { openDataset } from '../data/open';
-import { countConfig, totalCount } from '../measure/count';
 import type { Model } from '../model/module';
 import { holdsTraining, loadWeights, NotFiniteError } from '../train/checkpoint';
-import { buildModel, RECIPE_VERSION, type Recipe, remarks } from '../train/recipe';
+import { planTraining, type TrainingPlan } from '../train/plan';
+import { RECIPE_VERSION, remarks } from '../train/recipe';
 import { createTrainer, DivergenceError, type TrainEvent, type Trainer } from '../train/trainer';
 import { Failure, UserError } from '../util/errors';
 import { noRoom } from '../util/files';
@@ -32,14 +31,12 @@ export interface TrialOptions {
   interruption?: () => AbortSignal;
   /** Draws the run's page before the run counts as done. */
   writeReport: WriteReport;
-  /** How the dataset is opened; a run that is resumed takes what is not given here from before. */
-  data?: KeptDataOptions;
-  /** The recipe's dataset where it is open already: its bytes are read and hashed once per trial. */
-  opened?: Dataset;
 }
 
 export interface NewTrial extends TrialOptions {
-  recipe: Recipe;
+  plan: TrainingPlan;
+  /** How its dataset was opened. */
+  data?: KeptDataOptions;
   /** The named recipe that it began from, and what is to be said of it. */
   recipeName: string;
   about: string;
@@ -54,11 +51,11 @@ export interface NewTrial extends TrialOptions {
 }
 
 /**
- * Trains by a recipe into a new run folder. The run's status tells whether it was done or interrupted. Throws UserError for what
+ * Trains as planned, into a new run folder. The run's status tells whether it was done or interrupted. Throws UserError for what
  * cannot begin, Failure for what ran off.
  */
 export async function startTrial({
-  recipe,
+  plan,
   recipeName,
   about,
   runs = RUNS,
@@ -69,15 +66,9 @@ export async function startTrial({
   ...options
 }: NewTrial): Promise<Run> {
   const { reporter } = options;
-  const dataset = options.opened ?? (await openDataset(recipe.data, data));
-  const model = buildModel(recipe, dataset.classes.length);
-  const trainer = createTrainer({
-    model,
-    dataset,
-    recipe,
-    init: init === undefined ? undefined : loadWeights(init, model),
-  });
-  const { params, macs } = totalCount(countConfig(model));
+  const { recipe, dataset, model } = plan;
+  const { params, macs } = plan.counts;
+  const trainer = createTrainer(plan, { init: init === undefined ? undefined : loadWeights(init, model) });
   const [height, width] = model.inputSize;
   const run = createRun(
     runs,
@@ -124,9 +115,9 @@ export async function startTrial({
   );
   reporter.say(`data ${dataset.name}: ${dataset.description}`);
   reporter.say(
-    `steps ${trainer.totalSteps} = ${recipe.epochs} epochs × ${trainer.stepsPerEpoch}, batch ${recipe.batch} | ${recipe.optimizer}, lr ${recipe.lr}, ${recipe.schedule}${recipe.warmupEpochs > 0 ? ` after ${recipe.warmupEpochs} epochs of warm-up` : ''}`,
+    `steps ${plan.totalSteps} = ${recipe.epochs} epochs × ${plan.stepsPerEpoch}, batch ${recipe.batch} | ${recipe.optimizer}, lr ${recipe.lr}, ${recipe.schedule}${recipe.warmupEpochs > 0 ? ` after ${recipe.warmupEpochs} epochs of warm-up` : ''}`,
   );
-  for (const remark of remarks(recipe, model, trainer.totalSteps)) reporter.say(`note: ${remark}`);
+  for (const remark of remarks(plan)) reporter.say(`note: ${remark}`);
   reporter.say(`run ${here(run.folder)}`);
   return drive(run, trainer, options);
 }
@@ -135,6 +126,10 @@ export async function startTrial({
 export class BusyError extends UserError {}
 
 export interface ResumeOptions extends TrialOptions {
+  /** The run's plan where it is made already: a dataset's bytes are read and hashed once per trial. */
+  plan?: TrainingPlan;
+  /** How the dataset is opened where there is no plan yet; what is not given is as before. */
+  data?: KeptDataOptions;
   /** Goes on in an environment that decides other bytes too, and writes down where it did. Never for a trial, whose name stands for one. */
   force?: boolean;
 }
@@ -162,11 +157,12 @@ export async function resumeTrial(run: Run, options: ResumeOptions): Promise<Run
 }
 
 /** Makes this process a run's owner, and prepares it to resume from its last checkpoint, or from the beginning where there is none. */
-async function takeUp(run: Run, { reporter, data, opened, force = false }: ResumeOptions): Promise<Trainer> {
+async function takeUp(run: Run, { reporter, data, plan: planned, force = false }: ResumeOptions): Promise<Trainer> {
   const { record } = run;
-  const dataset = opened ?? (await openDataset(record.recipe.data, { ...record.dataOptions, ...data }));
+  const dataset = planned?.dataset ?? (await openDataset(record.recipe.data, { ...record.dataOptions, ...data }));
   checkData(run, dataset);
-  const model = buildModel(record.recipe, dataset.classes.length);
+  const plan = planned ?? planTraining(record.recipe, dataset);
+  const { model } = plan;
   // A trial that was killed at its very end may have its last weights alone: it begins again.
   const resume =
     existsSync(run.lastCheckpoint) && (record.trial === null || holdsTraining(run.lastCheckpoint))
@@ -175,7 +171,7 @@ async function takeUp(run: Run, { reporter, data, opened, force = false }: Resum
   const fresh = resume === undefined && record.trial === null; // then nothing of another environment is in it
   const changed = fresh ? undefined : changedEnvironment(record, force && record.trial === null);
   const init = resume === undefined && record.init !== null ? initOf(record.init, model) : undefined;
-  const trainer = createTrainer({ model, dataset, recipe: record.recipe, init, resume });
+  const trainer = createTrainer(plan, { init, resume });
   const { step, epoch } = trainer.progress;
   for (const name of run.alteredFiles())
     reporter.say(
@@ -193,11 +189,11 @@ async function takeUp(run: Run, { reporter, data, opened, force = false }: Resum
   });
   run.recordFiles(); // after the last epoch nothing else would
   if (changed) reporter.say(`By force, in another environment, so to other bytes: ${changed.how}.`);
-  reporter.say(`run ${here(run.folder)} goes on after step ${step} of ${trainer.totalSteps}`);
+  reporter.say(`run ${here(run.folder)} goes on after step ${step} of ${plan.totalSteps}`);
   return trainer;
 }
 
-function checkData(run: Run, dataset: Dataset): void {
+function checkData(run: Run, dataset: TrainingPlan['dataset']): void {
   const { name, recipe, dataset: before } = run.record;
   if (dataset.fingerprint === before.fingerprint) return;
   throw new UserError(
@@ -239,7 +235,7 @@ async function drive(run: Run, trainer: Trainer, { reporter, interruption, write
     trial,
     recipe: { batch, epochs },
   } = run.record;
-  const totals = { batch, epochs, stepsPerEpoch: trainer.stepsPerEpoch, totalSteps: trainer.totalSteps };
+  const totals = { batch, epochs, stepsPerEpoch: trainer.plan.stepsPerEpoch, totalSteps: trainer.plan.totalSteps };
   let savedAt = existsSync(run.lastCheckpoint) ? trainer.progress.step : undefined;
   let due = 0;
   const save = (): void => {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { withSide } from '../data/cache/side';
-import { openDataset } from '../data/open';
+import { openPlan } from '../train/plan';
 import { DEFAULT_RECIPE, type Recipe, type RecipeOptions, resolveRecipe } from '../train/recipe';
 import { UserError } from '../util/errors';
 import { parseOptions } from '../util/options';
@@ -64,15 +64,15 @@ export async function runTrial(
   if (wanted !== threadsPerOp())
     throw new UserError(`The trial takes ${wanted} threads, but this process was started with ${threadsPerOp()}.`);
   const data = withSide(dataOptions, recipe.size);
-  const dataset = await openDataset(recipe.data, data);
-  const identity = trialIdentity(recipe, dataset, environment());
+  const plan = await openPlan(recipe, data);
+  const identity = trialIdentity(plan, environment());
   if (name !== undefined && name !== identity.name) {
     throw new UserError(
       `The trial '${name}' is '${identity.name}' here: its recipe, its images, the code or the environment are others than where it was written.`,
     );
   }
   const signal = options.interruption?.();
-  const training = { ...options, opened: dataset, interruption: signal && (() => signal) };
+  const training = { ...options, plan, interruption: signal && (() => signal) };
   const { reporter } = options;
   let told = false;
   while (true) {
@@ -86,7 +86,6 @@ export async function runTrial(
         ? resumeTrial(run, training)
         : startTrial({
             ...training,
-            recipe,
             recipeName: DEFAULT_RECIPE,
             about: 'with the settings of a trial',
             runs,

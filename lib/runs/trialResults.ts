@@ -1,8 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import type { Dataset } from '../data/dataset';
 import { type MeanInterval, meanInterval } from '../measure/statistics';
+import type { TrainingPlan } from '../train/plan';
 import type { Recipe } from '../train/recipe';
 import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
@@ -193,7 +193,7 @@ export function equalWeights(rows: readonly TrialResult[]): { seed: number; vari
 /** A done run as a row of an experiment. */
 export function trialRow(
   run: Run,
-  images: Pick<Dataset, 'name' | 'fingerprint' | 'classes'>,
+  plan: Pick<TrainingPlan, 'configuration'>,
   { variant, budget, asked = {} }: { variant: string; budget: string; asked?: Readonly<Record<string, string>> },
 ): TrialResult {
   const { recipe, recipeVersion, model, dataset, environment, dataOptions, result } = run.record;
@@ -202,7 +202,7 @@ export function trialRow(
     {
       variant,
       budget,
-      trial: configurationDigest(recipe, images),
+      trial: configurationDigest(plan),
       data: dataset.name,
       train: dataset.train,
       test: dataset.test,

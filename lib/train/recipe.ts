@@ -185,7 +185,7 @@ export function resolveRecipe(options: RecipeOptions): Recipe {
 }
 
 /** What of a recipe does not do what its words say, in the training that comes of it; each in a sentence. */
-export function remarks(recipe: Recipe, model: Model, totalSteps: number): string[] {
+export function remarks({ recipe, model, totalSteps }: { recipe: Recipe; model: Model; totalSteps: number }): string[] {
   const { warmupEpochs, epochs, ema, labelSmoothing, batch, lr } = recipe;
   const span = Math.round(1 / (1 - ema));
   return [

@@ -1,10 +1,9 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { type Batch, batches, batchesPerEpoch } from '../data/batches';
-import type { Dataset, Split } from '../data/dataset';
+import { type Batch, batches } from '../data/batches';
+import type { Split } from '../data/dataset';
 import { compile } from '../engine/compile/compile';
 import type { Buffers, Model, Params } from '../model/module';
 import { tf } from '../tensor/tf';
-import { UserError } from '../util/errors';
 import { random } from '../util/random';
 import {
   loadTraining,
@@ -16,9 +15,9 @@ import {
 } from './checkpoint';
 import { evaluate } from './evaluate';
 import type { DetailedEvaluation, Evaluation } from './metrics';
-import type { Recipe } from './recipe';
+import type { TrainingPlan } from './plan';
 import { learningRate } from './schedule';
-import { evalStep, type StepDraw, type TrainStep, trainStep } from './step';
+import { evalStep, type StepDraw, type TrainStep } from './step';
 
 export interface StepEvent {
   kind: 'step';
@@ -65,9 +64,6 @@ export class DivergenceError extends Error {
 }
 
 export interface TrainerOptions {
-  model: Model;
-  dataset: Dataset;
-  recipe: Recipe;
   /** Weights to start from instead of fresh ones (`loadWeights`); the trainer takes them over. */
   init?: { params: Params; buffers: Buffers };
   /** A training checkpoint to resume from. */
@@ -78,8 +74,7 @@ export interface TrainerOptions {
 
 /** A run in progress. Between two events it can be saved, and a run that resumes there computes the same bytes. */
 export interface Trainer {
-  readonly stepsPerEpoch: number;
-  readonly totalSteps: number;
+  readonly plan: TrainingPlan;
   readonly progress: Readonly<TrainProgress>;
   /**
    * Trains to the end, or until the signal: then it stops after the step, or the batch of an evaluation, under way. Throws
@@ -97,16 +92,12 @@ export interface Trainer {
   dispose(): void;
 }
 
-/** Prepares a run. Throws UserError where the dataset is too small for a batch or the checkpoint is of another run. */
-export function createTrainer({ model, dataset, recipe, init, resume, workers }: TrainerOptions): Trainer {
+/** Prepares a run. Throws UserError where the checkpoint is of another run. */
+export function createTrainer(plan: TrainingPlan, { init, resume, workers }: TrainerOptions = {}): Trainer {
+  const { recipe, dataset, model, step: training, stepsPerEpoch } = plan;
   const { batch: batchSize, epochs, seed, augment } = recipe;
   const { classes, train } = dataset;
   const order = { batchSize, dropLast: true };
-  const stepsPerEpoch = batchesPerEpoch(train, order);
-  if (stepsPerEpoch === 0)
-    throw new UserError(`The batch is ${batchSize}, but ${dataset.name} has only ${train.length} images to train on.`);
-
-  const training = trainStep(model, recipe);
   const step = compile(training.run, { name: 'the training step' });
   const evalLogits = compile(evalStep(model), { name: 'the evaluation step' });
   const noise = random(seed).fork('dropPath');
@@ -138,7 +129,7 @@ export function createTrainer({ model, dataset, recipe, init, resume, workers }:
     return training.draw(done + 1, lr, tf.tensor2d(values, [model.dropPathSites, batchSize]));
   }
 
-  /** The weights to be judged and kept. */
+  /** The weights for evaluation and export: the moving average, where the recipe has one. */
   function served(): { params: Params; buffers: Buffers } {
     const { params, state } = current;
     if (recipe.ema === 0) return { params, buffers: state.buffers };
@@ -229,8 +220,7 @@ export function createTrainer({ model, dataset, recipe, init, resume, workers }:
   }
 
   return {
-    stepsPerEpoch,
-    totalSteps: epochs * stepsPerEpoch,
+    plan,
     get progress() {
       return current.progress;
     },

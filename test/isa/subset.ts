@@ -11,14 +11,13 @@ async function main(folder: string): Promise<void> {
   const { compile } = await import('../../lib/engine/compile/compile');
   const { exportSavedModel } = await import('../../lib/engine/savedModel');
   const { tf } = await import('../../lib/tensor/tf');
-  const { buildModel } = await import('../../lib/train/recipe');
   const { createTrainer } = await import('../../lib/train/trainer');
   const { random } = await import('../../lib/util/random');
-  const { dataset, tinyRecipe } = await import('../training');
+  const { tinyPlan } = await import('../training');
 
-  const recipe = tinyRecipe({ epochs: 1 });
-  const model = buildModel(recipe, 3);
-  const trainer = createTrainer({ model, dataset, recipe });
+  const plan = tinyPlan({ epochs: 1 });
+  const { model } = plan;
+  const trainer = createTrainer(plan);
   const losses: number[] = [];
   for await (const event of trainer.events()) if ('loss' in event) losses.push(event.loss as number);
   const evaluation = await trainer.test();

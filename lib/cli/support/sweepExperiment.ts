@@ -1,10 +1,12 @@
+import { openDataset } from '../../data/open';
 import { openEngine } from '../../engine/open';
 import { parseSettings } from '../../model/config';
+import type { ReportedExperiment } from '../../report/experiment';
 import { INTERVALS, variantTable } from '../../report/sections';
 import { localBackend } from '../../runs/backends/local';
 import { here } from '../../runs/console';
 import { RUNS } from '../../runs/store';
-import { planSweep, runSweep, type Sweep, type SweepPlan } from '../../runs/sweep';
+import { planSweep, resolveSweep, runSweep, type Sweep, type SweepPlan } from '../../runs/sweep';
 import { outcome, sweepDisplay } from '../../runs/sweepConsole';
 import { byVariant, putResults, readResults, resultsFile, type TrialResult } from '../../runs/trialResults';
 import { applySettings } from '../../train/recipe';
@@ -16,28 +18,25 @@ import type { Experiment, ExperimentFlags } from './experiments';
 import { interruption } from './training';
 import { startTrialProcess } from './trialProcess';
 
-interface Definition extends Omit<Experiment, 'takes' | 'run'>, Pick<Sweep, 'base' | 'variants'> {
-  /** It begins the name of the file of results. */
-  name: string;
-  /** The variant that the others are compared with, or that of each. */
-  baseline: string | ((variant: string) => string);
+/** Name, which begins the file of results; title, baseline and charts are the report's. One without charts is not in it. */
+interface Definition
+  extends Omit<Experiment, 'takes' | 'run' | 'reported'>,
+    Pick<Sweep, 'base' | 'variants'>,
+    Omit<ReportedExperiment, 'charts'>,
+    Partial<Pick<ReportedExperiment, 'charts'>> {
   seeds?: number;
   /** Printed first. */
   preface?(): string;
 }
 
 /** An experiment that trains variants of a recipe: a line for each trial, and a table at the end. */
-export function sweepExperiment({
-  name,
-  base,
-  baseline,
-  variants,
-  seeds: usual = 3,
-  preface,
-  ...about
-}: Definition): Experiment {
+export function sweepExperiment({ base, variants, seeds: usual = 3, preface, ...about }: Definition): Experiment {
+  const { name, question, cost, promise, title, baseline, baselineName, order, charts } = about;
   return {
-    ...about,
+    question,
+    cost,
+    promise,
+    reported: charts && { name, title, baseline, baselineName, order, charts },
     takes: ['data', 'seeds', 'epochs', 'size', 'only', 'set', 'jobs', 'threads', 'runs', 'save', 'dryRun'],
     async run({
       seeds = usual,
@@ -56,7 +55,7 @@ export function sweepExperiment({
       const settings = { ...parseSettings(set), ...given({ data, size, epochs }) };
       checkSettings(name, variants, settings);
       const { data: _, ...asked } = settings;
-      const sweep = {
+      const request: Sweep = {
         base: applySettings(base, settings),
         asked,
         variants: chosen(name, variants, only),
@@ -66,8 +65,10 @@ export function sweepExperiment({
       // For the preface, before several trials set it up at once, and because what is done already depends on the engine.
       await openEngine({ announce: true });
       const backend = localBackend({ jobs, launch: path => startTrialProcess(path, runs) });
-      const plan = await planSweep(sweep, { runs, threads, data: dataOptions });
-      const { dataset, trials } = plan;
+      const sweep = resolveSweep(request, dataOptions);
+      const dataset = await openDataset(sweep.base.data, sweep.dataOptions);
+      const plan = planSweep(sweep, dataset, { runs, threads });
+      const { trials } = plan;
       if (preface) console.log(`${preface()}\n`);
       console.log(`${dataset.name}: ${dataset.description}`);
       console.log(
@@ -99,7 +100,7 @@ export function sweepExperiment({
       console.log(
         `\n${formatVariants(
           trials.flatMap(({ row }) => row ?? []),
-          baseline,
+          about,
           published,
         )}`,
       );
@@ -155,10 +156,10 @@ function chosen(name: string, variants: Sweep['variants'], only?: readonly strin
 }
 
 function formatTrials({ trials }: SweepPlan): string {
-  const rows = trials.map(({ variant, seed, steps, work, known, name }) => ({
+  const rows = trials.map(({ variant, seed, plan, work, known, name }) => ({
     variant,
     seed: String(seed),
-    steps: thousands(steps),
+    steps: thousands(plan.totalSteps),
     work: `${(work / 1e12).toFixed(2)} T`,
     state: known ? 'done' : 'to do',
     name,
@@ -171,12 +172,15 @@ function formatTrials({ trials }: SweepPlan): string {
 
 function formatVariants(
   rows: readonly TrialResult[],
-  baseline: Definition['baseline'],
+  { baseline, baselineName }: Pick<Definition, 'baseline' | 'baselineName'>,
   published: readonly TrialResult[],
 ): string {
   if (rows.length === 0) return 'No trial came to its end.';
   const variants = byVariant(rows, baseline);
-  const { columns, rows: cells } = variantTable(variants, typeof baseline === 'string' ? baseline : 'its baseline');
+  const { columns, rows: cells } = variantTable(
+    variants,
+    baselineName ?? (typeof baseline === 'string' ? baseline : 'its baseline'),
+  );
   const table = cells.map((row, i) => ({ ...row, published: comparison(variants[i].runs, published) }));
   return `${textTable({ ...columns, published: 'weights as published' }, table)}\n\n${INTERVALS}`;
 }
