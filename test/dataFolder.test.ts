@@ -18,6 +18,7 @@ import { type Dataset, readPicture } from '../lib/data/dataset';
 import { openDataset } from '../lib/data/open';
 import { UserError } from '../lib/util/errors';
 import { thisPlace } from '../lib/util/processes';
+import { type Colour, noisy, plain } from './imageFolders';
 
 let root: string;
 let cacheDir: string;
@@ -31,13 +32,10 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(join(root, '..'), { recursive: true, force: true }));
 
-type Colour = [number, number, number];
 const RED: Colour = [200, 30, 20],
   BLUE: Colour = [20, 40, 210];
 const open = (options: CacheOptions = {}): Promise<Dataset> =>
   openDataset(`folder:${root}`, { cacheDir, report: line => lines.push(line), ...options });
-const plain = (colour: Colour, width = 12, height = 8) =>
-  sharp({ create: { width, height, channels: 3, background: { r: colour[0], g: colour[1], b: colour[2] } } });
 
 /** Writes a file, with its folders. */
 function put(path: string, bytes: Uint8Array): void {
@@ -140,17 +138,7 @@ describe('a folder', () => {
 describe('a corrupt image', () => {
   beforeEach(async () => {
     await makeFolder();
-    const whole = await sharp({
-      create: {
-        width: 64,
-        height: 64,
-        channels: 3,
-        noise: { type: 'gaussian', mean: 120, sigma: 60 },
-        background: 'black',
-      },
-    })
-      .jpeg()
-      .toBuffer();
+    const whole = await noisy();
     put('train/red/cut.jpg', whole.subarray(0, whole.length / 2));
     put('train/red/empty.png', Buffer.alloc(0));
     put('test/blue/text.webp', Buffer.from('hello'));

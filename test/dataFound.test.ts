@@ -23,7 +23,7 @@ import { nearDuplicates } from '../lib/data/duplicates';
 import { petals } from '../lib/data/sources/petals';
 import { budget } from '../lib/util/budget';
 import { UserError } from '../lib/util/errors';
-import { plain, scratch } from './imageFolders';
+import { noisy, plain, scratch } from './imageFolders';
 
 const folder = scratch();
 beforeEach(() => folder.images('train/a/1.png', 'train/b/1.png', 'test/a/2.png', 'test/b/2.png'));
@@ -119,17 +119,7 @@ describe('images are found', () => {
 describe('a file with an odd byte', () => {
   let whole: Buffer;
   beforeEach(async () => {
-    whole = await sharp({
-      create: {
-        width: 64,
-        height: 64,
-        channels: 3,
-        noise: { type: 'gaussian', mean: 120, sigma: 60 },
-        background: 'black',
-      },
-    })
-      .jpeg()
-      .toBuffer();
+    whole = await noisy();
   });
 
   test('that viewers open is decoded, and counted; --strict refuses it', async () => {

@@ -13,6 +13,20 @@ export type Colour = readonly [red: number, green: number, blue: number];
 export const plain = (colour: Colour, width = 12, height = 8) =>
   sharp({ create: { width, height, channels: 3, background: { r: colour[0], g: colour[1], b: colour[2] } } });
 
+/** A JPEG of noise, 64 × 64, in which damage shows. */
+export const noisy = (): Promise<Buffer> =>
+  sharp({
+    create: {
+      width: 64,
+      height: 64,
+      channels: 3,
+      noise: { type: 'gaussian', mean: 120, sigma: 60 },
+      background: 'black',
+    },
+  })
+    .jpeg()
+    .toBuffer();
+
 export interface Scratch {
   /** The folder of images; it isn't there until something is put into it. */
   root: string;

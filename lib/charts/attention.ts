@@ -1,5 +1,5 @@
 import type { VariantResult } from '../runs/trialResults';
-import { SHARE_TOOLTIP, shareRow } from './intervals';
+import { SHARE_TOOLTIP, shareRow, top1Interval, top1Mean } from './intervals';
 import { type Chart, frame, MACS, million, OTHER, OWN, WIDTH } from './style';
 
 /** What one kind of attention comes to at one resolution. */
@@ -46,25 +46,7 @@ export function attentionAccuracy(results: readonly AttentionResult[], title: st
       color: COLOR,
       tooltip: [...TOOLTIP],
     },
-    layer: [
-      {
-        mark: { type: 'rule', strokeWidth: 2 },
-        encoding: {
-          y: {
-            field: 'low',
-            type: 'quantitative',
-            title: 'top-1 on test images',
-            scale: { zero: false },
-            axis: { format: '.0%' },
-          },
-          y2: { field: 'high' },
-        },
-      },
-      {
-        mark: { type: 'point', filled: true, size: 70, opacity: 1 },
-        encoding: { y: { field: 'top1', type: 'quantitative' } },
-      },
-    ],
+    layer: [top1Interval(), top1Mean()],
   };
 }
 

@@ -1,6 +1,6 @@
 import type { MeanInterval } from '../measure/statistics';
 import { isClear, type VariantResult } from '../runs/trialResults';
-import { type Chart, frame, INK, OTHER, OWN, points, rounded, WIDTH } from './style';
+import { type Chart, frame, INK, type Layer, OTHER, OWN, points, rounded, WIDTH } from './style';
 
 /** The ends of an interval; those of a single run are where it is. */
 export function ends({ mean, half }: MeanInterval): { low: number; high: number } {
@@ -24,6 +24,24 @@ export const SHARE_TOOLTIP = [
   { field: 'high', title: 'to', format: '.1%' },
   { field: 'seeds' },
 ] as const;
+
+/** On a chart of top-1 over something: the mean's 95 % interval as a line. */
+export const top1Interval = (encoding: object = {}, scale: object = { zero: false }): Layer =>
+  ({
+    mark: { type: 'rule', strokeWidth: 2 },
+    encoding: {
+      ...encoding,
+      y: { field: 'low', type: 'quantitative', title: 'top-1 on test images', scale, axis: { format: '.0%' } },
+      y2: { field: 'high' },
+    },
+  }) as Layer;
+
+/** And the mean as a dot. */
+export const top1Mean = (encoding: object = {}): Layer =>
+  ({
+    mark: { type: 'point', filled: true, size: 70, opacity: 1 },
+    encoding: { ...encoding, y: { field: 'top1', type: 'quantitative' } },
+  }) as Layer;
 
 const name = { type: 'nominal', title: null, axis: { ticks: false, domain: false, labelLimit: 240 } } as const;
 

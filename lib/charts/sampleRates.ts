@@ -1,5 +1,5 @@
 import type { VariantResult } from '../runs/trialResults';
-import { SHARE_TOOLTIP, shareRow } from './intervals';
+import { SHARE_TOOLTIP, shareRow, top1Interval, top1Mean } from './intervals';
 import { type Chart, frame, MACS, million, OTHER, OWN, WIDTH } from './style';
 
 /** One value for each choice of sample rates, the cheapest first; `baseline` in another colour. */
@@ -42,24 +42,8 @@ export function sampleRateAccuracy(
         mark: { type: 'line', color: OWN, strokeWidth: 1.5, opacity: 0.6 },
         encoding: { y: { field: 'top1', type: 'quantitative' } },
       },
-      {
-        mark: { type: 'rule', strokeWidth: 2 },
-        encoding: {
-          color,
-          y: {
-            field: 'low',
-            type: 'quantitative',
-            title: 'top-1 on test images',
-            scale: { zero: false },
-            axis: { format: '.0%' },
-          },
-          y2: { field: 'high' },
-        },
-      },
-      {
-        mark: { type: 'point', filled: true, size: 70, opacity: 1 },
-        encoding: { color, y: { field: 'top1', type: 'quantitative' } },
-      },
+      top1Interval({ color }),
+      top1Mean({ color }),
     ],
   };
 }

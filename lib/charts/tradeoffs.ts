@@ -1,7 +1,7 @@
 import type { Estimate } from '../measure/latency';
 import type { ReportedModel } from '../measure/reported';
 import type { MeanInterval } from '../measure/statistics';
-import { SHARE_TOOLTIP, shareRow } from './intervals';
+import { SHARE_TOOLTIP, shareRow, top1Interval } from './intervals';
 import { type Chart, frame, type Layer, MACS, million, OTHER, OWN, QUIET, rounded, WIDTH } from './style';
 
 /** A network of ours: what it reached and what it costs. */
@@ -172,21 +172,7 @@ export function tradeoff(
         mark: { type: 'line', interpolate: 'step-after', strokeDash: [4, 4], strokeWidth: 1.5, color: QUIET },
         encoding: { x, y: { field: 'top1', type: 'quantitative' }, tooltip: { value: null } },
       },
-      {
-        mark: { type: 'rule', strokeWidth: 2 },
-        encoding: {
-          x,
-          color,
-          y: {
-            field: 'low',
-            type: 'quantitative',
-            title: 'top-1 on test images',
-            scale: { domain, nice: false, zero: false },
-            axis: { format: '.0%' },
-          },
-          y2: { field: 'high' },
-        },
-      },
+      top1Interval({ x, color }, { domain, nice: false, zero: false }),
       ...(cost === 'milliseconds'
         ? [
             {

@@ -1,11 +1,23 @@
 import { existsSync } from 'node:fs';
 import { UserError } from '../util/errors';
 import type { Dataset } from './dataset';
-import { type Flowers102Options, flowers102 } from './sources/flowers102';
-import { imageFolder } from './sources/folder';
-import { petals } from './sources/petals';
+import type { Source } from './source';
+import { FLOWERS102, type Flowers102Options } from './sources/flowers102';
+import { FOLDER } from './sources/folder';
+import { PETALS } from './sources/petals';
 
 export type DataOptions = Flowers102Options;
+
+/** All kinds of datasets by name. A new one is a file in sources/, and a line here. */
+const SOURCES: Readonly<Record<string, Source<DataOptions>>> = {
+  petals: PETALS,
+  folder: FOLDER,
+  flowers102: FLOWERS102,
+};
+
+/** A kind of dataset; undefined for one that does not exist. */
+export const sourceOf = (kind: string): Source<DataOptions> | undefined =>
+  Object.hasOwn(SOURCES, kind) ? SOURCES[kind] : undefined;
 
 /** `key=value,key=value` → record. */
 function parsePairs(text: string, spec: string): Record<string, string> {
@@ -29,12 +41,14 @@ export interface DatasetSpec {
   options: Record<string, string>;
 }
 
-export const DATASET_SPECS = 'petals[:key=value,…], folder:PATH[:key=value,…] or flowers102[:split=official|paddle]';
+export const DATASET_SPECS = Object.values(SOURCES)
+  .map(({ spec }) => spec)
+  .join(' or ');
 
 /** Takes a dataset's name apart, without opening it. A path may have colons itself: options are what begins like `key=` behind the last one. Throws UserError. */
 export function parseDataset(spec: string): DatasetSpec {
   const [, kind, rest] = /^([^:]*):?(.*)$/s.exec(spec)!;
-  if (kind !== 'folder') return { kind, path: '', options: parsePairs(rest, spec) };
+  if (!sourceOf(kind)?.hasPath) return { kind, path: '', options: parsePairs(rest, spec) };
   const [, path, pairs] = /^(.*):([A-Za-z]\w*=[^:]*)$/s.exec(rest) ?? [undefined, rest, ''];
   if (pairs !== '' && existsSync(rest)) return { kind, path: rest, options: {} };
   return { kind, path, options: parsePairs(pairs, spec) };
@@ -46,18 +60,15 @@ export function formatDataset({ kind, path, options }: DatasetSpec): string {
   return [kind, ...(path === '' ? [] : [path]), ...(pairs.length === 0 ? [] : [pairs.join()])].join(':');
 }
 
-/**
- * Opens the dataset that a command line names: `petals[:key=value,…]`, `folder:PATH[:key=value,…]` or
- * `flowers102[:split=official|paddle]`. Throws a UserError for one that doesn't exist or can't be used.
- */
+/** Opens the dataset that a command line names (`DATASET_SPECS`). Throws a UserError for one that doesn't exist or can't be used. */
 export async function openDataset(spec: string, options: DataOptions = {}): Promise<Dataset> {
   const kind = spec.split(':', 1)[0];
-  if (!['petals', 'folder', 'flowers102'].includes(kind)) throw unknownDataset(spec);
+  const source = sourceOf(kind);
+  if (!source) throw unknownDataset(spec);
   const { path, options: own } = parseDataset(spec);
-  if (kind === 'petals') return petals(own);
-  if (kind === 'flowers102') return flowers102(own, options);
-  if (path === '') throw new UserError("The dataset 'folder:' lacks its path: folder:PATH is expected.");
-  return imageFolder(path, own, options);
+  if (source.hasPath && path === '')
+    throw new UserError(`The dataset '${kind}:' lacks its path: ${kind}:PATH is expected.`);
+  return source.open(own, options, path);
 }
 
 function unknownDataset(spec: string): UserError {

@@ -9,7 +9,8 @@ import { moveFolder, scratchFolder } from '../util/folders';
 import { hasGraphs, nodeBackend } from './binding';
 import { BATCHES, unify } from './compile/dynamicBatch';
 import { dtypeOf, type Output, serialise, shapeOf } from './compile/ir';
-import { type Trace, trace } from './compile/trace';
+import { trace } from './compile/trace';
+import type { Trace } from './compile/tracer';
 
 /**
  * The inputs of an exported function by name. A first dimension of −1 is a batch of any size, the same for all inputs that have one;

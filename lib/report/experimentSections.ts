@@ -1,4 +1,5 @@
 import { hollow } from '../charts/style';
+import { sourceOf } from '../data/open';
 import { shown } from '../runs/environment';
 import {
   byVariant,
@@ -107,5 +108,6 @@ function sameWeights(rows: readonly TrialResult[]): string[] {
 
 /** What `--data` takes for a dataset of this name: folders are looked for where the README has them. */
 export function dataSpec(name: string): string {
-  return ['petals', 'flowers102'].includes(name) ? name : `folder:datasets/${name}`;
+  const source = sourceOf(name);
+  return source && !source.hasPath ? name : `folder:datasets/${name}`;
 }

@@ -4,6 +4,7 @@ import { drawing, libraries } from '../charts/embed';
 import { toPng } from '../charts/png';
 import type { Chart } from '../charts/style';
 import { toSvg } from '../charts/svg';
+import { sourceOf } from '../data/open';
 import type { Run } from '../runs/store';
 import { readTradeoffs, TRADEOFFS_FILE, type Tradeoffs } from '../runs/tradeoffs';
 import { readResults, resultsFile, type TrialResult } from '../runs/trialResults';
@@ -96,10 +97,9 @@ function body(
   charts: Record<string, Chart>,
   stills: Record<string, string>,
 ): string {
-  const drawn =
-    data === 'petals'
-      ? ' Petals are synthetic flowers: they show that networks learn, and prove nothing about photographs.'
-      : '';
+  const drawn = sourceOf(data)?.isSynthetic
+    ? ' Petals are synthetic flowers: they show that networks learn, and prove nothing about photographs.'
+    : '';
   return `<h1>EdgeViT Lab: what was found on ${escapeHtml(data)}</h1>
 <p>Filled marks are ours, and name the commit that makes them again. Hollow ones were reported by others, or trained here before rows named their commit. Point at a mark to read it; click on a name in a legend to follow a curve.${drawn}</p>
 <p>${escapeHtml(INTERVALS)}</p>

@@ -11,6 +11,7 @@ import { type CacheOptions, DATASETS, loadShards } from '../cache/cache';
 import type { SourceImage } from '../cache/shards';
 import { DEFAULT_SIDE } from '../cache/side';
 import type { Dataset } from '../dataset';
+import type { Source } from '../source';
 import { download, md5 } from './download';
 import { readImage } from './file';
 import { FLOWER_NAMES } from './flowers102Names';
@@ -240,3 +241,8 @@ function holdsImages(folder: string, depth = DEPTH): boolean {
   if (names.some(name => !Number.isNaN(fileNumber(name)))) return true;
   return depth > 0 && names.some(name => !name.startsWith('.') && holdsImages(join(folder, name), depth - 1));
 }
+
+export const FLOWERS102: Source<Flowers102Options> = {
+  spec: 'flowers102[:split=official|paddle]',
+  open: (pairs, options) => flowers102(pairs, options),
+};

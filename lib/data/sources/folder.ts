@@ -4,8 +4,10 @@ import { parseOptions } from '../../util/options';
 import { type CacheOptions, checkClasses, loadShards, REPORT } from '../cache/cache';
 import { DEFAULT_SIDE } from '../cache/side';
 import type { Dataset } from '../dataset';
+import type { Source } from '../source';
 import { readImage } from './file';
-import { folderOptions, type ListedImage, listFolder } from './layout';
+import { folderOptions } from './folderOptions';
+import { type ListedImage, listFolder } from './layout';
 
 /** What version 0.1.0 found: files of these kinds by name, directly in the folders of classes. */
 const foundBefore = ({ key = '' }: { key?: string }): boolean =>
@@ -48,3 +50,9 @@ export async function imageFolder(path: string, spec: Record<string, string>, op
     findings,
   };
 }
+
+export const FOLDER: Source<CacheOptions> = {
+  spec: 'folder:PATH[:key=value,…]',
+  hasPath: true,
+  open: (pairs, options, path) => imageFolder(path, pairs, options),
+};

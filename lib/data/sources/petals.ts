@@ -4,6 +4,7 @@ import { UserError } from '../../util/errors';
 import { parseOptions } from '../../util/options';
 import { type Random, random } from '../../util/random';
 import type { Dataset, Split } from '../dataset';
+import type { Source } from '../source';
 import { drawFlower, type Form } from './flower';
 
 /** Ordered so that neighbours are easy to tell apart: few classes make an easy data set, many a hard one. */
@@ -117,3 +118,9 @@ export function petals(options: PetalsOptions = {}): Dataset {
     skipped: [],
   };
 }
+
+export const PETALS: Source = {
+  spec: 'petals[:key=value,…]',
+  isSynthetic: true,
+  open: pairs => petals(pairs),
+};

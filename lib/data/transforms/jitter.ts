@@ -43,9 +43,15 @@ export const adjustSaturation: ColourChange = (pixels, factor) => {
   }
 };
 
+/** Which of the four shades max, q, p, t (Smith 1978) a channel has in each sixth of the circle. */
+const RED = [0, 1, 2, 2, 3, 0],
+  GREEN = [3, 0, 0, 1, 2, 2],
+  BLUE = [2, 2, 3, 0, 0, 1];
+
 /** Turns the hue by a fraction of the circle, with hue and saturation held in bytes as Pillow's HSV does. */
 export const adjustHue: ColourChange = (pixels, turns) => {
   const shift = Math.trunc(turns * 255);
+  const shades = new Uint8Array(4);
   for (let i = 0; i < pixels.length; i += 3) {
     const r = pixels[i],
       g = pixels[i + 1],
@@ -63,37 +69,14 @@ export const adjustHue: ColourChange = (pixels, turns) => {
     const p = Math.round(max * (1 - saturation)),
       q = Math.round(max * (1 - saturation * f)),
       t = Math.round(max * (1 - saturation * (1 - f)));
-    switch (whole % 6) {
-      case 0:
-        pixels[i] = max;
-        pixels[i + 1] = t;
-        pixels[i + 2] = p;
-        break;
-      case 1:
-        pixels[i] = q;
-        pixels[i + 1] = max;
-        pixels[i + 2] = p;
-        break;
-      case 2:
-        pixels[i] = p;
-        pixels[i + 1] = max;
-        pixels[i + 2] = t;
-        break;
-      case 3:
-        pixels[i] = p;
-        pixels[i + 1] = q;
-        pixels[i + 2] = max;
-        break;
-      case 4:
-        pixels[i] = t;
-        pixels[i + 1] = p;
-        pixels[i + 2] = max;
-        break;
-      default:
-        pixels[i] = max;
-        pixels[i + 1] = p;
-        pixels[i + 2] = q;
-    }
+    shades[0] = max;
+    shades[1] = q;
+    shades[2] = p;
+    shades[3] = t;
+    const sixth = whole % 6;
+    pixels[i] = shades[RED[sixth]];
+    pixels[i + 1] = shades[GREEN[sixth]];
+    pixels[i + 2] = shades[BLUE[sixth]];
   }
 };
 

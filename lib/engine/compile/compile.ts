@@ -3,24 +3,18 @@ import { type Tensor, tf } from '../../tensor/tf';
 import { flatten, type StaticTree, unflatten } from '../../tensor/tree';
 import { random } from '../../util/random';
 import { hasGraphs, type KernelTiming, type NativeSession, nodeBackend, type TensorHandle } from '../binding';
+import type { Seed } from './captured';
 import { BATCHES, unify } from './dynamicBatch';
 import { load } from './ir';
 import { ownOps } from './passes/ownOps';
 import { simplify } from './passes/simplify';
-import {
-  callerLine,
-  isTracing,
-  type Result,
-  type Seed,
-  type Trace,
-  TraceError,
-  type TraceOptions,
-  trace,
-} from './trace';
+import { isTracing, trace } from './trace';
+import { callerLine, TraceError } from './traceError';
+import type { Result, Trace, TraceOptions } from './tracer';
 
 export type { StaticTree, Tree } from '../../tensor/tree';
 export type { KernelTiming } from '../binding';
-export { TraceError } from './trace';
+export { TraceError } from './traceError';
 
 export interface CompileOptions {
   /**

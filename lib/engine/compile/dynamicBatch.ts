@@ -1,6 +1,6 @@
 import type { Attr, Binding } from '../binding';
 import { type Graph, type Node, type Output, reachable } from './ir';
-import { TraceError } from './trace';
+import { TraceError } from './traceError';
 
 /**
  * Batches for which a function is traced to find what of its graph depends on the batch: primes that no network has as a size, and close

@@ -1,0 +1,70 @@
+import { type Tensor, tf } from '../../tensor/tf';
+import { override } from './override';
+import { callerLine, TraceError } from './traceError';
+
+/** An optimizer of tfjs, with what it keeps on the host. SGD and momentum keep the rate in the tensor `c`, the others as a number. */
+export interface Optimizer {
+  learningRate?: number;
+  c?: Tensor;
+  iterations_: number | null;
+  readonly iterations: number;
+  incrementIterations(): void;
+  applyGradients(grads: unknown): void;
+}
+
+const OPTIMIZERS = ['SGD', 'Momentum', 'Adagrad', 'Adadelta', 'Adam', 'Adamax', 'RMSProp'] as const;
+
+/** The `applyGradients` of tfjs's own optimizers, each on the prototype that has it. */
+const optimizerPrototypes = (): Optimizer[] =>
+  OPTIMIZERS.map(name => (tf as unknown as Record<string, { prototype: Optimizer }>)[`${name}Optimizer`]!.prototype);
+
+/** A number that no program has, to know a rate again that an optimizer makes a constant of: exact in float32, another for each `i`. */
+export const marker = (i: number) => Math.fround(1.7320508 * 2 ** -97) * (1 + i * 2 ** -20);
+
+/** Numbers and switches of an optimizer other than its rate. */
+export const settingsOf = (optimizer: Optimizer): string =>
+  JSON.stringify(
+    Object.entries(optimizer).filter(
+      ([key, value]) => !['learningRate', 'iterations_'].includes(key) && ['number', 'boolean'].includes(typeof value),
+    ),
+  );
+
+export const areUnchanged = (optimizers: ReadonlyMap<Optimizer, string>) => () =>
+  [...optimizers].every(([optimizer, before]) => settingsOf(optimizer) === before);
+
+/**
+ * What tfjs's optimizers keep on the host becomes an input: they work with `symbols` in the place of what they keep. Iterations are counted after
+ * each run. Returns what undoes it.
+ */
+export function patchOptimizers(
+  symbols: (optimizer: Optimizer) => { learningRate?: number; c?: Tensor },
+  iterated: (optimizer: Optimizer) => void,
+): () => void {
+  const restores = optimizerPrototypes().map(prototype => {
+    const { applyGradients } = prototype;
+    return override(prototype, {
+      applyGradients(this: Optimizer, grads) {
+        const restore = override<{ learningRate?: number; c?: Tensor }>(this, symbols(this));
+        try {
+          applyGradients.call(this, grads);
+        } finally {
+          restore();
+        }
+      },
+    });
+  });
+  const restoreBase = override((tf.Optimizer as unknown as { prototype: Optimizer }).prototype, {
+    incrementIterations(this: Optimizer) {
+      iterated(this);
+    },
+    get iterations(): number {
+      throw new TraceError(
+        `The compiled function reads an optimizer's iterations${callerLine()}: the number would be frozen into the graph. Pass it in as an argument.`,
+      );
+    },
+  });
+  return () => {
+    restoreBase();
+    for (const restore of restores.reverse()) restore();
+  };
+}
