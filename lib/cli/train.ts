@@ -104,7 +104,7 @@ async function train(flags: TrainFlags): Promise<Run> {
     await openEngine({ announce: true });
     return resumeTrial(run, { ...options, data: given, force: flags.force });
   }
-  if (flags.force) throw new UserError('--force says how --resume goes on: there is no run to go on with.');
+  if (flags.force) throw new UserError('--force belongs to --resume, and there is no run to resume.');
   const { about, options: base } = namedRecipe(recipeName);
   const recipe = resolveRecipe(applySettings(base, settings));
   await openEngine({ announce: true });

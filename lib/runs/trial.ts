@@ -130,7 +130,7 @@ export interface ResumeOptions extends TrialOptions {
   plan?: TrainingPlan;
   /** How the dataset is opened where there is no plan yet; what is not given is as before. */
   data?: KeptDataOptions;
-  /** Goes on in an environment that decides other bytes too, and writes down where it did. Never for a trial, whose name stands for one. */
+  /** Resumes in an environment that decides other bytes too, and records where it did. Never for a trial, whose name stands for one. */
   force?: boolean;
 }
 
@@ -142,7 +142,7 @@ export async function resumeTrial(run: Run, options: ResumeOptions): Promise<Run
   run.reload();
   const { name, owner, version, environment: before } = run.record;
   if (version !== FORMAT_VERSION) throw new UserError(otherFormat(`The run '${name}'`, version, before.lab, 'resumes'));
-  if (run.status === 'done') throw new UserError(`The run '${name}' is done: there is nothing to go on with.`);
+  if (run.status === 'done') throw new UserError(`The run '${name}' is already finished; there is nothing to resume.`);
   if (run.status === 'running')
     throw new BusyError(`The run '${name}' is still running, as process ${owner.pid} of ${owner.host}.`);
   const endClaim = claimRun(run);
@@ -189,7 +189,7 @@ async function takeUp(run: Run, { reporter, data, plan: planned, force = false }
   });
   run.recordFiles(); // after the last epoch nothing else would
   if (changed) reporter.say(`By force, in another environment, so to other bytes: ${changed.how}.`);
-  reporter.say(`run ${here(run.folder)} goes on after step ${step} of ${plan.totalSteps}`);
+  reporter.say(`run ${here(run.folder)} resumes after step ${step} of ${plan.totalSteps}`);
   return trainer;
 }
 
@@ -212,7 +212,7 @@ function changedEnvironment(
   const how = deciding.map(difference => `${difference.what} ${difference.how}`).join('; ');
   if (!forced)
     throw new UserError(
-      `The run '${name}' cannot go on to the same bytes: ${how}.${trial === null ? ' --force goes on all the same, and writes down from where.' : ''}`,
+      `The run '${name}' cannot resume to the same bytes: ${how}.${trial === null ? ' --force resumes all the same, and records from which step.' : ''}`,
     );
   return { environment: now, how };
 }

@@ -2,7 +2,6 @@ import { createHash } from 'node:crypto';
 import { closeSync, createReadStream, mkdirSync, openSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { setTimeout as pause } from 'node:timers/promises';
 import { Failure, UserError } from '../../util/errors';
 import { noRoom } from '../../util/files';
 import { limited, request } from '../../util/https';
@@ -21,25 +20,29 @@ const sizeOf = (path: string): number => statSync(path, { throwIfNoEntry: false 
 const MOST_BYTES = 4e9;
 
 /** Appends to `part` what is missing of it; starts again where the server can't continue. */
-async function fetchRest(url: string, part: string): Promise<void> {
+async function fetchRest(
+  url: string,
+  part: string,
+  { retries, wait }: { retries: number; wait: number },
+): Promise<void> {
   const held = sizeOf(part);
-  const response = await request(url, held > 0 ? { range: `bytes=${held}-` } : {});
-  const { statusCode, headers } = response;
+  const range: Record<string, string> = held > 0 ? { range: `bytes=${held}-` } : {};
+  const { statusCode, headers, body } = await request(url, { headers: range, retries, wait });
   if (statusCode === 416) {
     // nothing lies beyond what we have: it is whole, or not of this file, as its checksum will tell
-    response.resume();
+    await body.dump();
     return;
   }
   if (statusCode !== 200 && statusCode !== 206) {
-    response.resume();
-    throw new UserError(`${url} can't be downloaded: the server answers ${statusCode} ${response.statusMessage}.`);
+    await body.dump();
+    throw new UserError(`${url} can't be downloaded: the server answers ${statusCode}.`);
   }
   let done = statusCode === 206 ? held : 0;
   const missing = Number(headers['content-length'] ?? 0);
   const bar = missing > 0 ? byteProgress(basename(url), done + missing) : undefined;
   const file = openSync(part, done > 0 ? 'a' : 'w');
   try {
-    for await (const chunk of limited(response, MOST_BYTES - done)) {
+    for await (const chunk of limited(body, MOST_BYTES - done)) {
       for (let at = 0; at < chunk.length; ) at += writeSync(file, chunk, at); // at once: what has arrived is kept, whatever happens next
       done += chunk.length;
       bar?.to(done);
@@ -70,25 +73,17 @@ export async function download(
 ): Promise<void> {
   const part = `${path}.part`;
   mkdirSync(dirname(path), { recursive: true });
-  for (let attempt = 0; ; attempt++) {
-    try {
-      await fetchRest(url, part);
-      break;
-    } catch (error) {
-      const { code, message } = error as NodeJS.ErrnoException;
-      if (error instanceof UserError || error instanceof Failure) throw error;
-      const full = noRoom(error);
-      if (full)
-        throw new UserError(
-          `${part} can't be written, for ${full}: free some space and start again, it resumes there.`,
-        );
-      if (attempt === retries) {
-        throw new UserError(
-          `${url} can't be downloaded (${message || code}): start again later, it resumes from ${(sizeOf(part) / 1e6).toFixed(1)} MB.`,
-        );
-      }
-      await pause(wait * 2 ** attempt);
-    }
+  try {
+    await fetchRest(url, part, { retries, wait });
+  } catch (error) {
+    if (error instanceof UserError || error instanceof Failure) throw error;
+    const full = noRoom(error);
+    if (full)
+      throw new UserError(`${part} can't be written, for ${full}: free some space and start again, it resumes there.`);
+    const { code, message } = error as NodeJS.ErrnoException;
+    throw new UserError(
+      `${url} can't be downloaded (${message || code}): start again later, it resumes from ${(sizeOf(part) / 1e6).toFixed(1)} MB.`,
+    );
   }
   const actual = await md5(part);
   if (actual !== expected) {

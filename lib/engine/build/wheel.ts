@@ -303,10 +303,10 @@ async function downloadDirectly(wheel: Wheel, folder: string, report: (line: str
   const host = URL.canParse(index) ? new URL(index).host : index;
   report(`Downloading TensorFlow ${TENSORFLOW} from ${host} into ${dirname(folder)}, once for all checkouts.`);
   const get = async (address: string, headers?: Record<string, string>) => {
-    const response = await request(address, headers);
-    if (response.statusCode === 200) return response;
-    response.destroy();
-    throw new Error(`the server answers ${response.statusCode}`);
+    const { statusCode, body } = await request(address, { headers });
+    if (statusCode === 200) return body;
+    body.destroy();
+    throw new Error(`the server answers ${statusCode}`);
   };
   const progress = byteProgress('download', wheel.bytes);
   try {
@@ -323,8 +323,8 @@ async function downloadDirectly(wheel: Wheel, folder: string, report: (line: str
         yield chunk;
       }
     };
-    const response = await get(new URL(link, page).href);
-    await pipeline(limited(response, wheel.bytes), show, createWriteStream(file));
+    const body = await get(new URL(link, page).href);
+    await pipeline(limited(body, wheel.bytes), show, createWriteStream(file));
     progress.end();
     return file;
   } catch (error) {
