@@ -15,7 +15,6 @@ const codeOf = (text: string): string =>
 export default {
   entry: [
     'lib/cli/*.ts',
-    'lib/index.ts',
     'lib/jupyter/session/kernel.ts', // by threads.cjs
     'lib/jupyter/display/display.ts', // for whoever writes a notebook
     'experiments/*.ts', // found by name, as are

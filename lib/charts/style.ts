@@ -8,7 +8,7 @@ import type { TopLevelSpec } from 'vega-lite';
 /** Version 5 of the schema, because JupyterLab draws that one; Vega-Lite 6 takes both. */
 export const SCHEMA = 'https://vega.github.io/schema/vega-lite/v5.json';
 
-/** Okabe and Ito's colours, in an order in which neighbours differ: told apart by colour-blind readers too, on white and on black. */
+/** Okabe and Ito's colours, in an order in which neighbours differ: told apart by colour-blind readers too, on white and on black, as none of Vega's own schemes is. */
 export const PALETTE = [
   '#0072b2',
   '#d55e00',
