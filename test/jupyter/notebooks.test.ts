@@ -2,20 +2,20 @@ import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, type TestContext, test } from 'vitest';
-import { pythonEnvironment } from '../lib/jupyter/install/python';
-import { KERNEL_NAME, register, unregister } from '../lib/jupyter/install/register';
-import { compareNotebooks } from '../lib/jupyter/notebook/compare';
-import { executeNotebook } from '../lib/jupyter/notebook/execute';
-import { type Notebook, readNotebook, writeNotebook } from '../lib/jupyter/notebook/notebook';
-import { withParameters } from '../lib/jupyter/notebook/parameters';
-import { resultsFile } from '../lib/runs/trialResults';
-import { UserError } from '../lib/util/errors';
-import { userJupyter } from '../lib/util/jupyter';
-import { execute } from '../lib/util/processes';
+import { pythonEnvironment } from '../../lib/jupyter/install/python';
+import { KERNEL_NAME, register, unregister } from '../../lib/jupyter/install/register';
+import { compareNotebooks } from '../../lib/jupyter/notebook/compare';
+import { executeNotebook } from '../../lib/jupyter/notebook/execute';
+import { type Notebook, readNotebook, writeNotebook } from '../../lib/jupyter/notebook/notebook';
+import { withParameters } from '../../lib/jupyter/notebook/parameters';
+import { resultsFile } from '../../lib/runs/trialResults';
+import { UserError } from '../../lib/util/errors';
+import { userJupyter } from '../../lib/util/jupyter';
+import { execute } from '../../lib/util/processes';
 
 // Jupyter's own tools with our kernel, and our files in Jupyter's own checks.
 
-const ROOT = resolve(__dirname, '..');
+const ROOT = resolve(__dirname, '../..');
 const folder = mkdtempSync(join(tmpdir(), 'edgevit-jupyter-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
