@@ -1,0 +1,86 @@
+import { hasGraphs, nodeBackend } from '../engine/binding';
+import { BATCHES, unify } from '../engine/compile/dynamicBatch';
+import { type Graph, load, type Node, type Output, reachable } from '../engine/compile/ir';
+import { trace } from '../engine/compile/trace';
+import type { Weights } from '../measure/activations';
+import type { EdgeViTConfig } from '../model/config';
+import { stageBlocks } from '../model/edgevit';
+import type { Model } from '../model/module';
+import { withStockOps } from '../tensor/ops';
+import { tf } from '../tensor/tf';
+import { UserError } from '../util/errors';
+
+/**
+ * The forward pass of a model in evaluation mode as a graph for batches of any size: images [−1, h, w, 3] → logits [−1, classes]. Weights, and
+ * all that depends on them alone, are constants. With `ops` 'stock' it holds TensorFlow's own ops only, with 'fused' the lab's too, each of
+ * which stands for a composition that another runtime may have as one op. Throws UserError on an engine without graphs.
+ */
+export function inferenceGraph(model: Model, { params, buffers }: Weights, ops: 'stock' | 'fused'): Graph {
+  if (!hasGraphs()) throw new UserError('Models are exported by the native engine only: npm run setup.');
+  const { binding } = nodeBackend();
+  const record = (batch: number): Graph => {
+    const images = tf.zeros([batch, ...model.inputSize, 3]);
+    const forward = () =>
+      trace((x: typeof images) => model.forward(x, params, buffers, { train: false }).logits, [images], {
+        capture: 'constant',
+        inputNames: ['images'],
+      });
+    try {
+      const { inputs, outputs } = ops === 'stock' ? withStockOps(forward) : forward();
+      return { inputs, outputs };
+    } finally {
+      images.dispose();
+    }
+  };
+  return foldConstants(unify(binding, BATCHES.map(record), [true]));
+}
+
+/** Names of an EdgeViT's blocks whose delegates attend, in the order of the forward pass; none of another model. */
+export function attendingBlocks({ name, config }: Model): string[] {
+  if (!name.startsWith('edgevit')) return [];
+  return stageBlocks(config as EdgeViTConfig).flatMap((blocks, i) =>
+    blocks.flatMap((block, j) => (block.attention && block.delegatesAttend ? [`blocks${i + 1}.${j}`] : [])),
+  );
+}
+
+/** Has TensorFlow compute what depends on constants alone. */
+function foldConstants({ inputs, outputs }: Graph): Graph {
+  const { binding } = nodeBackend();
+  const order = reachable(outputs);
+  const constant = new Set<Node>();
+  for (const node of order)
+    if (node.values || (node.inputs.length > 0 && node.inputs.every(input => constant.has(input.node))))
+      constant.add(node);
+  // What the rest of the graph reads of them, apart from constants that are there already.
+  const needed = [...order.filter(node => !constant.has(node)).flatMap(node => node.inputs), ...outputs].filter(
+    ({ node }) => constant.has(node) && !node.values,
+  );
+  const frontier = [...new Map(needed.map(output => [output.node, { node: output.node, index: 0 }])).values()];
+  const folded = new Map<Node, Node>();
+  if (frontier.length > 0) {
+    const session = load(binding, { inputs: [], outputs: frontier });
+    try {
+      binding.sessionRun(session, []).forEach(({ id, dtype, shape }, i) => {
+        const values = binding.tensorDataSync(id);
+        binding.deleteTensor(id);
+        const node: Node = { op: 'Const', attrs: [], inputs: [], outputs: [{ dtype, shape }], values };
+        folded.set(frontier[i]!.node, node);
+      });
+    } finally {
+      binding.sessionDelete(session);
+    }
+  }
+  for (const node of order) {
+    if (constant.has(node)) continue;
+    folded.set(node, { ...node, inputs: node.inputs.map(input => follow(input, folded)) });
+  }
+  return {
+    inputs: inputs.map(node => folded.get(node) ?? node),
+    outputs: outputs.map(output => follow(output, folded)),
+  };
+}
+
+const follow = ({ node, index }: Output, folded: ReadonlyMap<Node, Node>): Output => ({
+  node: folded.get(node) ?? node,
+  index,
+});
