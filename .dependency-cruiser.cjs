@@ -8,6 +8,7 @@ const ROOMS = [
   'data',
   'train',
   'measure',
+  'export',
   'runs',
   'charts',
   'report',

@@ -39,6 +39,5 @@ export default {
     'node-api-headers', // and the addon's headers
     'jasmine-core', // tfjs-core's own tests
     '@tensorflow/tfjs-node', // loaded by openEngine()
-    'onnxruntime-node', // the other side of the export of weights
   ],
 } satisfies KnipConfig;

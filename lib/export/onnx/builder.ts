@@ -28,7 +28,7 @@ export interface Origin {
   /** The s×s windows of x, [b, h/s, s, w/s, s·c] with the middle axes exchanged. */
   windows?: { x: Value; side: number };
   /** x with zeros around it: [top, left, bottom, right]. */
-  padded?: { x: Value; pads: readonly number[] };
+  padded?: { x: Value; pads: number[] };
   constant?: Initializer;
 }
 

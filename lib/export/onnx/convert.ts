@@ -236,10 +236,18 @@ const bias: Rule = (c, node, [x, constant]) => {
 const convolve =
   (depthwise: boolean): Rule =>
   (c, node, [input, kernel]) => {
-    const { x, pads } = input.origin.padded ?? { x: input, pads: [0, 0, 0, 0] };
-    if (c.attribute(node, 'padding') !== 'VALID') throw new UnknownOp('A convolution pads by itself.');
     const [, stride] = c.attribute(node, 'strides') as number[];
     const { data, shape } = kernel.origin.constant!;
+    const same = c.attribute(node, 'padding') === 'SAME';
+    const { x, pads } = !same && input.origin.padded ? input.origin.padded : { x: input, pads: [0, 0, 0, 0] };
+    // TensorFlow's SAME: what is odd of the zeros stands behind.
+    if (same)
+      for (const axis of [0, 1] as const) {
+        const side = x.shape[axis + 1]!;
+        const zeros = Math.max(0, (Math.ceil(side / stride!) - 1) * stride! + shape[axis]! - side);
+        pads.splice(axis, 1, Math.floor(zeros / 2));
+        pads.splice(axis + 2, 1, Math.ceil(zeros / 2));
+      }
     return convolution(c.builder, x, data as Float32Array, shape as [number, number, number, number], {
       stride: stride!,
       pads,

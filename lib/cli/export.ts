@@ -1,0 +1,49 @@
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Command, Option } from 'commander';
+import { openEngine } from '../engine/open';
+import { exportModel, FORMATS, type FormatName, OPSET } from '../export/formats';
+import { OPSETS } from '../export/onnx/graph';
+import { here } from '../runs/console';
+import { RUNS } from '../runs/store';
+import { ROOT } from '../util/root';
+import { openSource } from './support/source';
+
+interface Flags {
+  to: FormatName;
+  out?: string;
+  size?: string;
+  opset: string;
+  runs: string;
+}
+
+/** `npm run export -- RUN|MODEL|FILE --to=onnx`: a model for other programs. Seconds. */
+export function register(program: Command): void {
+  const formats = Object.entries(FORMATS)
+    .map(([name, { about }]) => `${name} (${about})`)
+    .join(', ');
+  program
+    .command('export')
+    .description('write a model for other programs: ONNX Runtime, PyTorch, TensorFlow, TensorFlow.js')
+    .argument('<source>', 'a run, by name or folder; a file of weights; or the name of a model, with fresh weights')
+    .addOption(new Option('--to <format>', formats).choices(Object.keys(FORMATS)).makeOptionMandatory())
+    .option('--out <folder>', 'a new or empty one (default: experiments/exports/NAME-FORMAT)')
+    .option('--size <pixels>', 'side of the images, or HEIGHTxWIDTH, of a model or a file (default: 224)')
+    .addOption(new Option('--opset <n>', "ONNX's operator set").choices(OPSETS.map(String)).default(String(OPSET)))
+    .option('--runs <folder>', 'where runs are kept', RUNS)
+    .action(run);
+}
+
+async function run(name: string, { to, out, size, opset, runs }: Flags): Promise<void> {
+  await openEngine({ announce: true });
+  const source = await openSource(name, { runs, size }, true);
+  const { model, run: trained } = source;
+  const folder = out ?? join(ROOT, 'experiments/exports', `${source.name}-${to}`);
+  await exportModel(source, to, folder, { opset: Number(opset) });
+  const whose = trained ? `the run ${trained.name}` : source.name === name ? 'fresh weights, seed 0' : name;
+  console.log(`${model.name}, ${model.numClasses} classes, ${model.inputSize.join('×')} px, of ${whose}`);
+  for (const file of readdirSync(folder, { recursive: true, encoding: 'utf8' }).sort()) {
+    const path = join(folder, file);
+    if (statSync(path).isFile()) console.log(`${here(path)}  ${(statSync(path).size / 1e6).toFixed(2)} MB`);
+  }
+}

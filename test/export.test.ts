@@ -1,0 +1,115 @@
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { parseAugmentation } from '../lib/data/transforms/augmentation';
+import { hasGraphs } from '../lib/engine/binding';
+import { type Exportable, weightsOf } from '../lib/export/exportable';
+import { exportModel } from '../lib/export/formats';
+import type { Model } from '../lib/model/module';
+import { createModel } from '../lib/model/registry';
+import { torchShape, toTorch } from '../lib/tensor/layout';
+import { tf } from '../lib/tensor/tf';
+import { UserError } from '../lib/util/errors';
+import { ROOT } from '../lib/util/root';
+import { readTensors } from '../lib/weights/safetensors';
+import { readStateDict } from '../lib/weights/stateDict';
+import { bothWays, NETWORKS, trainedLike } from './onnx/compare';
+import './allclose';
+
+const scratch = mkdtempSync(join(tmpdir(), 'edgevit-export-'));
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+/** Every network, as small as it can be: stages of less and of more channels than the depthwise kernels take. */
+function tiny(name: string, ablation?: string): Model {
+  const set = name.startsWith('edgevit')
+    ? ['depths=1,1,1,1', 'dims=8,16,16,24', 'heads=1,2,1,2', 'mlpRatio=2']
+    : name === 'vit-tiny'
+      ? ['depth=2', 'dim=24']
+      : name === 'mobilenet-v2'
+        ? ['width=0.25']
+        : [];
+  return createModel(name, { numClasses: 5, size: name.startsWith('edgevit') ? 64 : 32, ablation, set });
+}
+
+function exportable(model: Model): Exportable {
+  const { params, buffers } = trainedLike(model);
+  const values = { ...params, ...buffers };
+  const tensors = Object.fromEntries(
+    [...model.params, ...model.buffers].map(spec => {
+      const data = toTorch(spec, values[spec.name]!.dataSync() as Float32Array);
+      return [spec.name, { dtype: 'F32' as const, shape: torchShape(spec), data }];
+    }),
+  );
+  tf.dispose(values);
+  const classes = Array.from({ length: model.numClasses }, (_, i) => `flower ${i}`);
+  return { name: 'tiny', model, tensors, classes, augment: parseAugmentation() };
+}
+
+describe.skipIf(!hasGraphs())('ONNX', () => {
+  it.each(NETWORKS)("gives $name $ablation's logits in ONNX Runtime", async ({ name, ablation }) => {
+    const model = tiny(name, ablation);
+    const { graph, ours, theirs } = await bothWays(model, 20);
+    expect(theirs).toBeAllclose(ours);
+    // No batch norm is left, nor what it was made of.
+    const ops = graph.nodes.map(({ op }) => op);
+    expect(ops).not.toContain('BatchNormalization');
+    if (name === 'mobilenet-v2') expect(ops).not.toContain('Mul');
+  });
+
+  it('does without Gelu and with older reductions in opset 17', async () => {
+    const { graph, ours, theirs } = await bothWays(tiny('edgevit-xxs'), 17);
+    expect(theirs).toBeAllclose(ours);
+    expect(graph.nodes.map(({ op }) => op)).not.toContain('Gelu');
+  });
+});
+
+/** Plain TensorFlow.js, as a page has it, on its backend of pure JavaScript. */
+const PLAIN = `
+const tf = require('@tensorflow/tfjs');
+const { readFileSync } = require('node:fs');
+(async () => {
+  await tf.setBackend('cpu');
+  const { weightsManifest: [{ weights }], ...model } = JSON.parse(readFileSync(process.argv[1] + '/model.json'));
+  const bytes = readFileSync(process.argv[1] + '/weights.bin');
+  const weightData = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length);
+  const loaded = await tf.loadGraphModel(tf.io.fromMemory({ ...model, weightSpecs: weights, weightData }));
+  const logits = loaded.predict(tf.ones([3, 64, 64, 3]));
+  console.log('RESULT' + JSON.stringify(Array.from(logits.dataSync())));
+})();
+`;
+
+describe.skipIf(!hasGraphs())('exportModel', () => {
+  it('writes a graph model that plain TensorFlow.js runs, for any batch', async () => {
+    const source = exportable(tiny('edgevit-xxs'));
+    const folder = join(scratch, 'tfjs');
+    await exportModel(source, 'tfjs', folder);
+    const { stdout, stderr } = spawnSync(process.execPath, ['-e', PLAIN, folder], { cwd: ROOT, encoding: 'utf8' });
+    const result = /RESULT(.*)/.exec(stdout)?.[1];
+    expect(result, stderr).toBeDefined();
+    const { params, buffers } = weightsOf(source);
+    const { logits } = source.model.forward(tf.ones([3, 64, 64, 3]), params, buffers, { train: false });
+    expect(JSON.parse(result!) as number[]).toBeAllclose(logits.dataSync<'float32'>());
+  });
+
+  it('writes weights that read back equal to the bit', async () => {
+    const source = exportable(tiny('edgevit-xxs'));
+    await exportModel(source, 'safetensors', join(scratch, 'weights'));
+    await exportModel(source, 'pth', join(scratch, 'torch'));
+    const { tensors, metadata } = readTensors(join(scratch, 'weights/model.safetensors'));
+    expect(tensors).toEqual(source.tensors);
+    expect(JSON.parse(metadata.classes!)).toEqual(source.classes);
+    expect((await readStateDict(join(scratch, 'torch/model.pth'))).tensors).toEqual(source.tensors);
+  });
+
+  it('never writes into a folder with something in it, nor leaves anything half-done', async () => {
+    const source = exportable(tiny('edgevit-xxs'));
+    const folder = join(scratch, 'occupied');
+    mkdirSync(folder);
+    writeFileSync(join(folder, 'mine.txt'), '');
+    await expect(exportModel(source, 'onnx', folder)).rejects.toThrow(UserError);
+    expect(readdirSync(folder)).toEqual(['mine.txt']);
+    expect(readdirSync(scratch).filter(name => name.startsWith('.'))).toEqual([]);
+  });
+});
