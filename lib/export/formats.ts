@@ -28,18 +28,11 @@ export interface ExportOptions {
 export const OPSET = 20;
 
 /** The network as ONNX, with what a runtime can't know of it as metadata. */
-export function onnxOf(
-  source: Exportable,
-  {
-    opset = OPSET,
-    convolutions,
-    attention,
-  }: ExportOptions & { convolutions?: boolean; attention?: readonly string[] } = {},
-): OnnxGraph {
+function onnxOf(source: Exportable, { opset = OPSET }: ExportOptions): OnnxGraph {
   const weights = weightsOf(source);
   try {
     const graph = inferenceGraph(source.model, weights, 'fused');
-    return { ...toOnnx(graph, source.model.name, { opset, convolutions, attention }), metadata: metadataOf(source) };
+    return { ...toOnnx(graph, source.model.name, { opset }), metadata: metadataOf(source) };
   } finally {
     tf.dispose([weights.params, weights.buffers]);
   }

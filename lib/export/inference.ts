@@ -3,8 +3,6 @@ import { BATCHES, unify } from '../engine/compile/dynamicBatch';
 import { type Graph, load, type Node, type Output, reachable } from '../engine/compile/ir';
 import { trace } from '../engine/compile/trace';
 import type { Weights } from '../measure/activations';
-import type { EdgeViTConfig } from '../model/config';
-import { stageBlocks } from '../model/edgevit';
 import type { Model } from '../model/module';
 import { withStockOps } from '../tensor/ops';
 import { tf } from '../tensor/tf';
@@ -33,14 +31,6 @@ export function inferenceGraph(model: Model, { params, buffers }: Weights, ops: 
     }
   };
   return foldConstants(unify(binding, BATCHES.map(record), [true]));
-}
-
-/** Names of an EdgeViT's blocks whose delegates attend, in the order of the forward pass; none of another model. */
-export function attendingBlocks({ name, config }: Model): string[] {
-  if (!name.startsWith('edgevit')) return [];
-  return stageBlocks(config as EdgeViTConfig).flatMap((blocks, i) =>
-    blocks.flatMap((block, j) => (block.attention && block.delegatesAttend ? [`blocks${i + 1}.${j}`] : [])),
-  );
 }
 
 /** Has TensorFlow compute what depends on constants alone. */

@@ -1,7 +1,7 @@
 import { nodeBackend } from '../../engine/binding';
 import { dtypeOf, type Graph, type Node, reachable } from '../../engine/compile/ir';
 import { Builder, type Layout, sameShape, Value } from './builder';
-import { type Initializer, type OnnxGraph, type OnnxNode, withoutDeadNodes } from './graph';
+import { type Initializer, type OnnxGraph, withoutDeadNodes } from './graph';
 import { convolution, dense, rescaled } from './linear';
 
 export interface ConvertOptions {
@@ -11,8 +11,6 @@ export interface ConvertOptions {
    * Without, they are all `MatMul`, which is what runtimes quantise.
    */
   convolutions?: boolean;
-  /** Names of outputs for the weights of each attention, in order: [b, heads, n, n]. */
-  attention?: readonly string[];
 }
 
 /** An op that has no counterpart here. */
@@ -24,13 +22,9 @@ class UnknownOp extends Error {
  * A graph of `inferenceGraph` (fused) as ONNX: input `pixel_values` [batch, 3, h, w], output `logits` [batch, classes]. Batch norms are taken
  * into the layers beside them; images are transposed only where a convolution stands beside an op on channels.
  */
-export function toOnnx(
-  graph: Graph,
-  name: string,
-  { opset, convolutions = true, attention = [] }: ConvertOptions,
-): OnnxGraph {
+export function toOnnx(graph: Graph, name: string, { opset, convolutions = true }: ConvertOptions): OnnxGraph {
   const conversion = new Conversion(new Builder(opset), convolutions);
-  const { builder, maps } = conversion;
+  const { builder } = conversion;
   const values = new Map<Node, Value[]>();
   const [images] = graph.inputs as [Node];
   values.set(images, [new Value(images.outputs[0]!.shape, { first: 'pixel_values' })]);
@@ -41,43 +35,20 @@ export function toOnnx(
   }
   const [result] = graph.outputs as [Graph['outputs'][0]];
   const logits = values.get(result.node)![result.index]!;
-  if (attention.length > 0 && attention.length !== maps.length)
-    throw new Error(`${name} has ${maps.length} attentions, not ${attention.length}.`);
   const [, height, width] = images.outputs[0]!.shape as [number, number, number, number];
-  const renamed: [from: string, to: string][] = [
-    [builder.name(logits), 'logits'],
-    ...attention.map((output, i): [string, string] => [maps[i]!.name, output]),
-  ];
+  const output = builder.name(logits);
   return {
     name,
     opset,
-    nodes: rename(
-      withoutDeadNodes(
-        builder.nodes,
-        renamed.map(([from]) => from),
-      ),
-      new Map(renamed),
+    nodes: withoutDeadNodes(builder.nodes, [output]).map(node =>
+      node.outputs[0] === output ? { ...node, outputs: ['logits'] } : node,
     ),
     initializers: builder.initializers,
     inputs: [{ name: 'pixel_values', type: 'float32', shape: ['batch', 3, height, width] }],
-    outputs: [
-      { name: 'logits', type: 'float32', shape: ['batch', logits.channels] },
-      ...attention.map((output, i) => ({
-        name: output,
-        type: 'float32' as const,
-        shape: ['batch', ...maps[i]!.shape.slice(1)],
-      })),
-    ],
+    outputs: [{ name: 'logits', type: 'float32', shape: ['batch', logits.channels] }],
     metadata: {},
   };
 }
-
-const rename = (nodes: readonly OnnxNode[], names: ReadonlyMap<string, string>): OnnxNode[] =>
-  nodes.map(node => ({
-    ...node,
-    inputs: node.inputs.map(name => names.get(name) ?? name),
-    outputs: node.outputs.map(name => names.get(name) ?? name),
-  }));
 
 const last = (shape: readonly number[]): number => shape[shape.length - 1]!;
 
@@ -90,8 +61,6 @@ function perChannel({ origin: { constant } }: Value, channels: number): Float32A
 }
 
 class Conversion {
-  /** The weights of each attention that was converted. */
-  readonly maps: { name: string; shape: readonly number[] }[] = [];
   private readonly binding = nodeBackend().binding;
 
   constructor(
@@ -168,12 +137,6 @@ class Conversion {
   dense(x: Value, weight: Value, add?: Float32Array): Value {
     const { data } = weight.origin.constant!;
     return dense(this.builder, x, data as Float32Array, last(weight.shape), { asConvolution: this.asConvolution }, add);
-  }
-
-  softmax(logits: string, shape: readonly number[]): string {
-    const name = this.builder.one('Softmax', [logits], { axis: -1 });
-    this.maps.push({ name, shape });
-    return name;
   }
 }
 
@@ -264,11 +227,10 @@ const pool =
   };
 
 const RULES: Record<string, Rule> = {
-  Reshape: (c, node, [x, dims]) => {
+  Reshape: (c, node, [x]) => {
     // A constant that was reshaped is folded; sizes are known, or the only one that is not follows from the others.
     if (x.rank === 1 && x.shape[0] === 1 && shapeOf(node).length === 0)
       return new Value([], { last: c.builder.one('Squeeze', [c.builder.name(x)]) });
-    void dims;
     return c.builder.reshape(x, shapeOf(node));
   },
 
@@ -352,12 +314,13 @@ const RULES: Record<string, Rule> = {
     const [q, k, v] = [split(parts[0]!, [0, 2, 1, 3]), split(parts[1]!, [0, 2, 3, 1]), split(parts[2]!, [0, 2, 1, 3])];
     const scale = builder.floats(Float32Array.of(c.attribute(node, 'scale') as number), []);
     const logits = builder.one('MatMul', [builder.one('Mul', [q, scale]), k]);
-    const mixed = builder.one('MatMul', [c.softmax(logits, [-1, heads, n, n]), v]);
+    const mixed = builder.one('MatMul', [builder.one('Softmax', [logits], { axis: -1 }), v]);
     const joined = builder.one('Transpose', [mixed], { perm: [0, 2, 1, 3] });
     return new Value(shapeOf(node), { last: builder.one('Reshape', [joined, builder.integers([-1, n, dim])]) });
   },
 
-  Softmax: (c, node, [x]) => new Value(shapeOf(node), { last: c.softmax(c.builder.name(x), shapeOf(node)) }),
+  Softmax: (c, node, [x]) =>
+    new Value(shapeOf(node), { last: c.builder.one('Softmax', [c.builder.name(x)], { axis: -1 }) }),
 
   Mean: (c, node, [x, axes]) => {
     const { builder } = c;
@@ -387,7 +350,7 @@ const RULES: Record<string, Rule> = {
   AvgPool: pool('AveragePool'),
   MaxPool: pool('MaxPool'),
 
-  Slice: (c, node, [x, begin, size]) => {
+  Slice: (c, node, [x, begin]) => {
     const { builder } = c;
     const shape = shapeOf(node);
     const starts = c.numbers(begin);
@@ -410,7 +373,6 @@ const RULES: Record<string, Rule> = {
       });
       return builder.reshape(picked, shape);
     }
-    void size;
     const axes = shape.map((_, axis) => axis).filter(axis => !(starts[axis] === 0 && shape[axis] === x.shape[axis]));
     if (axes.some(axis => shape[axis]! < 0)) throw new UnknownOp('A slice of the batch.');
     const ends = axes.map(axis => starts[axis]! + shape[axis]!);
