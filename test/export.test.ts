@@ -44,7 +44,7 @@ function exportable(model: Model): Exportable {
   );
   tf.dispose(values);
   const classes = Array.from({ length: model.numClasses }, (_, i) => `flower ${i}`);
-  return { name: 'tiny', model, tensors, classes, augment: parseAugmentation() };
+  return { name: 'tiny', model, tensors, classes, augment: parseAugmentation(), reading: {} };
 }
 
 describe.skipIf(!hasGraphs())('ONNX', () => {

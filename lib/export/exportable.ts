@@ -1,3 +1,4 @@
+import type { Decoding } from '../data/cache/decode';
 import type { Augmentation } from '../data/transforms/augmentation';
 import type { Weights } from '../measure/activations';
 import type { Model } from '../model/module';
@@ -15,6 +16,8 @@ export interface Exportable {
   classes: readonly string[];
   /** What happens to images before the network, as far as it is not random. */
   augment: Pick<Augmentation, 'mean' | 'std' | 'interpolation' | 'centerCrop'>;
+  /** How its images were read from their files: the decoder, and the shorter side at which they were kept. */
+  reading: { decode?: Decoding; side?: number };
   /** The run that it comes from. */
   run?: Provenance;
 }

@@ -15,21 +15,45 @@ export interface AttentionMaps {
 
 /** What the delegates of EdgeViT's block `block` (`blocks3.0`) attend to in images [b, h, w, 3]. The caller disposes `weights`. Throws UserError for a block that does not exist or does not attend. */
 export function attentionMaps(model: Model, weights: Weights, images: Tensor, block: string): AttentionMaps {
-  const config = model.config as EdgeViTConfig;
-  const [, stage, index] = /^blocks(\d)\.(\d+)$/.exec(block) ?? [];
-  const blockConfig = stageBlocks(config)[Number(stage) - 1]?.[Number(index)];
-  if (!blockConfig?.attention || !blockConfig.delegatesAttend)
-    throw new UserError(`${model.name} has no block '${block}' that attends.`);
-  const { heads, attentionScale, qkvOrder, sampleRate } = blockConfig;
-  const qkv = `${block}.SelfAttn.attn.qkv`;
-  const before = `${block}.SelfAttn`;
-  const outputs = activations(model, weights, images, [qkv, before]);
-  const [, height, width] = outputs[before].shape;
-  const maps = tf.tidy(
-    () => attentionWeights(outputs[qkv], { heads, scale: attentionScale ? undefined : 1, order: qkvOrder }).weights,
-  );
+  if (!attendingBlocks(model).has(block)) throw new UserError(`${model.name} has no block '${block}' that attends.`);
+  return allAttentionMaps(model, weights, images, [block])[block]!;
+}
+
+/** The same of several blocks (by default all that attend), in one pass. The caller disposes. */
+export function allAttentionMaps(
+  model: Model,
+  weights: Weights,
+  images: Tensor,
+  blocks: readonly string[] = [...attendingBlocks(model).keys()],
+): Record<string, AttentionMaps> {
+  const configs = attendingBlocks(model);
+  const layers = (block: string): [qkv: string, before: string] => [`${block}.SelfAttn.attn.qkv`, `${block}.SelfAttn`];
+  const outputs = activations(model, weights, images, blocks.flatMap(layers));
+  const maps = blocks.map((block): [string, AttentionMaps] => {
+    const { heads, attentionScale, qkvOrder, sampleRate } = configs.get(block)!;
+    const [qkv, before] = layers(block);
+    const [, height, width] = outputs[before]!.shape;
+    const options = { heads, scale: attentionScale ? undefined : 1, order: qkvOrder };
+    const weights = tf.tidy(() => attentionWeights(outputs[qkv]!, options).weights);
+    return [block, { weights, grid: [height! / sampleRate, width! / sampleRate] }];
+  });
   tf.dispose(outputs);
-  return { weights: maps, grid: [height! / sampleRate, width! / sampleRate] };
+  return Object.fromEntries(maps);
+}
+
+/** Whether a network has delegates that attend. */
+export const attends = (model: Model): boolean => attendingBlocks(model).size > 0;
+
+/** The configurations of an EdgeViT's blocks whose delegates attend, by name, in the order of the forward pass; none of other networks. */
+function attendingBlocks({ name, config }: Model): Map<string, ReturnType<typeof stageBlocks>[number][number]> {
+  const stages = name.startsWith('edgevit') ? stageBlocks(config as EdgeViTConfig) : [];
+  return new Map(
+    stages.flatMap((blocks, i) =>
+      blocks.flatMap((block, j) =>
+        block.attention && block.delegatesAttend ? [[`blocks${i + 1}.${j}`, block] as const] : [],
+      ),
+    ),
+  );
 }
 
 /** Entropy of each row of attention weights, in bits; the logarithm of the number of keys where all weigh the same. [..., n] → [...]. */

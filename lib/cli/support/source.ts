@@ -29,11 +29,11 @@ export async function openSource(name: string, options: SourceOptions = {}, fres
   const augment = parseAugmentation();
   if (/\.(safetensors|pth|pt)$/.test(name) || existsSync(name)) {
     const { model, tensors, source } = await importWeights(name, { size: side });
-    return { name: model.name, model, tensors, augment, classes: classesIn(source.metadata, model) };
+    return { name: model.name, model, tensors, augment, reading: {}, classes: classesIn(source.metadata, model) };
   }
   if (fresh && MODELS.includes(name)) {
     const model = createModel(name, { numClasses: architectureOf(name).classes, size: side ?? 224 });
-    return { name, model, tensors: freshTensors(model), augment, classes: numbered(model) };
+    return { name, model, tensors: freshTensors(model), augment, reading: {}, classes: numbered(model) };
   }
   if (fresh)
     throw new UserError(
@@ -44,7 +44,7 @@ export async function openSource(name: string, options: SourceOptions = {}, fres
 
 /** A run's last weights: those that were judged, which is their moving average where the run has one. */
 function ofRun(run: Run): Exportable {
-  const { recipe, dataset, result, name } = run.record;
+  const { recipe, dataset, dataOptions, result, name } = run.record;
   if (!existsSync(run.lastCheckpoint))
     throw new UserError(`The run '${name}' holds no checkpoint yet: let it end its first epoch.`);
   const model = buildModel(recipe, dataset.classes.length);
@@ -64,6 +64,7 @@ function ofRun(run: Run): Exportable {
     tensors: fitWeights(run.lastCheckpoint, model, own).tensors,
     classes: [...dataset.classes, ...extra],
     augment: parseAugmentation(recipe.augment),
+    reading: { decode: dataOptions.decode, side: dataOptions.side },
     run: {
       name,
       data: dataset.description,
