@@ -84,7 +84,7 @@ function refuseSwallowedOptions(program: Command, environment = process.env): vo
 /** Options that people set in their .npmrc, or npx sets for what it starts, so that they tell nothing about this command line. */
 const OPTIONS_OF_NPM = ['cache', 'force', 'json', 'key', 'save', 'yes'];
 
-// A reader that goes away, as `| head` does, or a terminal that was closed is no reason to stop: a training goes on in its run folder.
+// A reader that goes away, as `| head` does, or a terminal that was closed is no reason to stop: a training continues in its run folder.
 for (const stream of [process.stdout, process.stderr])
   stream.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error;

@@ -76,7 +76,7 @@ function checkWeights(run: Run, refuse: (why: string) => never): void {
   if (!same) refuse('its last checkpoint holds other weights than run.json names');
 }
 
-/** The last weights as a safetensors file: those that were judged, which is their moving average where the run has one, and nothing else of a checkpoint. */
+/** The last weights as a safetensors file: those that were evaluated (EMA if enabled), and nothing else of a checkpoint. */
 export function lastWeights(run: Run): Buffer {
   const {
     tensors,

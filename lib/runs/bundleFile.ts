@@ -24,7 +24,7 @@ export const ENTRY = {
   metrics: 'metrics.jsonl',
   evaluation: 'evaluation.json',
   predictions: 'predictions.json',
-  /** The last weights and running statistics: those that were judged, so their moving average where there is one. */
+  /** The last weights and running statistics: those that were evaluated (EMA if enabled). */
   weights: 'weights.safetensors',
   /** The weights that the run began with, where they were not drawn by its seed. */
   init: 'init.safetensors',

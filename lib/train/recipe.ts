@@ -29,7 +29,7 @@ const schema = z.strictObject({
   /** How images are changed before training; evaluation takes what is not random in it. */
   augment: z.custom<AugmentationOptions>().transform(parseAugmentation).prefault({}),
   epochs: atMost(1_000_000),
-  /** Pictures per step. */
+  /** Images per step. */
   batch: atMost(65_536),
   seed: z.number().int().min(0).default(0),
   optimizer: z.enum(['adam', 'adamw', 'sgd']).default('adamw'),

@@ -129,7 +129,7 @@ export function createTrainer(plan: TrainingPlan, { init, resume, workers }: Tra
     return training.draw(done + 1, lr, tf.tensor2d(values, [model.dropPathSites, batchSize]));
   }
 
-  /** The weights for evaluation and export: the moving average, where the recipe has one. */
+  /** Weights for evaluation and export (EMA if enabled). */
   function served(): { params: Params; buffers: Buffers } {
     const { params, state } = current;
     if (recipe.ema === 0) return { params, buffers: state.buffers };

@@ -1,6 +1,6 @@
 /**
  * Version of what the lab writes: run folders, checkpoints, files of results and bundles. 1 is that of the lab 0.1.0, whose files say no version.
- * Whatever was written is read for ever; trainings go on, and bundles are replayed, in their own format alone.
+ * Whatever was written is read for ever; trainings resume, and bundles are replayed, in their own format alone.
  */
 export const FORMAT_VERSION = 2;
 
