@@ -1,7 +1,9 @@
 import { type AttentionResult, attentionAccuracy, attentionCost } from '../lib/charts/attention';
 import { variantCurves } from '../lib/charts/curves';
 import { differences } from '../lib/charts/intervals';
+import { OTHER, OWN } from '../lib/charts/style';
 import { sweepExperiment } from '../lib/cli/support/sweepExperiment';
+import type { Compared } from '../lib/report/experiment';
 import { percent } from '../lib/runs/console';
 import { BUDGET } from './shared/budget';
 
@@ -29,38 +31,49 @@ export const experiment = sweepExperiment({
   ),
   baselineName: 'sparse',
   order: (a, b) => a.runs[0].height - b.runs[0].height || b.variant.localeCompare(a.variant),
-  charts({ variants, others, leader, setting, verdict }) {
-    const results = variants.map(
-      ({ runs, macs, top1, variant }): AttentionResult => ({
-        attention: variant.startsWith('sparse') ? 'sparse' : 'full',
-        size: runs[0].height,
-        macs,
-        top1,
-      }),
-    );
+  color: variant => (isSparse(variant) ? OWN : OTHER),
+  charts(compared) {
+    const { variants, others, setting, colors } = compared;
+    const results = byResolution(compared);
     return {
-      'attention-cost': attentionCost(results, cost(results), 'of the whole network, counted'),
-      'attention-accuracy': attentionAccuracy(results, `Accuracy by resolution: ${leader}`, setting),
+      'attention-cost': attentionCost(results, 'MACs by resolution', 'of the whole network, counted'),
+      'attention-accuracy': attentionAccuracy(results, 'Top-1 by resolution', setting),
       ...(others.length > 0 && {
         'attention-differences': differences(
           others,
           'sparse attention',
-          verdict,
-          'full attention less sparse at each resolution',
+          'Top-1 of full attention less that of sparse',
+          'at each resolution',
+          colors,
         ),
       }),
-      'attention-curves': variantCurves(variants, 'Top-1 after each epoch', 'means over seeds'),
+      'attention-curves': variantCurves(variants, 'Top-1 after each epoch', 'means over seeds', colors),
     };
   },
+  captions: compared => ({
+    'attention-cost': cost(byResolution(compared)),
+    'attention-accuracy': `${compared.leader}.`,
+  }),
 });
 
-/** What full attention costs at the largest resolution that both were trained at. */
+const isSparse = (variant: string): boolean => variant.startsWith('sparse');
+
+function byResolution({ variants }: Compared): AttentionResult[] {
+  return variants.map(({ runs, macs, top1, variant }) => ({
+    attention: isSparse(variant) ? 'sparse' : 'full',
+    size: runs[0].height,
+    macs,
+    top1,
+  }));
+}
+
+/** What full attention costs at the largest resolution that both were trained at, in a sentence. */
 function cost(results: readonly AttentionResult[]): string {
   const largest = Math.max(...results.map(({ size }) => size));
   const [sparse, full] = (['sparse', 'full'] as const).map(kind =>
     results.find(({ attention, size }) => attention === kind && size === largest),
   );
   return sparse && full
-    ? `At ${largest} px full attention takes ${percent(full.macs / sparse.macs - 1)} more MACs`
-    : 'MACs by resolution';
+    ? `At ${largest} px full attention takes ${percent(full.macs / sparse.macs - 1)} more MACs than sparse.`
+    : '';
 }

@@ -37,16 +37,15 @@ export const experiment = sweepExperiment({
   charts: compared => ({
     'sample-rates-curve': sampleRateAccuracy(
       compared.variants,
-      compared.baseline,
-      `Accuracy by sample rates: ${compared.leader}`,
+      'Top-1 by sample rates',
       compared.setting,
+      compared.colors,
     ),
-    'sample-rates-cost': sampleRateCost(
-      compared.variants,
-      compared.baseline,
-      'Cost by sample rates',
-      'counted; the sparser, the cheaper',
-    ),
+    'sample-rates-cost': sampleRateCost(compared.variants, 'MACs by sample rates', 'counted', compared.colors),
     ...comparisonCharts(compared),
+  }),
+  captions: ({ leader }) => ({
+    'sample-rates-curve': `${leader}.`,
+    'sample-rates-cost': 'The sparser attention is, the fewer MACs.',
   }),
 });

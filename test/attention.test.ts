@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { activations, upTo } from '../lib/measure/activations';
-import { attentionEntropy, attentionMaps } from '../lib/measure/attention';
+import { attentionEntropy, attentionMaps, attentionOf } from '../lib/measure/attention';
 import { VARIANTS } from '../lib/model/config';
 import { createModel } from '../lib/model/registry';
 import { type Tensor, tf } from '../lib/tensor/tf';
@@ -37,6 +37,22 @@ test.each([
   },
 );
 
+test('the row of a query is what its delegate takes; weights without their grid, or of another one, are refused', () => {
+  const maps = attentionMaps(model, weights, images, 'blocks3.2');
+  const [rows, columns] = maps.grid;
+  const values = maps.weights.arraySync() as number[][][][];
+  expect(attentionOf(maps, [1, 2], 1).map(row => Array.from(row))).toEqual(
+    values[1].map(head => head[1 * columns + 2]),
+  );
+  expect(() => attentionOf(tf.ones([rows * columns, rows * columns]) as never, [0, 0])).toThrow(TypeError);
+  expect(() => attentionOf({ ...maps, grid: [rows, columns + 1] }, [0, 0])).toThrow(TypeError);
+  expect(() => attentionOf({ ...maps, weights: tf.slice(maps.weights, [0, 0, 0, 0], [1, 4, 1, 6]) }, [0, 0])).toThrow(
+    TypeError,
+  );
+  expect(() => attentionOf(maps, [rows, 0])).toThrow(RangeError);
+  expect(() => attentionOf(maps, [0, 0], 2)).toThrow(RangeError);
+});
+
 test('a block that does not exist, or does not attend, is refused', () => {
   expect(() => attentionMaps(model, weights, images, 'blocks1.1')).toThrow("has no block 'blocks1.1' that attends");
   const local = createModel('edgevit-xxs', { numClasses: 3, size: 64, ablation: 'localAggOnly' });
@@ -53,6 +69,7 @@ test('entropy is the logarithm of how many weigh alike', () => {
       ]),
     ),
   ).toBeAllclose(tf.tensor1d([2, 0, 1]));
+  expect(() => attentionEntropy(tf.tensor1d([1, 2]))).toThrow(RangeError); // logits
 });
 
 test('activations are those of the layers by name, and leave no tensors behind', () => {

@@ -19,8 +19,10 @@ import { lastWeights, makeBundle } from '../lib/runs/bundle';
 import { ENTRY, manifestOf, readBundle, SOURCE } from '../lib/runs/bundleFile';
 import { codeFiles } from '../lib/runs/code';
 import { consoleReporter } from '../lib/runs/console';
+import { packExperiment, readBundles } from '../lib/runs/experimentBundle';
 import { openRun, type Run, type RunRecord } from '../lib/runs/store';
 import { type NewTrial, startTrial } from '../lib/runs/trial';
+import { formatResults, trialRow } from '../lib/runs/trialResults';
 import { loadWeights, weightsDigest } from '../lib/train/checkpoint';
 import { openPlan } from '../lib/train/plan';
 import { buildModel } from '../lib/train/recipe';
@@ -396,4 +398,29 @@ describe('an archive from anywhere', () => {
     }
     expect(refused).toBeGreaterThan(20); // most bytes are contents
   });
+});
+
+test('an experiment is the bundles of its runs and their rows, which say the same', async () => {
+  const all = async (path: string) => {
+    const names: string[] = [];
+    for await (const bundle of readBundles(path)) names.push(bundle.run.name);
+    return names;
+  };
+  const path = join(runs, 'experiment.zip');
+  const row = trialRow(run, tinyPlan({ ema: 0 }), { variant: 'full', budget: 'a' });
+  const bundles = new Map([['plain', bytes]]);
+  writeFileSync(path, await packExperiment(bundles, formatResults([row])));
+  expect(await all(path)).toEqual(['plain']);
+  expect(await all(file)).toEqual(['plain']);
+  for (const rows of [
+    [],
+    [{ ...row, top1: 0.99 }],
+    [{ ...row, weights: '0'.repeat(16) }],
+    [row, { ...row, variant: 'less' }],
+  ]) {
+    writeFileSync(path, await packExperiment(bundles, formatResults(rows)));
+    await expect(all(path)).rejects.toThrow(UserError);
+  }
+  writeFileSync(path, await packExperiment(new Map([['plain', bytes.subarray(0, 1000)]]), formatResults([row])));
+  await expect(all(path)).rejects.toThrow(UserError);
 });

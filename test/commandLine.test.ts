@@ -67,6 +67,7 @@ describe('mistyped names', () => {
     const { status, stdout } = npmRun(['help']);
     expect(status).toBe(0);
     expect(stdout).toContain('train');
+    for (const word of ['help', '--help']) expect(npmRun(['bundle', word]).stdout).toContain('--out <path>');
   });
 });
 
@@ -95,6 +96,7 @@ test('a training whose reader has gone trains to its end', async () => {
   child.stdout.once('data', () => child.stdout.destroy());
   child.stderr.once('data', () => child.stderr.destroy());
   expect(await ended).toBe(0);
+  expect(readFileSync(join(runs, 'unread/log.txt'), 'utf8').match(/^epoch \d\/3 /gm)).toHaveLength(3); // what nobody read
   const record = join(runs, 'unread', 'run.json');
   expect(existsSync(record) && (JSON.parse(readFileSync(record, 'utf8')) as { status: string }).status).toBe('done');
 });

@@ -9,6 +9,7 @@ import { experiment as lgl } from '../experiments/lgl';
 import { register } from '../lib/cli/experiment';
 import { meanInterval, pooledDeviation, power, samplesNeeded, studentT } from '../lib/measure/statistics';
 import { experimentSection } from '../lib/report/experimentSections';
+import { formatSeeds, parseSeeds } from '../lib/runs/seeds';
 import { listRuns, type Run } from '../lib/runs/store';
 import { measureTradeoffs } from '../lib/runs/tradeoffs';
 import {
@@ -183,6 +184,20 @@ test('trade-offs name their machine, and count what is published', async () => {
     expect(low <= value && value <= high).toBe(true);
 });
 
+test('seeds are a number of them, a range or a list, and are told so that they are read again', () => {
+  for (const [text, seeds] of [
+    ['3', [0, 1, 2]],
+    ['3..5', [3, 4, 5]],
+    ['7..7', [7]],
+    ['9,0,4..5', [0, 4, 5, 9]],
+  ] as const) {
+    expect(parseSeeds(text)).toEqual(seeds);
+    expect(parseSeeds(formatSeeds(seeds))).toEqual(seeds);
+  }
+  for (const text of ['0', '5..3', '1..2000', '1001', 'x', '1,', '-1', '99999999999', '1.5'])
+    expect(() => parseSeeds(text), text).toThrow(UserError);
+});
+
 describe('an experiment', () => {
   const runs = join(folder, 'runs');
   const small = [
@@ -211,6 +226,8 @@ describe('an experiment', () => {
       ['ablation', 'fullAttention'],
     ],
     ['number of seeds', ['lgl', ...small, '--seeds=0'], ['--seeds', '0']],
+    ['number of trials at once', ['lgl', ...small, '--jobs=1000000'], ['--jobs', '1000000']],
+    ['number of retries', ['lgl', ...small, '--retries=-1'], ['--retries', '-1']],
     ['flag for it', ['quick', '--seeds=2'], ['--seeds']],
     ['option', ['lgl', '--seed=2'], ['--seed']],
     ['folder of images', ['lgl', ...small, '--data=folder:nowhere'], ['nowhere']],

@@ -2,7 +2,7 @@
 
 /*
  * Preloaded into a process under test (node --require). At a chosen one of its operations on the files of a folder it lets the process
- * be killed (FAULT=kill), or the disk be full from then on (FAULT=full); a write is half done by then. Operations are counted from 1;
+ * be killed (FAULT=kill), interrupted as by Ctrl-C (FAULT=interrupt), or the disk be full from then on (FAULT=full); a write is half done by then. Operations are counted from 1;
  * of the hundreds of writes that a checkpoint is, every fiftieth counts.
  */
 const fs = require('node:fs');
@@ -20,6 +20,10 @@ let full = false;
 function operation(half = () => {}) {
   count++;
   if (count !== Number(FAULT_AT)) return;
+  if (FAULT === 'interrupt') {
+    process.kill(process.pid, 'SIGINT');
+    return;
+  }
   half();
   if (FAULT === 'kill') process.kill(process.pid, 'SIGKILL');
   full = true;

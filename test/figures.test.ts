@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import { toSvg } from '../lib/charts/svg';
 import { networkInput } from '../lib/data/input';
 import { figure, heatPanel, panels, spotlight } from '../lib/jupyter/display/figures';
+import { overlay, toPicture } from '../lib/jupyter/display/pictures';
 import './allclose';
 
 const white = { width: 4, height: 2, pixels: new Uint8Array(24).fill(255) };
@@ -51,6 +52,14 @@ test('a figure keeps its specification under the claim', async () => {
 test('a spotlight falls where the powers are high', () => {
   const { pixels } = spotlight(white, [0, -1, -2, -Infinity], 1, 4, 2);
   expect([0, 3, 6, 9].map(i => pixels[i])).toEqual([255, 142, 30, 30]);
+});
+
+test('what has the shape of an image or a map, and is none, is refused', () => {
+  expect(() => spotlight(white, [0, -1], 1, 4, 2)).toThrow(RangeError);
+  expect(() => heatPanel('heat', [0, 1, 2], 2, 2)).toThrow(RangeError);
+  expect(() => overlay(white, [1, 2, 3], 2, 2)).toThrow(RangeError);
+  const input = networkInput(white, [2, 4], { mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.25] });
+  expect(() => toPicture(input.reshape([2, 4, 3]))).toThrow(RangeError); // normalised for a network
 });
 
 test('one image is normalised as for evaluation', () => {

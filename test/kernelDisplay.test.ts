@@ -83,7 +83,7 @@ describe('in a notebook', () => {
       lab.showImages([random, random, random], { columns: 2 });
       lab.showTensor(tf.tensor2d([[1, 2], [3, NaN]]), { caption: 'weights' });
       lab.showTensor(random.expandDims(0));
-      lab.showAttention(random, tf.ones([2, 7, 7]));`);
+      lab.showAttention(random, { weights: tf.fill([1, 2, 6, 6], 1 / 6), grid: [2, 3] }, { query: [1, 2] });`);
     expect(status).toBe('ok');
     const all = shown(messages);
     expect(
@@ -92,7 +92,9 @@ describe('in a notebook', () => {
     expect(all.map(data => data['text/plain'])).toContain(
       'weights: float32 [2, 2], min 1, mean 2, max 3, std 0.8165, 1 not finite',
     );
-    expect(all.map(data => data['text/plain'])).toContain('attention over 7 × 7 tokens, 2 heads');
+    expect(all.map(data => data['text/plain'])).toContain(
+      'attention of the delegate at 1, 2 over 2 × 3 delegates, 2 heads',
+    );
   });
 
   test('what is asked for first stands first, though it takes longer to draw', async () => {

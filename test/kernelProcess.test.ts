@@ -54,6 +54,7 @@ test('a message with a wrong signature, or of the wrong form, is refused; the ri
     await socket.send(encode('not the key', message));
     await socket.send(['nonsense']);
     await expect(socket.receive()).rejects.toThrow();
+    socket.receiveTimeout = 60_000;
     await socket.send(encode(kernel.connection.key, message));
     expect((await socket.receive()).length).toBeGreaterThan(5);
   } finally {
@@ -64,7 +65,7 @@ test('a message with a wrong signature, or of the wrong form, is refused; the ri
 
 test('a busy kernel sends its output, beats, and can be shut down', async () => {
   const { kernel } = await startKernel();
-  const heart = new Request({ linger: 0, receiveTimeout: 5000 });
+  const heart = new Request({ linger: 0, receiveTimeout: 60_000 });
   try {
     let printed = '';
     const busy = kernel.request(
@@ -73,7 +74,7 @@ test('a busy kernel sends its output, beats, and can be shut down', async () => 
       { onOutput: ({ content }) => (printed += content.text ?? '') },
     );
     busy.catch(() => {});
-    await expect.poll(() => printed, { timeout: 10_000 }).toBe('on the way\n');
+    await expect.poll(() => printed, { timeout: 60_000 }).toBe('on the way\n');
     heart.connect(address(kernel.connection, kernel.connection.hb_port));
     await heart.send('ping');
     expect(String((await heart.receive())[0])).toBe('ping');
@@ -172,7 +173,7 @@ test.each([
   const kernel = Number(text);
   expect(alive(kernel)).toBe(true);
   parent.kill('SIGKILL');
-  await expect.poll(() => alive(kernel), { timeout: 15_000, interval: 200 }).toBe(false);
+  await expect.poll(() => alive(kernel), { timeout: 60_000, interval: 200 }).toBe(false);
 });
 
 test('a kernel that is shut down ends well', async () => {

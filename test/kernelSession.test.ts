@@ -196,7 +196,7 @@ describe('background work belongs to the cell that began it', () => {
     const { count } = await run('void setTimeout(() => { console.log("late"); throw new Error("behind") }, 200);');
     const { status, stdout } = await run('await new Promise(done => setTimeout(done, 1000)); console.log("mine")');
     expect([status, stdout]).toEqual(['ok', 'mine\n']);
-    await expect.poll(() => late.length, { timeout: 10_000 }).toBeGreaterThanOrEqual(2);
+    await expect.poll(() => late.length, { timeout: 60_000 }).toBeGreaterThanOrEqual(2);
     expect(late.map(({ content }) => content.text ?? content.evalue)).toEqual(['late\n', 'behind']);
     expect((late[1].content.traceback as string[]).join('\n')).toContain(`cell[${count}]`);
   });

@@ -1,4 +1,4 @@
-import { appendFileSync, cpSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { appendFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -206,8 +206,12 @@ describe('a run', () => {
   });
 
   test('is told how to be run again', () => {
-    const record: RunRecord = { ...whole.record, recipe: tinyRecipe({ data: "folder:it's here", seed: 3 }) };
-    expect(rerunCommand(record)).toContain(`--set 'data=folder:it'\\''s here'`);
+    const there = join(whole.folder, "it's here");
+    mkdirSync(there);
+    const record: RunRecord = { ...whole.record, recipe: tinyRecipe({ data: `folder:${there}`, seed: 3 }) };
+    expect(rerunCommand(record)).toContain(`it'\\''s here'`);
+    rmSync(there, { recursive: true });
+    expect(rerunCommand(record)).toContain('--set data=folder:PATH'); // for the reader to name
     expect(rerunCommand(record)).toContain('--set seed=3');
   });
 });

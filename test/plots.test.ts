@@ -5,6 +5,7 @@ import { type AttentionResult, attentionAccuracy, attentionCost } from '../lib/c
 import { confusionMatrix, perClassAccuracy } from '../lib/charts/classes';
 import { learningCurve, runCurves, variantCurves } from '../lib/charts/curves';
 import { accuracies, differences } from '../lib/charts/intervals';
+import { toPdf } from '../lib/charts/pdf';
 import { PNG_SCALE, toPng } from '../lib/charts/png';
 import { sampleRateAccuracy, sampleRateCost } from '../lib/charts/sampleRates';
 import { toSvg } from '../lib/charts/svg';
@@ -72,7 +73,7 @@ const counted = [
 
 /** Every chart, and how many marks of which kind it must hold. */
 const CHARTS = {
-  accuracies: [accuracies(variants, 'full', 'title', 'seen'), { rule: 3, symbol: 3, rect: 9 }],
+  accuracies: [accuracies(variants, 'title', 'seen'), { rule: 3, symbol: 3, rect: 9 }],
   differences: [
     differences(
       variants.slice(1).map(({ variant, difference }) => ({ variant, difference: difference! })),
@@ -89,8 +90,8 @@ const CHARTS = {
   'reported by time': [reportedTradeoff(REPORTED, 'phoneMs', 'title'), { symbol: 9 }],
   'counted parameters': [countedAndReported(counted, REPORTED, 'params', 'title'), { symbol: 4 }],
   'counted MACs': [countedAndReported(counted, REPORTED, 'macs', 'title'), { symbol: 4 }],
-  'accuracy by sample rates': [sampleRateAccuracy(variants, 'full', 'title'), { line: 1, rule: 3, symbol: 3 }],
-  'MACs by sample rates': [sampleRateCost(variants, 'full', 'title'), { line: 1, symbol: 3 }],
+  'accuracy by sample rates': [sampleRateAccuracy(variants, 'title'), { line: 1, rule: 3, symbol: 3 }],
+  'MACs by sample rates': [sampleRateCost(variants, 'title'), { line: 1, symbol: 3 }],
   'accuracy by resolution': [attentionAccuracy(attention, 'title'), { rule: 4, symbol: 4 }],
   'MACs by resolution': [attentionCost(attention, 'title'), { line: 2, symbol: 4 }],
   "variants' learning curves": [variantCurves(variants, 'title'), { line: 3 }],
@@ -152,6 +153,7 @@ test('images have text, and the same bytes each time', async () => {
   const png = await toPng(svg);
   expect(png.equals(await toPng(await toSvg(spec)))).toBe(true);
   expect(png.equals(await toPng(svg.replace(/<text.*?<\/text>/gs, '')))).toBe(false);
+  expect((await toPdf(svg)).equals(await toPdf(svg))).toBe(true);
 });
 
 let compiled: ReturnType<Ajv['compile']> | undefined;

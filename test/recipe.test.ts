@@ -34,6 +34,45 @@ describe('a recipe', () => {
     expect(() => resolveRecipe({ ...(tinyRecipe() as RecipeOptions), [key]: value })).toThrow(UserError);
   });
 
+  test.each([
+    ['dims', '1e9,16,16,16'],
+    ['depths', '100000000,1,1,1'],
+    ['depths', '1000,1000,1000,1000'],
+    ['mlpRatio', '1e12'],
+    ['dims', '60000,60000,60000,60000'],
+  ])('of a network with %s %s is refused before it is counted', (key, value) => {
+    const { modelSettings, ...recipe } = tinyRecipe() as RecipeOptions;
+    const heads = { heads: '1,1,1,1' };
+    expect(() => resolveRecipe({ ...recipe, modelSettings: { ...modelSettings, ...heads, [key]: value } })).toThrow(
+      UserError,
+    );
+  });
+
+  test('of images that fill no memory is refused', () => {
+    expect(() => resolveRecipe({ ...(tinyRecipe() as RecipeOptions), size: 4096, batch: 1024 })).toThrow(UserError);
+  });
+
+  test('is refused in words', () => {
+    const refusal = (options: object): string => {
+      try {
+        resolveRecipe({ ...(tinyRecipe() as RecipeOptions), ...options });
+        return '';
+      } catch (error) {
+        return (error as Error).message;
+      }
+    };
+    for (const options of [
+      { epochs: 1.5 },
+      { epochs: undefined },
+      { lr: 'fast' },
+      { optimizer: 'lion' },
+      { model: 3 },
+    ]) {
+      expect(refusal(options)).toContain(Object.keys(options)[0]);
+      expect(refusal(options)).not.toMatch(/received|Invalid|Too (small|big)|\bint\b|"[^"]*"\|/);
+    }
+  });
+
   test('knows no setting __proto__', () => {
     for (const key of ['__proto__', 'augment.__proto__', '__proto__.x'])
       expect(() => applySettings(tinyRecipe() as RecipeOptions, Object.fromEntries([[key, '1']]))).toThrow(

@@ -49,8 +49,8 @@ beforeAll(async () => {
 
 describe('a replay', () => {
   test('is identical to the byte, in a run folder of its own', async () => {
-    const { run, outcome, environment } = await again(petals);
-    expect({ outcome, environment }).toEqual({ outcome: [], environment: [] });
+    const { run, outcome, environment, otherPages } = await again(petals);
+    expect({ outcome, environment, otherPages }).toEqual({ outcome: [], environment: [], otherPages: [] });
     expect(run.record).toMatchObject({
       name: 'petals-replay',
       recipe: tinyRecipe(),
@@ -95,9 +95,21 @@ describe('a replay', () => {
     );
   });
 
+  test('names the pages that say other than the files of the run', async () => {
+    const page = petals.pages.get('report.html')!.toString();
+    const bundle = await bundled({ name: 'boast', plan: tinyPlan({ epochs: 1 }) });
+    const pages = new Map(bundle.pages).set('report.html', Buffer.from(page));
+    expect((await again({ ...bundle, pages })).otherPages).toEqual(['report.html']);
+  });
+
   test('of a recipe that is none is refused', async () => {
     const { run } = petals;
-    for (const recipe of [{}, { ...run.recipe, model: 'edgevit-m' }, { ...run.recipe, more: 1 }])
+    for (const recipe of [
+      {},
+      { ...run.recipe, model: 'edgevit-m' },
+      { ...run.recipe, more: 1 },
+      { ...run.recipe, modelSettings: { dims: [1e9, 1e9, 1e9, 1e9] } },
+    ])
       await expect(again({ ...petals, run: { ...run, recipe: recipe as typeof run.recipe } })).rejects.toThrow(
         UserError,
       );

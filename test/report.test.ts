@@ -4,14 +4,18 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { confusionMatrix } from '../lib/charts/classes';
+import { isCrowded } from '../lib/charts/embed';
 import { reportedExperiments } from '../lib/cli/support/experiments';
 import { type Findings, labReportFiles, writeLabReport } from '../lib/report/labReport';
 import { mistakePictures, mistakesOf } from '../lib/report/mistakes';
 import { writeReport } from '../lib/report/runReport';
+import { runSections } from '../lib/report/runSections';
 import { tradeoffSection } from '../lib/report/tradeoffSections';
 import { consoleReporter } from '../lib/runs/console';
-import { openRun, type Run } from '../lib/runs/store';
+import { openRun, Run } from '../lib/runs/store';
 import { startTrial } from '../lib/runs/trial';
+import { createMeter } from '../lib/train/metrics';
 import { UserError } from '../lib/util/errors';
 import { launchChromium } from './browser/chromium';
 import { MADE_UP_TRADEOFFS, madeUpResults } from './reports';
@@ -39,12 +43,12 @@ beforeAll(async () => {
     tradeoffs: { ...MADE_UP_TRADEOFFS, size: [96, 96] },
     runs: [run],
   };
-  await writeLabReport(findings, join(folder, 'report'));
+  await writeLabReport(findings, join(folder, 'report'), { pdf: true });
 }, 300_000);
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const charts = (): string[] => [
-  ...new Set(readdirSync(files.charts).map(file => file.replace(/\.(svg|png|json)$/, ''))),
+  ...new Set(readdirSync(files.charts).map(file => file.replace(/\.(svg|png|pdf|json)$/, ''))),
 ];
 
 test('a report has each chart as drawing, image and specification, and the same bytes each time', async () => {
@@ -62,10 +66,10 @@ test('a report has each chart as drawing, image and specification, and the same 
     'reported-macs',
   ])
     expect(names).toContain(part);
-  expect(readdirSync(files.charts)).toHaveLength(3 * names.length);
+  expect(readdirSync(files.charts)).toHaveLength(4 * names.length);
   const again = labReportFiles(join(folder, 'again'));
   await writeLabReport(findings, join(folder, 'again'));
-  for (const file of readdirSync(files.charts))
+  for (const file of readdirSync(again.charts))
     expect(readFileSync(join(again.charts, file)).equals(readFileSync(join(files.charts, file))), file).toBe(true);
   for (const key of ['page', 'tables'] as const)
     expect(readFileSync(again[key], 'utf8')).toBe(readFileSync(files[key], 'utf8'));
@@ -78,9 +82,39 @@ test('times at another size than networks were trained at stand beside no accura
   expect(text.join()).toContain('--size=96');
 });
 
+test('a PDF is one page of the size of its chart, with its words as text, and no title', () => {
+  const pdf = readFileSync(join(files.charts, 'lgl-differences.pdf'), 'latin1');
+  expect(pdf).toMatch(/^%PDF-1\.\d/);
+  expect(pdf.match(/\/Type \/Page\n/g)).toHaveLength(1);
+  const [, width, height] = /<svg[^>]* width="([\d.]+)" height="([\d.]+)"/.exec(
+    readFileSync(join(files.charts, 'lgl-differences.svg'), 'utf8'),
+  )!;
+  const [, , , right, bottom] = /\/MediaBox \[(\S+) (\S+) (\S+) (\S+)\]/.exec(pdf)!;
+  expect(Number(right)).toBeCloseTo(Number(width), 0);
+  expect(Number(bottom)).toBeLessThan(Number(height));
+  expect(pdf).toContain('Inter');
+});
+
+test('tables are CSV, JSON and LaTeX too', () => {
+  const rows = JSON.parse(readFileSync(join(files.data, 'lgl.json'), 'utf8')) as Record<string, string>[];
+  expect(rows.map(({ variant }) => variant).sort()).toEqual([
+    'full',
+    'localAggOnly',
+    'noAttention',
+    'noLocalAgg',
+    'noLocalProp',
+  ]);
+  const csv = readFileSync(join(files.data, 'lgl.csv'), 'utf8');
+  expect(csv.split('\r\n')[1]).toContain(`${rows[0].variant},"${rows[0].params}"`);
+  const tex = readFileSync(join(files.data, 'lgl.tex'), 'utf8');
+  expect(tex).toMatch(/^\\begin\{tabular\}\{lrrrrrl\}/);
+  expect(tex).toContain('top-1, \\%');
+  expect(tex).toContain('$\\pm$');
+});
+
 test('tables hold what rows say', () => {
   const tables = readFileSync(files.tables, 'utf8');
-  const rows = findings.results.lgl!.filter(({ variant }) => variant === 'noLocalAgg');
+  const rows = findings.results.lgl.filter(({ variant }) => variant === 'noLocalAgg');
   const mean = rows.reduce((sum, { top1 }) => sum + top1 / rows.length, 0);
   expect(tables).toMatch(new RegExp(`^\\| noLocalAgg \\| .* \\| 3 \\| ${(100 * mean).toFixed(1)} ± `, 'm'));
 });
@@ -90,9 +124,36 @@ test('a report of nothing says how to get each part', async () => {
   await writeLabReport({ ...findings, results: {}, tradeoffs: undefined, runs: [] }, join(folder, 'empty'));
   const page = readFileSync(empty.page, 'utf8');
   for (const name of ['lgl', 'delegates', 'attention', 'sample-rates', 'variants'])
-    expect(page).toContain(`npm run experiment -- ${name} --data=folder:datasets/flowers12`);
+    expect(page).toContain(`npm run experiment -- ${name} --data=folder:`);
   for (const command of ['npm run train', 'npm run experiment -- tradeoffs']) expect(page).toContain(command);
   expect(readdirSync(empty.charts).every(file => file.startsWith('reported-'))).toBe(true);
+});
+
+test('of many runs the page shows some in detail, and says so', async () => {
+  const many = Array.from({ length: 12 }, (_, i) => new Run(run.folder, { ...run.record, name: `run-${i}` }));
+  const [together, ...each] = await runSections(many);
+  expect(together.tables[0].rows).toHaveLength(12);
+  const { values } = together.charts['runs-top1'].data as unknown as { values: { run: string }[] };
+  expect(new Set(values.map(value => value.run)).size).toBe(10);
+  expect(each).toHaveLength(4);
+  expect(together.text.join()).toMatch(/Of 12 runs .* the first 4/);
+});
+
+test('a matrix of many classes keeps a width at which its labels can be read, and long names are cut', () => {
+  const classes = (count: number) => {
+    const meter = createMeter(
+      Array.from({ length: count }, (_, i) => `class ${i} ${'of a long name '.repeat(9)}`),
+      count,
+    );
+    for (let label = 0; label < count; label++)
+      meter.add(
+        Float32Array.from({ length: count }, (_, i) => Number(i === label)),
+        Int32Array.of(label),
+      );
+    return confusionMatrix(meter.result());
+  };
+  expect([12, 200].map(count => isCrowded(classes(count)))).toEqual([false, true]);
+  expect(JSON.stringify(classes(200))).toMatch(/"labelLimit":\d+/);
 });
 
 describe('mistakes', () => {
@@ -196,6 +257,31 @@ describe('the page in Chromium', () => {
     const { page, complaints } = await open({ width: 1280, javaScriptEnabled: false });
     expect(await page.locator('.chart > svg').count()).toBe(charts().length);
     expect(complaints).toEqual([]);
+    await page.close();
+  });
+
+  test('sorts a table by the column whose head is clicked, and folds a section', async () => {
+    const { page } = await open({ width: 1280 });
+    const head = page.locator('#lgl th', { hasText: 'MACs' });
+    const cells = (): Promise<string[]> => page.locator('#lgl tr td:nth-child(3)').allTextContents();
+    await head.click();
+    const down = await cells();
+    await head.click();
+    expect(await cells()).toEqual([...down].reverse());
+    expect(down.map(parseFloat)).toEqual([...down].map(parseFloat).sort((a, b) => b - a));
+    await page.locator('#lgl > details > summary').click();
+    expect(await page.locator('#lgl table').isVisible()).toBe(false);
+    await page.close();
+  });
+
+  test('has menus that can be read in the dark', async () => {
+    const { page } = await open({ width: 1280, colorScheme: 'dark' });
+    await page.waitForFunction(`document.querySelectorAll('.vega-embed svg.marks').length === ${charts().length}`);
+    const [text, ground] = await page.evaluate<string[]>(
+      "(() => { const menu = document.querySelector('.vega-embed .vega-actions'); return [getComputedStyle(menu.querySelector('a')).color, getComputedStyle(menu).backgroundColor]; })()",
+    );
+    const light = (color: string): number => Math.max(...color.match(/\d+/g)!.slice(0, 3).map(Number));
+    expect(light(text) - light(ground)).toBeGreaterThan(150);
     await page.close();
   });
 

@@ -8,9 +8,11 @@ import { writeReport } from '../lib/report/runReport';
 import { comparison, listTable } from '../lib/report/runTables';
 import { claimRun } from '../lib/runs/claim';
 import { consoleReporter } from '../lib/runs/console';
+import { deleteRun, isAskedFor, writeNote } from '../lib/runs/manage';
 import { thisProcess } from '../lib/runs/owner';
 import { listRuns, openRun, type Run, type RunRecord } from '../lib/runs/store';
 import { startTrial } from '../lib/runs/trial';
+import { UserError } from '../lib/util/errors';
 import { ROOT } from '../lib/util/root';
 import { tinyPlan } from './training';
 
@@ -61,6 +63,37 @@ test('lists runs with a status that is true after a crash', () => {
     ['done', 'plain'],
     ['interrupted', 'killed'],
   ]);
+});
+
+describe('runs are managed', () => {
+  test('chosen by status, settings, and words of name or note', () => {
+    const names = (...filters: string[]): string[] =>
+      listRuns(runs)
+        .filter(run => isAskedFor(run, filters))
+        .map(run => run.record.name)
+        .sort();
+    writeNote(openRun(runs, 'other'), 'a larger learning rate');
+    expect(names('status=interrupted')).toEqual(['killed']);
+    expect(names('lr=0.125')).toEqual(['other']);
+    expect(names('depths=1,1,1,1', 'status=done')).toEqual(['other', 'plain']);
+    expect(names('larger')).toEqual(['other']);
+    expect(names('larger', 'lr=1')).toEqual([]);
+    expect(() => names('lrr=1')).toThrow(/did you mean 'lr'/);
+    expect(listTable(listRuns(runs))).toContain('a larger learning rate');
+    writeNote(openRun(runs, 'other'), '');
+    expect(names('larger')).toEqual([]);
+    expect(() => writeNote(plain, 'two\nlines')).toThrow(UserError);
+  });
+
+  test('deleted whole, unless one is running', () => {
+    const gone = alter(plain, 'gone', {});
+    deleteRun(gone);
+    expect(readdirSync(runs).filter(name => name === 'gone' || name.startsWith('.'))).toEqual([]);
+    const running = alter(plain, 'running', { status: 'running', owner: thisProcess() });
+    expect(() => deleteRun(running)).toThrow(UserError);
+    running.update({ status: 'done' });
+    deleteRun(running);
+  });
 });
 
 describe('a comparison', () => {

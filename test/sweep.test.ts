@@ -1,10 +1,11 @@
+import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { startTrialProcess } from '../lib/cli/support/trialProcess';
 import { writeReport } from '../lib/report/runReport';
-import { localBackend } from '../lib/runs/backends/local';
+import { DISK_FULL, localBackend } from '../lib/runs/backends/local';
 import { consoleReporter } from '../lib/runs/console';
 import { type Environment, environment } from '../lib/runs/environment';
 import { budgetDigest, configurationDigest, trialIdentity } from '../lib/runs/identity';
@@ -13,7 +14,7 @@ import { planSweep, resolveSweep, runSweep, type Sweep, type SweepOptions, type 
 import { findTrial, readTrialFile, runTrial } from '../lib/runs/trialFile';
 import { planTraining } from '../lib/train/plan';
 import { type Recipe, resolveRecipe } from '../lib/train/recipe';
-import { UserError } from '../lib/util/errors';
+import { Failure, UserError } from '../lib/util/errors';
 import { dataset, tinyPlan, tinyRecipe } from './training';
 
 /** Processes that each load the engine, on a machine that may be busy with others. */
@@ -77,13 +78,13 @@ describe('a sweep', () => {
   const sweep: Sweep = {
     base: tinyRecipe(),
     variants: { full: {}, nearest: { ablation: 'localPropNearest' }, bad: { maxLoss: 1e-6 } },
-    seeds: 1,
+    seeds: [0],
     varied: ['ablation', 'maxLoss'],
   };
   const [first, second] = [join(folder, 'first'), join(folder, 'second')];
   const plan = (runs: string): SweepPlan => planSweep(resolveSweep(sweep), dataset, { runs, threads: 1 });
   const options = (runs: string, jobs: number): SweepOptions => ({
-    backend: localBackend({ jobs, launch: path => startTrialProcess(path, runs) }),
+    backend: localBackend({ jobs, launch: (path, log) => startTrialProcess(path, runs, log) }),
     signal: new AbortController().signal,
     onChange() {},
   });
@@ -133,8 +134,8 @@ describe('a sweep', () => {
     async () => {
       const killed = plan(second);
       // The first trial is killed at an operation on its files in its second epoch.
-      const launch = (path: string): ReturnType<typeof startTrialProcess> => {
-        if (!path.includes(killed.trials[0].name)) return startTrialProcess(path, second);
+      const launch = (path: string, log: string): ReturnType<typeof startTrialProcess> => {
+        if (!path.includes(killed.trials[0].name)) return startTrialProcess(path, second, log);
         return withEnvironment(
           {
             NODE_OPTIONS: `--require ${join(__dirname, 'fault.cjs')}`,
@@ -142,10 +143,10 @@ describe('a sweep', () => {
             FAULT_AT: '35',
             FAULT_FOLDER: second,
           },
-          () => startTrialProcess(path, second),
+          () => startTrialProcess(path, second, log),
         );
       };
-      await runSweep(killed, { ...options(second, 1), backend: localBackend({ jobs: 1, launch }) });
+      await runSweep(killed, { ...options(second, 1), backend: localBackend({ jobs: 1, retries: 0, launch }) });
       const [trial] = killed.trials;
       expect(trial).toMatchObject({ state: 'failed', error: expect.stringContaining('SIGKILL') });
       expect(openRun(second, trial.name).status).toBe('interrupted');
@@ -159,6 +160,66 @@ describe('a sweep', () => {
     },
     TIMEOUT,
   );
+});
+
+describe('trials in processes of this machine', () => {
+  const tasks = ['a', 'b', 'c'].map(name => ({ name, file: join(folder, `${name}.json`) }));
+  /** Runs JavaScript for each trial, which finds its name and the number of the attempt in its arguments. */
+  const run = async (script: string, options: { jobs?: number; retries?: number } = {}, onEnd = () => {}) => {
+    const attempts = new Map<string, number>();
+    const ended: Record<string, string> = {};
+    const began: string[] = [];
+    const backend = localBackend({
+      jobs: 1,
+      ...options,
+      launch(file) {
+        const name = basename(file, '.json');
+        attempts.set(name, (attempts.get(name) ?? 0) + 1);
+        const args = ['-e', script, name, String(attempts.get(name))];
+        return spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe', 'ipc'] });
+      },
+    });
+    const progress = {
+      began: ({ name }: { name: string }) => void began.push(name),
+      ended: ({ name }: { name: string }, why: string) => {
+        ended[name] = why;
+        onEnd();
+      },
+    };
+    const failure = await backend.run(tasks, progress, new AbortController().signal).then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+    return { attempts: Object.fromEntries(attempts), ended, began, failure };
+  };
+  const KILLED = "if (process.argv[1] === 'b' && process.argv[2] <= N) process.kill(process.pid, 'SIGKILL')";
+
+  test('are tried again where they were killed, and fail where that was so each time', async () => {
+    expect(await run(KILLED.replace('N', '1'))).toMatchObject({ attempts: { a: 1, b: 2, c: 1 }, failure: undefined });
+    const never = await run(KILLED.replace('N', '9'), { retries: 2 });
+    expect(never.attempts).toEqual({ a: 1, b: 3, c: 1 });
+    expect(never.ended.b).toContain('SIGKILL 3 times');
+    expect((await run(KILLED.replace('N', '1'), { retries: 0 })).attempts.b).toBe(1);
+  });
+
+  test('are not tried again where they failed, and what they said is in their logs', async () => {
+    const { attempts, ended } = await run("console.error('why ' + process.argv[1]); process.exitCode = 1");
+    expect(attempts).toEqual({ a: 1, b: 1, c: 1 });
+    expect(ended.c).toContain('why c');
+    expect(readFileSync(join(folder, 'c.log'), 'utf8')).toBe('why c\n');
+  });
+
+  test('stop all where the disk is full', async () => {
+    const full = `process.send(${JSON.stringify(DISK_FULL)}, () => { process.exitCode = 1; process.disconnect(); })`;
+    const { began, failure } = await run(`if (process.argv[1] === 'b') ${full}; else process.disconnect()`);
+    expect(failure).toBeInstanceOf(Failure);
+    expect(began).toEqual(['a', 'b']);
+    const wait = "process.argv[1] === 'a' ? process.disconnect() : setInterval(() => {}, 1000)";
+    const rows = await run(wait, { jobs: 2 }, () => {
+      throw new Error('no room for rows');
+    });
+    expect(rows.failure).toMatchObject({ message: 'no room for rows' }); // and the other one was ended
+  });
 });
 
 /** What a process is started with, beside what this one has. */

@@ -1,6 +1,9 @@
 import type { Evaluation } from '../train/metrics';
 import { type Chart, frame, OWN, rounded, WIDTH } from './style';
 
+/** Pixels of a class's name beside a bar or a row; the tooltip has all of it. */
+const LABEL_LIMIT = 160;
+
 /** Accuracy of each class, the worst last. */
 export function perClassAccuracy({ perClass }: Evaluation, title = 'Accuracy by class'): Chart {
   const values = perClass
@@ -29,7 +32,13 @@ export function perClassAccuracy({ perClass }: Evaluation, title = 'Accuracy by 
     width: WIDTH,
     height: { step: 18 },
     encoding: {
-      y: { field: 'class', type: 'nominal', sort: null, title: null, axis: { ticks: false, domain: false } },
+      y: {
+        field: 'class',
+        type: 'nominal',
+        sort: null,
+        title: null,
+        axis: { ticks: false, domain: false, labelLimit: LABEL_LIMIT },
+      },
       tooltip: [
         { field: 'class' },
         { field: 'accuracy', title: 'top-1', format: '.1%' },
@@ -73,8 +82,8 @@ export function confusionMatrix({ confusion, perClass }: Evaluation, title = 'Co
     )
     .filter(({ count }) => count > 0);
   const few = classes.length <= NUMBERED_CLASSES;
-  const cell = few ? 28 : 8;
-  const axis = { labelFontSize: few ? 10 : 6, labelOverlap: false, grid: false } as const;
+  const cell = few ? 28 : 11;
+  const axis = { labelFontSize: few ? 10 : 9, labelOverlap: false, labelLimit: LABEL_LIMIT, grid: false } as const;
   const used = confusion[0]
     .map((_, output) => nameOf(output))
     .filter((name, output) => output < classes.length || values.some(({ predicted }) => predicted === name));

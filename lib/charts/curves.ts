@@ -1,7 +1,7 @@
 import { meanInterval } from '../measure/statistics';
 import type { EpochRow } from '../runs/store';
 import type { VariantResult } from '../runs/trialResults';
-import { type Chart, frame, OTHER, OWN, rounded, WIDTH } from './style';
+import { type Chart, colorBy, frame, OTHER, OWN, rounded, type VariantColors, variantColors, WIDTH } from './style';
 
 const EPOCH = { field: 'epoch', type: 'quantitative', title: 'epoch', axis: { tickMinStep: 1, format: 'd' } } as const;
 /** A name in the legend, when clicked, stands out. */
@@ -96,8 +96,23 @@ export function runCurves(
   };
 }
 
+/** Of curves of one colour, by which they are told apart. */
+const DASHES = [
+  [1, 0],
+  [6, 3],
+  [2, 2],
+  [8, 3, 2, 3],
+];
+
 /** Top-1 after each epoch, the mean over each variant's seeds: where curves still rise, a longer run may order them otherwise. */
-export function variantCurves(variants: readonly VariantResult[], title: string, seen?: string): Chart {
+export function variantCurves(
+  variants: readonly VariantResult[],
+  title: string,
+  seen?: string,
+  colors: VariantColors = variantColors(variants.map(({ variant }) => variant)),
+): Chart {
+  const all = Object.values(colors);
+  const dashes = all.map((color, i) => DASHES[all.slice(0, i).filter(other => other === color).length % DASHES.length]);
   const values = variants.flatMap(({ variant, runs }) =>
     runs[0].curve.map((_, epoch) => ({
       variant,
@@ -116,7 +131,15 @@ export function variantCurves(variants: readonly VariantResult[], title: string,
     encoding: {
       x: EPOCH,
       y: { field: 'top1', type: 'quantitative', title: 'top-1', axis: { format: '.0%' }, scale: { zero: false } },
-      color: { field: 'variant', type: 'nominal', title: null, sort: null, legend: { orient: 'bottom', columns: 3 } },
+      color: { ...colorBy('variant', colors), legend: { orient: 'bottom', columns: 3 } },
+      ...(new Set(all).size < all.length && {
+        strokeDash: {
+          field: 'variant',
+          type: 'nominal',
+          title: null,
+          scale: { domain: Object.keys(colors), range: dashes },
+        },
+      }),
       opacity: FAINT,
       tooltip: [
         { field: 'variant' },

@@ -20,11 +20,21 @@ function withoutMap(source: string): string {
   return source.replace(/^\/\/# sourceMappingURL=.*$/gm, '');
 }
 
+/** Pixels below which a column's label can't be read. */
+const LEGIBLE_STEP = 20;
+
+/** A matrix of many classes keeps its own width, however wide the page is: narrower, its labels could not be read. */
+export function isCrowded(spec: object): boolean {
+  const step = (spec as { width?: { step?: unknown } | null }).width?.step;
+  return typeof step === 'number' && step < LEGIBLE_STEP;
+}
+
 /** What a page takes of a chart: without its title, which the page has as text, and as wide as there is room. */
 function fitted({ $schema: _, title: __, ...spec }: Chart): object {
   return {
     ...spec,
-    ...('width' in spec && { width: 'container', autosize: { type: 'fit-x', contains: 'padding' } }),
+    ...('width' in spec &&
+      !isCrowded(spec) && { width: 'container', autosize: { type: 'fit-x', contains: 'padding' } }),
     background: 'transparent',
   };
 }

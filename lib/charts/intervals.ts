@@ -1,6 +1,18 @@
 import type { MeanInterval } from '../measure/statistics';
 import { isClear, type VariantResult } from '../runs/trialResults';
-import { type Chart, frame, INK, type Layer, OTHER, OWN, points, rounded, WIDTH } from './style';
+import {
+  type Chart,
+  colorBy,
+  frame,
+  INK,
+  type Layer,
+  points,
+  QUIET,
+  rounded,
+  type VariantColors,
+  variantColors,
+  WIDTH,
+} from './style';
 
 /** The ends of an interval; those of a single run are where it is. */
 export function ends({ mean, half }: MeanInterval): { low: number; high: number } {
@@ -46,9 +58,14 @@ export const top1Mean = (encoding: object = {}): Layer =>
 const name = { type: 'nominal', title: null, axis: { ticks: false, domain: false, labelLimit: 240 } } as const;
 
 /** Top-1 of each variant: a line for the mean's 95 % interval, a dot for the mean, a tick for each run. */
-export function accuracies(variants: readonly VariantResult[], baseline: string, title: string, seen?: string): Chart {
+export function accuracies(
+  variants: readonly VariantResult[],
+  title: string,
+  seen?: string,
+  colors: VariantColors = variantColors(variants.map(({ variant }) => variant)),
+): Chart {
   const order = [...variants].sort((a, b) => b.top1.mean - a.top1.mean).map(({ variant }) => variant);
-  const color = { condition: { test: `datum.variant === ${JSON.stringify(baseline)}`, value: OTHER }, value: OWN };
+  const color = { ...colorBy('variant', colors), legend: null };
   return {
     ...frame(title, seen),
     width: WIDTH,
@@ -94,6 +111,9 @@ export function accuracies(variants: readonly VariantResult[], baseline: string,
   };
 }
 
+/** Opacity of what chance may have made. */
+const FAINT = 0.4;
+
 /** What is known of a difference between two variants. */
 export interface Difference {
   variant: string;
@@ -101,8 +121,14 @@ export interface Difference {
   difference: MeanInterval;
 }
 
-/** Mean differences, seed by seed, from a baseline as bars, with their 95 % intervals: those that exclude 0 stand out. */
-export function differences(all: readonly Difference[], baseline: string, title: string, seen?: string): Chart {
+/** Mean differences, seed by seed, from a baseline as bars, with their 95 % intervals: those that include 0 are faint. */
+export function differences(
+  all: readonly Difference[],
+  baseline: string,
+  title: string,
+  seen?: string,
+  colors: VariantColors = variantColors(all.map(({ variant }) => variant)),
+): Chart {
   const [CLEAR, NOISE] = ['CI excludes 0', 'CI includes 0'];
   const values = all.map(({ variant, difference }) => {
     const { low, high } = ends(difference);
@@ -142,12 +168,13 @@ export function differences(all: readonly Difference[], baseline: string, title:
             title: `top-1 less that of ${baseline}, same seed (points)`,
             axis: { labelExpr: "datum.value > 0 ? '+' + datum.label : datum.label" },
           },
-          color: {
+          color: { ...colorBy('variant', colors), legend: null },
+          opacity: {
             field: 'verdict',
-            type: 'nominal',
+            type: 'ordinal', // which opacity wants
             title: null,
-            scale: { domain: [CLEAR, NOISE], range: [OTHER, OWN] },
-            legend: { orient: 'top' },
+            scale: { domain: [CLEAR, NOISE], range: [1, FAINT] },
+            legend: { orient: 'top', symbolFillColor: QUIET, symbolStrokeColor: QUIET },
           },
         },
       },

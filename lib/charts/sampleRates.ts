@@ -1,9 +1,9 @@
 import type { VariantResult } from '../runs/trialResults';
 import { SHARE_TOOLTIP, shareRow, top1Interval, top1Mean } from './intervals';
-import { type Chart, frame, MACS, million, OTHER, OWN, WIDTH } from './style';
+import { type Chart, colorBy, frame, MACS, million, QUIET, type VariantColors, variantColors, WIDTH } from './style';
 
-/** One value for each choice of sample rates, the cheapest first; `baseline` in another colour. */
-function byCost(variants: readonly VariantResult[], baseline: string) {
+/** One value for each choice of sample rates, the cheapest first. */
+function byCost(variants: readonly VariantResult[], colors: VariantColors) {
   const ordered = [...variants].sort((a, b) => a.macs - b.macs);
   return {
     data: { values: ordered.map(({ variant, macs, top1 }) => ({ variant, macs: million(macs), ...shareRow(top1) })) },
@@ -14,7 +14,7 @@ function byCost(variants: readonly VariantResult[], baseline: string) {
       title: 'sample rates by stage, ordered by MACs',
       axis: { labelAngle: -45 },
     },
-    color: { condition: { test: `datum.variant === ${JSON.stringify(baseline)}`, value: OTHER }, value: OWN },
+    color: { ...colorBy('variant', colors), legend: null },
     tooltip: [
       { field: 'variant', title: 'sample rates' },
       ...SHARE_TOOLTIP,
@@ -26,11 +26,11 @@ function byCost(variants: readonly VariantResult[], baseline: string) {
 /** Top-1 with its 95 % interval, by sample rates. */
 export function sampleRateAccuracy(
   variants: readonly VariantResult[],
-  baseline: string,
   title: string,
   seen?: string,
+  colors: VariantColors = variantColors(variants.map(({ variant }) => variant)),
 ): Chart {
-  const { data, x, color, tooltip } = byCost(variants, baseline);
+  const { data, x, color, tooltip } = byCost(variants, colors);
   return {
     ...frame(title, seen),
     data,
@@ -39,7 +39,7 @@ export function sampleRateAccuracy(
     encoding: { x, tooltip: [...tooltip] },
     layer: [
       {
-        mark: { type: 'line', color: OWN, strokeWidth: 1.5, opacity: 0.6 },
+        mark: { type: 'line', color: QUIET, strokeWidth: 1.5 },
         encoding: { y: { field: 'top1', type: 'quantitative' } },
       },
       top1Interval({ color }),
@@ -51,11 +51,11 @@ export function sampleRateAccuracy(
 /** MACs, by sample rates. */
 export function sampleRateCost(
   variants: readonly VariantResult[],
-  baseline: string,
   title: string,
   seen?: string,
+  colors: VariantColors = variantColors(variants.map(({ variant }) => variant)),
 ): Chart {
-  const { data, x, color, tooltip } = byCost(variants, baseline);
+  const { data, x, color, tooltip } = byCost(variants, colors);
   return {
     ...frame(title, seen),
     data,
@@ -63,7 +63,7 @@ export function sampleRateCost(
     height: 200,
     encoding: { x, tooltip: [...tooltip], y: { field: 'macs', type: 'quantitative', title: MACS } },
     layer: [
-      { mark: { type: 'line', color: OWN, strokeWidth: 1.5, opacity: 0.6 } },
+      { mark: { type: 'line', color: QUIET, strokeWidth: 1.5 } },
       { mark: { type: 'point', filled: true, size: 70, opacity: 1 }, encoding: { color } },
     ],
   };

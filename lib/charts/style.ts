@@ -60,7 +60,7 @@ export const CONFIG: TopLevelSpec['config'] = {
     labelFontSize: 11,
     titleFontSize: 12,
     titleFontWeight: 'normal',
-    labelLimit: 0,
+    labelLimit: WIDTH - 30,
     symbolOpacity: 1,
   },
   title: {
@@ -117,6 +117,24 @@ export function hollow(chart: Chart): Chart {
     if (mark.type === 'point' || mark.type === 'bar') return { ...mark, filled: false };
     return mark.point ? { ...mark, point: { ...mark.point, filled: false, fill: 'white' } } : mark;
   }) as Chart;
+}
+
+/** The colour of each variant of an experiment, the same in all of its charts. */
+export type VariantColors = Readonly<Record<string, string>>;
+
+/** Colours by the order of the variants. */
+export function variantColors(variants: readonly string[]): VariantColors {
+  return Object.fromEntries(variants.map((variant, i) => [variant, PALETTE[i % PALETTE.length]]));
+}
+
+/** Colour by a field that holds names of variants. */
+export function colorBy(field: string, colors: VariantColors) {
+  return {
+    field,
+    type: 'nominal',
+    title: null,
+    scale: { domain: Object.keys(colors), range: Object.values(colors) },
+  } as const;
 }
 
 /** A number as charts carry it: what nobody can see would only make files differ. */

@@ -2,7 +2,21 @@ import type { Estimate } from '../measure/latency';
 import type { ReportedModel } from '../measure/reported';
 import type { MeanInterval } from '../measure/statistics';
 import { SHARE_TOOLTIP, shareRow, top1Interval } from './intervals';
-import { type Chart, frame, type Layer, MACS, million, OTHER, OWN, QUIET, rounded, WIDTH } from './style';
+import {
+  type Chart,
+  colorBy,
+  frame,
+  type Layer,
+  MACS,
+  million,
+  OTHER,
+  OWN,
+  QUIET,
+  rounded,
+  type VariantColors,
+  variantColors,
+  WIDTH,
+} from './style';
 
 /** A network of ours: what it reached and what it costs. */
 export interface Point {
@@ -119,6 +133,7 @@ export function tradeoff(
   cost: 'macs' | 'params' | 'milliseconds',
   title: string,
   seen?: string,
+  colors: VariantColors = variantColors(all.map(({ model }) => model)),
 ): Chart {
   const values = all
     .filter(({ milliseconds }) => cost !== 'milliseconds' || milliseconds)
@@ -140,12 +155,13 @@ export function tradeoff(
     Math.min(1, Math.max(...rows.map(({ high }) => high)) + MARGIN),
   ].map(share => rounded(share));
   const x = { field: cost, type: 'quantitative', title: COSTS[cost], scale: { zero: false, padding: 16 } } as const;
-  const color = {
+  const color = { ...colorBy('model', colors), legend: null };
+  const shape = {
     field: 'front',
     type: 'nominal',
     title: null,
-    scale: { domain: [FRONT, BEATEN], range: [OWN, OTHER] },
-    legend: { orient: 'top' },
+    scale: { domain: [FRONT, BEATEN], range: ['circle', 'triangle-down'] },
+    legend: { orient: 'top', symbolFillColor: QUIET, symbolStrokeColor: QUIET },
   } as const;
   const tooltip = [
     { field: 'model' },
@@ -188,7 +204,7 @@ export function tradeoff(
         : []),
       {
         mark: { type: 'point', filled: true, size: 90, opacity: 1 },
-        encoding: { x, color, y: { field: 'top1', type: 'quantitative' } },
+        encoding: { x, color, shape, y: { field: 'top1', type: 'quantitative' } },
       },
       labels(
         rows.map(row => ({ ...row, x: row[cost]! })),

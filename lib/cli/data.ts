@@ -6,6 +6,7 @@ import { NEAR_BITS, type NearDuplicate, nearDuplicates } from '../data/duplicate
 import { DATASET_SPECS, type DataOptions, openDataset } from '../data/open';
 import { AUGMENTATIONS } from '../data/transforms/augmentation';
 import { textTable, thousands } from '../util/tables';
+import { counted } from '../util/text';
 import { wholeNumber, withDataOptions } from './support/dataOptions';
 
 interface Flags extends DataOptions {
@@ -76,15 +77,14 @@ async function show(spec: string, flags: Flags): Promise<void> {
   for (const { split, enlarged, images } of splits) {
     if (enlarged > 0)
       console.log(
-        `${thousands(enlarged)} of ${thousands(images)} images in ${split} have a shorter side below ${size} px, and are enlarged`,
+        `enlarged from a shorter side below ${size} px: ${thousands(enlarged)} of ${counted(images, 'image')} in ${split}`,
       );
   }
   if (findings && findings.copies.withinClass > 0)
-    console.log(`${thousands(findings.copies.withinClass)} files repeat another of their class to the byte`);
+    console.log(`${counted(findings.copies.withinClass, 'file')} of equal bytes as another of the same class (copies)`);
   if (duplicates) tellDuplicates(duplicates);
-  const by = workers === 1 ? 'one thread' : `${workers} threads`;
   console.log(
-    `\nloading: ${thousands(Math.round(imagesPerSecond))} img/s by ${by}, at ${size} px in batches of ${batch}, with random crop, flip and jitter`,
+    `\nloading: ${thousands(Math.round(imagesPerSecond))} img/s by ${counted(workers, 'thread')}, at ${size} px in batches of ${batch}, with random crop, flip and jitter`,
   );
 }
 
@@ -94,11 +94,11 @@ const LISTED = 20;
 function tellDuplicates(pairs: readonly NearDuplicate[]): void {
   const across = (key: 'acrossSplits' | 'acrossClasses'): string => thousands(pairs.filter(pair => pair[key]).length);
   console.log(
-    `\n${thousands(pairs.length)} pairs look the same (64-bit difference hashes at most ${NEAR_BITS} bits apart): ${across('acrossSplits')} across splits, ${across('acrossClasses')} across classes`,
+    `\n${counted(pairs.length, 'pair')} of images that look the same (64-bit difference hashes at most ${NEAR_BITS} bits apart): ${across('acrossSplits')} across splits, ${across('acrossClasses')} across classes`,
   );
   for (const { a, b, distance, acrossSplits, acrossClasses } of pairs.slice(0, LISTED)) {
     const between = [...(acrossSplits ? ['splits'] : []), ...(acrossClasses ? ['classes'] : [])].join(' and ');
-    console.log(`  ${a} ~ ${b}  ${distance} bits${between === '' ? '' : `, across ${between}`}`);
+    console.log(`  ${a} ~ ${b}  ${counted(distance, 'bit')}${between === '' ? '' : `, across ${between}`}`);
   }
   if (pairs.length > LISTED) console.log(`  and ${thousands(pairs.length - LISTED)} more (--json lists all)`);
 }

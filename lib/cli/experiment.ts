@@ -1,8 +1,11 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { DATASET_SPECS } from '../data/open';
+import { parseSeeds } from '../runs/seeds';
 import { UserError } from '../util/errors';
+import { numberOfRetries } from '../util/options';
 import { nearest } from '../util/suggest';
-import { wholeNumber, withDataOptions } from './support/dataOptions';
+import { checked } from './support/checked';
+import { threadCount, wholeNumber, withDataOptions } from './support/dataOptions';
 import { type ExperimentFlags, loadExperiments } from './support/experiments';
 
 /** Flags of every experiment: they say how images are read. */
@@ -20,7 +23,11 @@ export async function register(program: Command): Promise<void> {
       .description(`answer one of the lab's questions by measuring:\n${list}`)
       .argument('[name]', [...experiments.keys()].join(', '))
       .option('--data <spec>', DATASET_SPECS)
-      .option('--seeds <n>', 'runs of each variant, which differ by their seed', wholeNumber)
+      .option(
+        '--seeds <seeds>',
+        'of the runs of each variant: how many (3 is 0, 1 and 2), from..to, or a list (0,7,9)',
+        parseSeeds,
+      )
       .option('--epochs <n>', 'passes over the training images', wholeNumber)
       .option('--size <pixels>', 'side of the images, or HEIGHTxWIDTH')
       .option(
@@ -37,10 +44,19 @@ export async function register(program: Command): Promise<void> {
       .option(
         '--threads <n>',
         'of each trial, on which its last bits depend (default: the cores, shared out)',
-        wholeNumber,
+        threadCount,
+      )
+      .option(
+        '--retries <n>',
+        'how often a trial whose process was killed begins again, from its last checkpoint (default: 1)',
+        checked(numberOfRetries),
       )
       .option('--runs <folder>', 'where runs are kept (default: experiments/runs)')
       .option('--save', 'keep the rows in experiments/results, where reports and notebooks read them')
+      .option(
+        '--bundle <file>',
+        'pack all runs and their rows into one zip file, which `replay` takes, when they are done',
+      )
       .option('--dry-run', 'list the trials and which of them are done, and train none'),
   );
   command.action(async (name: string | undefined, flags: ExperimentFlags) => {

@@ -40,7 +40,7 @@ async function main(given: string[]): Promise<void> {
   const commands = commandFiles();
   if (argv[0] === undefined || ['help', '--help', '-h'].includes(argv[0])) {
     console.log(
-      `npm run COMMAND -- OPTIONS, where COMMAND is one of ${[...commands.keys()].join(', ')}; npm run COMMAND -- --help tells the options.`,
+      `npm run COMMAND -- OPTIONS, where COMMAND is one of ${[...commands.keys()].join(', ')}; npm run COMMAND -- help tells the options.`,
     );
     return;
   }
@@ -49,6 +49,7 @@ async function main(given: string[]): Promise<void> {
     throw new UserError(`Unknown command '${argv[0]}': ${allowedNames(argv[0], [...commands.keys()])}.`);
   await ((await import(file)) as CommandFile).register(program);
   refuseSwallowedOptions(program);
+  if (argv[1] === 'help' && argv.length === 2) argv[1] = '--help';
   await program.parseAsync(argv, { from: 'user' });
 }
 

@@ -1,15 +1,18 @@
-import { relative } from 'node:path';
-import { createInterface } from 'node:readline/promises';
 import type { Command } from 'commander';
 import { openEngine } from '../engine/open';
 import { writeReport } from '../report/runReport';
-import { type Bundle, readBundle } from '../runs/bundleFile';
-import { consoleReporter, duration, percent } from '../runs/console';
+import type { Bundle } from '../runs/bundleFile';
+import { consoleReporter, duration, here, percent } from '../runs/console';
 import type { Difference } from '../runs/differences';
+import { readBundles } from '../runs/experimentBundle';
+import { absoluteData } from '../runs/portable';
 import { replay } from '../runs/replay';
-import { type KeptDataOptions, RUNS } from '../runs/store';
+import { type KeptDataOptions, RUNS, reportFiles } from '../runs/store';
 import { UserError } from '../util/errors';
+import { allowedNames } from '../util/suggest';
+import { counted } from '../util/text';
 import { setThreads } from '../util/threads';
+import { isAgreed } from './support/consent';
 import { withDataOptions } from './support/dataOptions';
 import { finish, interruption } from './support/training';
 
@@ -17,57 +20,97 @@ interface Flags extends KeptDataOptions {
   data?: string;
   runs: string;
   yes?: boolean;
+  only?: string;
 }
 
 /** `npm run replay -- FILE.zip`: exit status 0 for a rerun that is identical to the byte, 1 for one that is not, 2 for a file that is refused. */
 export function register(program: Command): void {
   const command = program
     .command('replay')
-    .description('run a bundle again, and compare what comes out to the byte')
-    .argument('<file>', 'what `bundle` made')
+    .description('run a bundle again, or all of an experiment, and compare what comes out to the byte')
+    .argument('<file>', 'what `bundle` or `experiment --bundle` made')
     .option('--data <data>', 'where its images are: folder:PATH, or whatever `train` takes')
+    .option('--only <run>', 'of an experiment, the run of this name')
     .option('--yes', 'also where it takes long')
     .option('--runs <folder>', 'where runs are kept', RUNS);
-  withDataOptions(command).action(async (file: string, { data: dataset, runs, yes = false, ...data }: Flags) => {
-    const bundle = await readBundle(file);
-    const seconds = timeThere(bundle);
+  withDataOptions(command).action(async (file: string, { only, yes = false, ...flags }: Flags) => {
+    const bundles = await chosen(file, only);
+    const seconds = bundles.map(timeThere);
+    const total = seconds.includes(null) ? null : seconds.reduce<number>((sum, each) => sum + each!, 0);
+    const rows = bundles.reduce((sum, { metrics }) => sum + metrics.length, 0);
     console.log(
-      `${bundle.run.name}: ${bundle.metrics.length} rows to compare, about ${duration(seconds)} at the speed of where it was made`,
+      `${bundles.length === 1 ? bundles[0].run.name : counted(bundles.length, 'run')}: ${counted(rows, 'row')} to compare, about ${duration(total)} at the speed of where it was made`,
     );
-    if (!yes && (seconds ?? Infinity) > LONG_S) await consent(seconds);
+    if (!yes && (total ?? Infinity) > LONG_S) await consent(total);
     // Sums of another number of threads round otherwise, and TensorFlow makes its threads when it is loaded.
-    if (process.env.TF_NUM_INTRAOP_THREADS === undefined) setThreads(bundle.run.environment.threads);
+    if (process.env.TF_NUM_INTRAOP_THREADS === undefined) setThreads(bundles[0].run.environment.threads);
     await openEngine({ announce: true });
-    const { run, outcome, environment } = await replay(bundle, {
-      reporter: consoleReporter(),
-      interruption,
-      writeReport,
-      dataset,
-      runs,
-      data,
-    });
-    if (outcome === undefined) return finish(run, runs);
-    const {
-      metrics,
-      predictions,
-      run: { result },
-    } = bundle;
-    const steps = metrics.filter(row => row.kind === 'step').length;
-    console.log(
-      outcome.length === 0
-        ? `\nidentical to the byte: ${steps} steps, the predictions of ${predictions.labels.length} images, top-1 ${percent(result.top1)}, and the weights ${result.weights}`
-        : `\ndifferent\n${lines(outcome)}`,
-    );
-    const [deciding, information] = [true, false].map(decides => environment.filter(each => each.decides === decides));
-    console.log(
-      deciding.length === 0
-        ? 'The environment is the same in all that can decide bytes.'
-        : `The environment differs in what can decide bytes:\n${lines(deciding)}`,
-    );
-    if (information.length > 0) console.log(`Also other, without effect on them:\n${lines(information)}`);
-    console.log(`run folder ${relative(process.cwd(), run.folder)}`);
-    process.exitCode = outcome.length === 0 ? 0 : 1;
+    let identical = 0;
+    for (const bundle of bundles) {
+      const same = await replayOne(bundle, flags);
+      if (same === undefined) return;
+      if (same) identical++;
+    }
+    if (bundles.length > 1) console.log(`\n${identical} of ${counted(bundles.length, 'run')} identical to the byte`);
+    process.exitCode = identical === bundles.length ? 0 : 1;
   });
+}
+
+/** The runs of a file, or the one that is asked for. Throws UserError where there is none, or where one process cannot replay them all. */
+async function chosen(file: string, only: string | undefined): Promise<Bundle[]> {
+  const all: Bundle[] = [];
+  for await (const bundle of readBundles(file)) all.push(bundle);
+  const bundles = all.filter(({ run }) => only === undefined || run.name === only);
+  if (bundles.length === 0)
+    throw new UserError(
+      `'${file}' has no run '${only}': ${allowedNames(
+        only ?? '',
+        all.map(({ run }) => run.name),
+      )}.`,
+    );
+  if (new Set(bundles.map(({ run }) => run.environment.threads)).size > 1)
+    throw new UserError(`The runs of '${file}' took different numbers of threads: replay one at a time, by --only.`);
+  return bundles;
+}
+
+/** Whether what comes out is identical; undefined where it was interrupted. */
+async function replayOne(bundle: Bundle, { data: dataset, runs, ...data }: Omit<Flags, 'only' | 'yes'>) {
+  const { run, outcome, environment, otherPages } = await replay(bundle, {
+    reporter: consoleReporter(),
+    interruption,
+    writeReport,
+    dataset: dataset && absoluteData(dataset),
+    runs,
+    data,
+  });
+  if (outcome === undefined) {
+    finish(run, runs);
+    return undefined;
+  }
+  const {
+    metrics,
+    predictions,
+    run: { result },
+  } = bundle;
+  const steps = metrics.filter(row => row.kind === 'step').length;
+  console.log(
+    outcome.length === 0
+      ? `\nidentical to the byte: ${counted(steps, 'step')}, the predictions of ${counted(predictions.labels.length, 'image')}, top-1 ${percent(result.top1)}, and the weights ${result.weights}`
+      : `\ndifferent\n${lines(outcome)}`,
+  );
+  const [deciding, information] = [true, false].map(decides => environment.filter(each => each.decides === decides));
+  console.log(
+    deciding.length === 0
+      ? 'The environment is the same in all that can decide bytes.'
+      : `The environment differs in what can decide bytes:\n${lines(deciding)}`,
+  );
+  if (information.length > 0) console.log(`Also other, without effect on them:\n${lines(information)}`);
+  if (otherPages.length > 0)
+    console.log(
+      `Of the bundle's pages ${otherPages.join(' and ')} ${otherPages.length === 1 ? 'says' : 'say'} other than its own files do here: drawn by another version of the lab, or altered. The replay's page is ${here(reportFiles(run).page)}.`,
+    );
+  console.log(`run folder ${here(run.folder)}`);
+  return outcome.length === 0;
 }
 
 /** A bundle from anywhere may ask for days; what takes longer than this, in seconds, is asked for. */
@@ -82,12 +125,7 @@ function timeThere({ run: { recipe, dataset, result } }: Bundle): number | null 
 /** Asks on a terminal. Throws UserError where nobody says yes. */
 async function consent(seconds: number | null): Promise<void> {
   const long = `The replay takes long (${seconds === null ? 'nobody knows how long' : `about ${duration(seconds)} where it was made`})`;
-  if (process.stdin.isTTY && process.stdout.isTTY) {
-    const terminal = createInterface({ input: process.stdin, output: process.stdout });
-    const answer = await terminal.question(`${long}. Start it? [y/N] `);
-    terminal.close();
-    if (/^y(es)?$/i.test(answer.trim())) return;
-  }
+  if (await isAgreed(`${long}. Start it?`)) return;
   throw new UserError(`${long}: \`npm run replay -- FILE --yes\` starts it.`);
 }
 

@@ -10,6 +10,7 @@ interface Flags {
   data: string;
   out: string;
   runs: string;
+  pdf?: boolean;
 }
 
 /** `npm run report [-- RUNS…]`: all that was found, as a page that opens from disk, and its charts as files. About 10 s. */
@@ -17,13 +18,14 @@ export function register(program: Command): void {
   program
     .command('report')
     .description(
-      'write what was found as a page that needs nothing but itself, its charts as SVG, PNG and Vega-Lite, and its tables as Markdown',
+      'write what was found as a page that needs nothing but itself, its charts as SVG, PNG and Vega-Lite, and its tables as Markdown, CSV, JSON and LaTeX',
     )
     .argument('[runs...]', 'runs to show, by name or folder (default: the latest on this data that is done)')
     .option('--data <name>', 'the dataset whose results are shown', 'flowers12')
+    .option('--pdf', 'charts as PDF too, without their titles: for papers, which have captions')
     .option('--out <folder>', 'where the report goes', join(ROOT, 'experiments/report'))
     .option('--runs <folder>', 'where runs are kept', RUNS)
-    .action(async (names: string[], { data, out, runs: folder }: Flags) => {
+    .action(async (names: string[], { data, out, runs: folder, pdf }: Flags) => {
       const runs =
         names.length > 0
           ? names.map(name => openRun(folder, name))
@@ -34,7 +36,7 @@ export function register(program: Command): void {
       const missing = Object.entries(findings.results).flatMap(([experiment, rows]) =>
         rows.length === 0 ? [experiment] : [],
       );
-      await write(findings, resolve(out), out);
+      await write(findings, resolve(out), out, pdf);
       if (missing.length > 0)
         console.log(`On ${data} there are no results yet of ${missing.join(', ')}: the page says how to get them.`);
       for (const [what, path] of Object.entries(labReportFiles(resolve(out))))
@@ -43,9 +45,9 @@ export function register(program: Command): void {
 }
 
 /** Throws UserError for a folder that cannot be one. */
-async function write(findings: Findings, folder: string, given: string): Promise<void> {
+async function write(findings: Findings, folder: string, given: string, pdf?: boolean): Promise<void> {
   try {
-    await writeLabReport(findings, folder);
+    await writeLabReport(findings, folder, { pdf });
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code !== undefined && ['EEXIST', 'ENOTDIR', 'EACCES', 'ENOENT', 'EROFS', 'EISDIR'].includes(code))

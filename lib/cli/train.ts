@@ -6,14 +6,16 @@ import { parseSettings } from '../model/config';
 import { MODELS } from '../model/registry';
 import { writeReport } from '../report/runReport';
 import { consoleReporter } from '../runs/console';
+import { absoluteData } from '../runs/portable';
 import { type KeptDataOptions, openRun, RUNS, type Run } from '../runs/store';
 import { resumeTrial, startTrial } from '../runs/trial';
 import { openPlan } from '../train/plan';
 import { applySettings, DEFAULT_RECIPE, namedRecipe, RECIPES, resolveRecipe } from '../train/recipe';
 import { UserError } from '../util/errors';
 import { defined } from '../util/records';
+import { ROOT } from '../util/root';
 import { setThreads } from '../util/threads';
-import { wholeNumber, withDataOptions } from './support/dataOptions';
+import { threadCount, withDataOptions } from './support/dataOptions';
 import { finish, interruption } from './support/training';
 
 /** Options that are a recipe's keys, under the same name: `--lr=0.001` is `--set lr=0.001`. */
@@ -68,7 +70,7 @@ export function register(program: Command): void {
     .option(
       '--threads <n>',
       'of TensorFlow inside an op, on which the last bits depend (default: one per core)',
-      wholeNumber,
+      threadCount,
     )
     .option('--runs <folder>', 'where runs are kept', RUNS);
   withDataOptions(command).action(async (flags: TrainFlags) => finish(await train(flags), flags.runs));
@@ -92,6 +94,7 @@ async function train(flags: TrainFlags): Promise<Run> {
     return value === undefined ? [] : [[key, value] as const];
   });
   const settings = { ...Object.fromEntries(shorthands), ...parseSettings(flags.set) };
+  if (settings.data !== undefined) settings.data = absoluteData(settings.data);
   const options = {
     reporter: consoleReporter(),
     interruption,
@@ -106,7 +109,7 @@ async function train(flags: TrainFlags): Promise<Run> {
   }
   if (flags.force) throw new UserError('--force belongs to --resume, and there is no run to resume.');
   const { about, options: base } = namedRecipe(recipeName);
-  const recipe = resolveRecipe(applySettings(base, settings));
+  const recipe = resolveRecipe(applySettings({ ...base, data: absoluteData(base.data, ROOT) }, settings));
   await openEngine({ announce: true });
   const data = withSide(given, recipe.size);
   return startTrial({
@@ -128,9 +131,10 @@ function checkUnchanged({ record }: Run, settings: Record<string, string>, { rec
       `The run '${record.name}' resumes with its own settings: its ${key} is ${JSON.stringify(own)}, not ${JSON.stringify(given)}.`,
     );
   };
-  const changed = resolveRecipe(applySettings(record.recipe, settings));
+  const before = { ...record.recipe, data: absoluteData(record.recipe.data) };
+  const changed = resolveRecipe(applySettings(before, settings));
   for (const [key, value] of Object.entries(changed)) {
-    const own = record.recipe[key as keyof typeof changed];
+    const own = before[key as keyof typeof changed];
     if (JSON.stringify(value) !== JSON.stringify(own)) refuse(key, own, value);
   }
   if (recipe !== undefined && recipe !== record.recipeName) refuse('recipe', record.recipeName, recipe);

@@ -1,9 +1,11 @@
 import type { Command } from 'commander';
 import { openEngine } from '../engine/open';
 import { writeReport } from '../report/runReport';
+import { DISK_FULL } from '../runs/backends/local';
 import { consoleReporter } from '../runs/console';
 import { RUNS } from '../runs/store';
 import { readTrialFile, runTrial } from '../runs/trialFile';
+import { noRoom } from '../util/files';
 import { setThreads } from '../util/threads';
 import { finish, interruption } from './support/training';
 
@@ -24,9 +26,11 @@ async function train(path: string, { runs = RUNS }: { runs?: string }): Promise<
   const trial = readTrialFile(path);
   if (trial.threads !== undefined) setThreads(trial.threads);
   await openEngine({ announce: true });
-  finish(
-    await runTrial(trial, runs, { reporter: consoleReporter(), interruption, writeReport }),
-    runs,
-    `npm run trial -- ${path}`,
-  );
+  try {
+    const run = await runTrial(trial, runs, { reporter: consoleReporter(), interruption, writeReport });
+    finish(run, runs, `npm run trial -- ${path}`);
+  } catch (error) {
+    if (noRoom(error) !== undefined) process.send?.(DISK_FULL);
+    throw error;
+  }
 }

@@ -56,7 +56,48 @@ function attendingBlocks({ name, config }: Model): Map<string, ReturnType<typeof
   );
 }
 
-/** Entropy of each row of attention weights, in bits; the logarithm of the number of keys where all weigh the same. [..., n] → [...]. */
+/**
+ * What one query takes from each delegate, for each head: rows of maps, of one image of the batch. Throws TypeError for weights that are not
+ * those of the grid's delegates to each other, RangeError for a query or an image that is not there.
+ */
+export function attentionOf(
+  maps: AttentionMaps,
+  [row, column]: readonly [row: number, column: number],
+  image = 0,
+): ArrayLike<number>[] {
+  if (!maps.grid || !maps.weights)
+    throw new TypeError(
+      'Attention maps are { weights, grid }, as attentionMaps gives them: weights alone do not tell queries from places.',
+    );
+  const {
+    weights,
+    grid: [rows, columns],
+  } = maps;
+  const delegates = rows * columns;
+  if (weights.rank !== 4 || weights.shape[2] !== delegates || weights.shape[3] !== delegates)
+    throw new TypeError(
+      `With a grid of ${rows}×${columns} attention weights are [b, heads, ${delegates}, ${delegates}], not [${weights.shape.join(', ')}].`,
+    );
+  const [images, heads] = weights.shape as [number, number, number, number];
+  const inside = (at: number, length: number): boolean => Number.isInteger(at) && at >= 0 && at < length;
+  if (!inside(row, rows) || !inside(column, columns))
+    throw new RangeError(
+      `There is no delegate at row ${row}, column ${column}: the grid is ${rows}×${columns}, from 0.`,
+    );
+  if (!inside(image, images)) throw new RangeError(`There is no image ${image}: the maps are of ${images}, from 0.`);
+  const asked = tf.tidy(() =>
+    tf.slice(weights, [image, 0, row * columns + column, 0], [1, heads, 1, delegates]).dataSync(),
+  );
+  return Array.from({ length: heads }, (_, head) => asked.subarray(head * delegates, (head + 1) * delegates));
+}
+
+/**
+ * Entropy of each row of attention weights, in bits; the logarithm of the number of keys where all weigh the same. [..., n] → [...]. Throws
+ * RangeError where rows do not sum to 1, as logits do not.
+ */
 export function attentionEntropy(weights: Tensor): Tensor {
+  const off = tf.tidy(() => tf.max(tf.abs(tf.sub(tf.sum(weights, -1), 1))).dataSync()[0]!);
+  if (!(off < 1e-3))
+    throw new RangeError(`Rows of attention weights sum to 1; of these one is ${off.toPrecision(2)} away.`);
   return tf.tidy(() => tf.div(tf.neg(tf.sum(tf.mul(weights, tf.log(tf.maximum(weights, 1e-30))), -1)), Math.LN2));
 }

@@ -1,9 +1,11 @@
 import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { isAbsolute, resolve } from 'node:path';
+import { formatDataset, parseDataset } from '../data/open';
 import { folderOf } from '../runs/portable';
+import { formatSeeds } from '../runs/seeds';
 import type { RunRecord } from '../runs/store';
 import type { TrialResult } from '../runs/trialResults';
-import { type Recipe, settingsOf } from '../train/recipe';
+import { DEFAULT_RECIPE, RECIPES, type Recipe, settingsOf } from '../train/recipe';
 import { ROOT } from '../util/root';
 
 /** What a command has to say beside the recipe, so that it ends at the same bytes on an equal machine. */
@@ -21,7 +23,17 @@ interface Circumstances {
 /** The command that computes a run again. */
 export function rerunCommand({ recipe, recipeName, init, dataOptions, environment }: RunRecord): string {
   const { threads, variables } = environment;
-  return trainCommand(recipeName, recipe, { ...dataOptions, init: init?.path, threads, variables });
+  // A relative path was meant from where the run was made, or stands for a folder elsewhere: in a bundle.
+  return trainCommand(
+    knownRecipe(recipeName),
+    { ...recipe, data: shownData(recipe.data) },
+    { ...dataOptions, init: init?.path, threads, variables },
+  );
+}
+
+/** A named recipe of this checkout: what comes from elsewhere may have begun from another one, and is told by its settings. */
+function knownRecipe(name: string): string {
+  return Object.hasOwn(RECIPES, name) ? name : DEFAULT_RECIPE;
 }
 
 /** The command that trains a recipe, told by what differs from a named one. */
@@ -38,11 +50,11 @@ export function experimentCommands(experiment: string, rows: readonly TrialResul
   if (origins.length === 0 || origins.length < rows.length) return {};
   const [{ recipe, asked, dataOptions, environment }] = origins;
   const threads = new Set(origins.map(origin => origin.environment.threads));
-  const seeds = 1 + Math.max(...rows.map(({ seed }) => seed));
+  const seeds = formatSeeds(rows.map(({ seed }) => seed));
   const all = (only: string[]): string =>
     command(
       `experiment -- ${experiment}`,
-      [`--data=${shownData(recipe.data)}`, ...only, `--seeds=${seeds}`, ...settings(asked)],
+      [`--data=${shownData(recipe.data, ROOT)}`, ...only, `--seeds=${seeds}`, ...settings(asked)],
       { ...dataOptions, threads: environment.threads, variables: environment.variables },
     );
   const together: Record<string, string> =
@@ -57,18 +69,20 @@ export function experimentCommands(experiment: string, rows: readonly TrialResul
   const each = rows.map(({ variant, seed, origin }): [string, string] => [
     `${variant}, seed ${seed}`,
     trainCommand(
-      'petals',
-      { ...origin!.recipe, data: shownData(origin!.recipe.data) },
+      DEFAULT_RECIPE,
+      { ...origin!.recipe, data: shownData(origin!.recipe.data, ROOT) },
       { ...origin!.dataOptions, ...origin!.environment },
     ),
   ]);
   return { ...together, ...Object.fromEntries(each) };
 }
 
-/** What `--data` takes here: a folder that is not in this checkout is for the reader to name. */
-function shownData(data: string): string {
+/** What `--data` takes here: a folder that is not there is for the reader to name. `base` is what paths are relative to. */
+function shownData(data: string, base?: string): string {
   const folder = folderOf(data);
-  return folder === undefined || existsSync(resolve(ROOT, folder)) ? data : 'folder:PATH';
+  if (folder === undefined) return data;
+  const isThere = isAbsolute(folder) ? existsSync(folder) : base !== undefined && existsSync(resolve(base, folder));
+  return isThere ? data : formatDataset({ ...parseDataset(data), path: 'PATH' });
 }
 
 function settings(all: Record<string, string>): string[] {

@@ -1,6 +1,6 @@
 import { variantCurves } from '../charts/curves';
 import { accuracies, type Difference, differences } from '../charts/intervals';
-import type { Chart } from '../charts/style';
+import type { Chart, VariantColors } from '../charts/style';
 import type { TrialResult, VariantResult } from '../runs/trialResults';
 
 /** What an experiment's rows come to, for its charts to be drawn from. */
@@ -14,7 +14,9 @@ export interface Compared {
   others: readonly Difference[];
   /** What the variants are compared with, as it is called. */
   baseline: string;
-  /** Which variant reached most, what the rows were made of, and for which differences the CI excludes 0: each in a line. */
+  /** Of each variant, the same in all charts. */
+  colors: VariantColors;
+  /** Which variant has the highest mean, what the rows were made of, and for which differences the CI excludes 0: each in a line. */
   leader: string;
   setting: string;
   verdict: string;
@@ -30,8 +32,12 @@ export interface ReportedExperiment {
   baselineName?: string;
   /** Of the variants (default: the largest gain first). */
   order?(a: VariantResult, b: VariantResult): number;
-  /** By the names of their files. */
+  /** Of a variant, where several are of one kind (default: one for each, in the order of the rows). */
+  color?(variant: string): string;
+  /** By the names of their files. Their titles describe. */
   charts(compared: Compared): Record<string, Chart>;
+  /** What charts show, by their names: captions claim. */
+  captions?(compared: Compared): Record<string, string>;
 }
 
 /** The charts of any comparison with a baseline: the differences, every run, and the curves. */
@@ -40,18 +46,14 @@ export function comparisonCharts({
   variants,
   others,
   baseline,
-  leader,
+  colors,
   setting,
-  verdict,
 }: Compared): Record<string, Chart> {
   return {
-    ...(others.length > 0 && { [`${name}-differences`]: differences(others, baseline, verdict, setting) }),
-    [`${name}-runs`]: accuracies(
-      variants,
-      baseline,
-      `Top-1 of every run: ${leader}`,
-      '95 % intervals of the mean; a tick is one run',
-    ),
-    [`${name}-curves`]: variantCurves(variants, 'Top-1 after each epoch', 'means over seeds'),
+    ...(others.length > 0 && {
+      [`${name}-differences`]: differences(others, baseline, `Top-1 less that of ${baseline}`, setting, colors),
+    }),
+    [`${name}-runs`]: accuracies(variants, 'Top-1 of every run', setting, colors),
+    [`${name}-curves`]: variantCurves(variants, 'Top-1 after each epoch', 'means over seeds', colors),
   };
 }

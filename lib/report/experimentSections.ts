@@ -1,4 +1,6 @@
-import { hollow } from '../charts/style';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { hollow, variantColors } from '../charts/style';
 import { sourceOf } from '../data/open';
 import { shown } from '../runs/environment';
 import {
@@ -9,6 +11,9 @@ import {
   type TrialResult,
   type VariantResult,
 } from '../runs/trialResults';
+import { mapRecord } from '../util/records';
+import { ROOT } from '../util/root';
+import { counted } from '../util/text';
 import { experimentCommands } from './commands';
 import type { Compared, ReportedExperiment } from './experiment';
 import { byChance, leader, type Section, section, setting, variantTable, verdict } from './sections';
@@ -29,16 +34,19 @@ export function experimentSection(
     });
   }
   const compared = compare(experiment, rows);
-  const { variants, others, baseline } = compared;
+  const { variants, others, baseline, verdict, leader } = compared;
   const charts = experiment.charts(compared);
   return section(name, title, {
     tables: [variantTable(variants, baseline)],
-    charts: rows.every(({ numerics }) => numerics > 0)
-      ? charts
-      : Object.fromEntries(Object.entries(charts).map(([name, chart]) => [name, hollow(chart)])),
+    charts: rows.every(({ numerics }) => numerics > 0) ? charts : mapRecord(charts, hollow),
+    captions: {
+      [`${name}-differences`]: `${verdict}.`,
+      [`${name}-runs`]: `${leader}. A dot is the mean of the runs, a line its 95 % interval, a tick one run.`,
+      ...experiment.captions?.(compared),
+    },
     text: [
       `${compared.setting}. ${trainedOn(rows)}`,
-      `${compared.verdict}. ${others.length === 0 ? '' : byChance(others.length)}`,
+      `${verdict}. ${others.length === 0 ? '' : byChance(others.length)}`,
       ...sameWeights(rows),
       ...notShown(leftOut(allRows, rows)),
     ],
@@ -46,7 +54,11 @@ export function experimentSection(
   });
 }
 
-function compare({ name, baseline, baselineName, order }: ReportedExperiment, rows: readonly TrialResult[]): Compared {
+function compare(
+  { name, baseline, baselineName, order, color }: ReportedExperiment,
+  rows: readonly TrialResult[],
+): Compared {
+  const names = [...new Set(rows.map(({ variant }) => variant))];
   const variants = byVariant(rows, baseline).sort(order ?? byGain);
   const others = variants.flatMap(({ variant, difference }) => (difference ? [{ variant, difference }] : []));
   return {
@@ -55,6 +67,7 @@ function compare({ name, baseline, baselineName, order }: ReportedExperiment, ro
     variants,
     others,
     baseline: baselineName ?? (typeof baseline === 'string' ? baseline : 'its baseline'),
+    colors: color ? Object.fromEntries(names.map(variant => [variant, color(variant)])) : variantColors(names),
     leader: leader(variants),
     setting: setting(rows),
     verdict: others.length === 0 ? leader(variants) : verdict(others),
@@ -72,7 +85,7 @@ function trainedOn(rows: readonly TrialResult[]): string {
     ...new Set(
       rows.map(
         ({ engine, cpu, threads, code }) =>
-          `${engine}, ${cpu.trim()}, ${threads} thread${threads === 1 ? '' : 's'}, code ${code.slice(0, 8)}`,
+          `${engine}, ${cpu.trim()}, ${counted(threads, 'thread')}, code ${code.slice(0, 8)}`,
       ),
     ),
   ];
@@ -94,7 +107,7 @@ function notShown(groups: readonly (readonly TrialResult[])[]): string[] {
   const told = groups.map(group => `${group.length} of ${setting(group)}, ${provenance(group)}`);
   const count = groups.reduce((sum, { length }) => sum + length, 0);
   return [
-    `Left out ${count === 1 ? 'is 1 row' : `are ${count} rows`} of other budgets or numerics: ${told.join('; ')}.`,
+    `Left out ${count === 1 ? 'is' : 'are'} ${counted(count, 'row')} of other budgets or numerics: ${told.join('; ')}.`,
   ];
 }
 
@@ -106,8 +119,9 @@ function sameWeights(rows: readonly TrialResult[]): string[] {
   );
 }
 
-/** What `--data` takes for a dataset of this name: folders are looked for where the README has them. */
+/** What `--data` takes for a dataset of this name: a folder that is not where the README has them is for the reader to name. */
 export function dataSpec(name: string): string {
   const source = sourceOf(name);
-  return source && !source.hasPath ? name : `folder:datasets/${name}`;
+  if (source && !source.hasPath) return name;
+  return `folder:${existsSync(join(ROOT, 'datasets', name)) ? `datasets/${name}` : 'PATH'}`;
 }

@@ -1,7 +1,7 @@
 import { confusionMatrix, perClassAccuracy } from '../charts/classes';
 import { learningCurve } from '../charts/curves';
 import { toSvg } from '../charts/svg';
-import { sourceOf } from '../data/open';
+import { parseDataset, sourceOf } from '../data/open';
 import { percent } from '../runs/console';
 import { environmentDifferences, FIELDS, shown } from '../runs/environment';
 import { type Run, reportFiles } from '../runs/store';
@@ -41,7 +41,7 @@ function runPage(run: Run, charts: string[]): string {
   return page({
     title: name,
     body: `<h1>${escapeHtml(name)}</h1>
-<p>${escapeHtml(headline)} Data: ${escapeHtml(dataset.description)}.${sourceOf(dataset.name)?.isSynthetic ? ' Synthetic flowers show that the network learns; they prove nothing about photographs.' : ''}</p>
+<p>${escapeHtml(headline)} Data: ${escapeHtml(dataset.description)}.${sourceOf(parseDataset(record.recipe.data).kind)?.isSynthetic ? ' Synthetic flowers show that the network learns; they prove nothing about photographs.' : ''}</p>
 ${htmlTable({ columns: RESULT_COLUMNS, rows: [resultRow(run)] })}
 ${charts.map(chart => `<figure class="wide">${chart}</figure>`).join('\n')}
 <h2>Run it again</h2>
@@ -61,7 +61,7 @@ ${segments.map(text => `<p>${escapeHtml(text)}</p>\n`).join('')}<p>Equal recipes
       started: record.started,
       ended: record.ended ?? '–',
       'data fingerprint': dataset.fingerprint.slice(0, 16),
-      'pictures left out': String(dataset.skipped),
+      'images left out': String(dataset.skipped),
     })}</section>
 </div>`,
   });

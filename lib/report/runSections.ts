@@ -1,5 +1,6 @@
 import { confusionMatrix, perClassAccuracy } from '../charts/classes';
 import { runCurves } from '../charts/curves';
+import { PALETTE } from '../charts/style';
 import { contradiction } from '../runs/consistency';
 import type { Run } from '../runs/store';
 import { UserError } from '../util/errors';
@@ -7,6 +8,9 @@ import { rerunCommand } from './commands';
 import { mistakePictures } from './mistakes';
 import { type Section, section } from './sections';
 import { RESULT_COLUMNS, resultRow } from './tables';
+
+/** Runs in one chart, as many as there are colours; and of which the mistakes are shown, with images: beyond them a page grows and is not read. */
+const [DRAWN, DETAILED] = [PALETTE.length, 4];
 
 /** Runs beside each other, then each by itself: where it errs, with images. Runs whose files can't be read are named and left out. */
 export async function runSections(all: readonly Run[]): Promise<Section[]> {
@@ -21,10 +25,19 @@ export async function runSections(all: readonly Run[]): Promise<Section[]> {
       }),
     ];
   const curves = runs
+    .slice(0, DRAWN)
     .map(run => ({ name: run.record.name, epochs: run.epochs() }))
     .filter(({ epochs }) => epochs.length > 0);
   const together = section('runs', runs.length === 1 ? 'A run' : 'Runs', {
-    text: [...(runs.length === 1 ? [] : ['Runs of other data, sizes or epochs do not compare.']), ...leftOut],
+    text: [
+      ...(runs.length === 1 ? [] : ['Runs of other data, sizes or epochs do not compare.']),
+      ...(runs.length > DETAILED
+        ? [
+            `Of ${runs.length} runs the table has all, the charts the first ${Math.min(DRAWN, runs.length)}, and where they err is shown of the first ${DETAILED}: \`npm run report -- RUN\` shows others.`,
+          ]
+        : []),
+      ...leftOut,
+    ],
     charts:
       curves.length === 0
         ? {}
@@ -36,7 +49,7 @@ export async function runSections(all: readonly Run[]): Promise<Section[]> {
     rerun: Object.fromEntries(runs.map(({ record }) => [record.name, rerunCommand(record)])),
   });
   const each: Section[] = [];
-  for (const run of runs) each.push(await runSection(run));
+  for (const run of runs.slice(0, DETAILED)) each.push(await runSection(run));
   return [together, ...each];
 }
 

@@ -1,4 +1,5 @@
 import { decimals, duration, percent } from '../runs/console';
+import { readNote } from '../runs/manage';
 import type { Run } from '../runs/store';
 import { UserError } from '../util/errors';
 import { flattenRecord } from '../util/records';
@@ -8,7 +9,7 @@ import { printable } from '../util/text';
 /** Makes text stand out in its place in a line. */
 export type Highlight = (text: string) => string;
 
-/** All runs as a table. The name, which may be long, comes last, so that a narrow terminal breaks nothing else. */
+/** Runs as a table. The name, which may be long, comes last, and a note after it, so that a narrow terminal breaks nothing else. */
 export function listTable(runs: readonly Run[]): string {
   const rows = runs.map(run => {
     const { name, recipe, dataset, result, started } = run.record;
@@ -22,9 +23,10 @@ export function listTable(runs: readonly Run[]): string {
       top1: result ? percent(result.top1) : '–',
       began: minute(started),
       name,
+      note: readNote(run),
     };
   });
-  return textTable(
+  return textTable<string>(
     {
       status: 'status',
       model: 'model',
@@ -35,6 +37,7 @@ export function listTable(runs: readonly Run[]): string {
       top1: 'top-1',
       began: 'began',
       name: 'run',
+      ...(rows.some(({ note }) => note !== '') && { note: 'note' }),
     },
     rows,
   );
@@ -48,6 +51,7 @@ export function comparison(runs: readonly Run[], highlight?: Highlight): string 
   const sections = [
     resultsTable(runs),
     ...runs.flatMap(({ record: { error } }, i) => (error === null ? [] : [`${label(i)} failed: ${printable(error)}`])),
+    ...runs.flatMap((run, i) => (readNote(run) === '' ? [] : [`${label(i)} note: ${readNote(run)}`])),
   ];
   const equal: string[] = [];
   for (const [what, parts] of Object.entries({

@@ -4,6 +4,7 @@ import type { MeanInterval } from '../measure/statistics';
 import { percent } from '../runs/console';
 import { isClear, type TrialResult, type VariantResult } from '../runs/trialResults';
 import { type Table, thousands } from '../util/tables';
+import { counted } from '../util/text';
 
 /** A part of the lab's report: of a page, and of the tables in Markdown. */
 export interface Section {
@@ -14,6 +15,8 @@ export interface Section {
   text: string[];
   /** By the names of their files. */
   charts: Record<string, Chart>;
+  /** What a chart shows, by its name: titles describe, captions claim. */
+  captions: Record<string, string>;
   tables: Table[];
   /** The command that makes each point again, by what it is called. */
   rerun: Record<string, string>;
@@ -23,7 +26,7 @@ export interface Section {
 
 /** A section with what it has; of all else it has nothing. */
 export function section(id: string, title: string, parts: Partial<Omit<Section, 'id' | 'title'>>): Section {
-  return { id, title, text: [], charts: {}, tables: [], rerun: {}, pictures: [], ...parts };
+  return { id, title, text: [], charts: {}, captions: {}, tables: [], rerun: {}, pictures: [], ...parts };
 }
 
 /** In per cent, or in points: `81.3 ± 1.2`. */
@@ -63,15 +66,16 @@ export const INTERVALS =
 /** For which differences the CI excludes 0, in a line. */
 export function verdict(differences: readonly Difference[]): string {
   const clear = differences.filter(({ difference }) => isClear(difference)).map(({ variant }) => variant);
-  const of = `of ${differences.length} difference${differences.length === 1 ? '' : 's'}`;
+  const { length } = differences;
+  if (length === 1) return `The CI of the one difference ${clear.length === 1 ? 'excludes' : 'includes'} 0`;
   return clear.length === 0
-    ? `The CI excludes 0 for none ${of}`
-    : `The CI excludes 0 for ${clear.length} ${of}: ${clear.join(', ')}`;
+    ? `The CIs of ${length === 2 ? 'both' : `all ${length}`} differences include 0`
+    : `The CI excludes 0 for ${clear.length} of ${length} differences: ${clear.join(', ')}`;
 }
 
 /** What many comparisons show by chance. */
 export function byChance(count: number): string {
-  return `Of ${count} comparison${count === 1 ? '' : 's'} at 95 %, ${(0.05 * count).toFixed(2)} would exclude 0 if nothing differed at all.`;
+  return `Of ${counted(count, 'comparison')} at 95 %, ${(0.05 * count).toFixed(2)} would exclude 0 if nothing differed at all.`;
 }
 
 /** What the rows were made of, in a line. */
@@ -81,11 +85,11 @@ export function setting(rows: readonly TrialResult[]): string {
     ...new Set(rows.map(({ height, width }) => (height === width ? String(height) : `${height}×${width}`))),
   ].join(', ');
   const seeds = new Set(rows.map(({ seed }) => seed)).size;
-  return `${data}: ${classes} classes, ${thousands(train)} images to train on and ${thousands(test)} to test with, ${sizes} px; ${epochs} epochs of batch ${batch}; ${seeds} seed${seeds === 1 ? '' : 's'}`;
+  return `${data}: ${counted(classes, 'class', 'classes')}, ${counted(train, 'image')} to train on and ${thousands(test)} to test with, ${sizes} px; ${counted(epochs, 'epoch')} of batch ${batch}; ${counted(seeds, 'seed')}`;
 }
 
-/** `edgevit-s reached most, 81.3 %`. */
+/** `edgevit-s has the highest mean, 81.3 %`. */
 export function leader(variants: readonly VariantResult[]): string {
   const best = variants.reduce((most, each) => (each.top1.mean > most.top1.mean ? each : most));
-  return `${best.variant} reached most, ${percent(best.top1.mean)}`;
+  return `${best.variant} has the highest mean top-1, ${percent(best.top1.mean)}`;
 }

@@ -1,9 +1,10 @@
-import { type Chart, hollow } from '../charts/style';
+import { hollow, variantColors } from '../charts/style';
 import { countedAndReported, type Point, paretoFront, reportedTradeoff, tradeoff } from '../charts/tradeoffs';
 import type { Estimate } from '../measure/latency';
 import { REPORTED } from '../measure/reported';
 import type { Tradeoffs } from '../runs/tradeoffs';
 import { byVariant, largestBudget, type TrialResult } from '../runs/trialResults';
+import { mapRecord } from '../util/records';
 import { type Table, thousands } from '../util/tables';
 import { interval, type Section, section, setting } from './sections';
 
@@ -44,45 +45,32 @@ export function tradeoffSection(allRows: readonly TrialResult[], measured: Trade
       ? `Times: ${machine}. They compare among each other and with none of another machine.${sameSize ? '' : ` They were measured at another size than networks were trained at, so that they have a table of their own, with the counts at that size; ${MEASURE.slice(0, -1)} --size=${height === width ? height : `${height}x${width}`}\` measures at this one.`} Energy is left out: it was not measured, and a guess would only repeat the time.`
       : `Times were not measured: ${MEASURE} does.`,
   ];
-  const drawn = rows.every(({ numerics }) => numerics > 0) ? (chart: Chart) => chart : hollow;
-  const own = section('tradeoffs', title, {
+  const colors = variantColors([...new Set(rows.map(({ variant }) => variant))]); // as in the experiment's own section
+  const charts = {
+    'tradeoff-macs': tradeoff(all, 'macs', 'Top-1 against MACs', setting(rows), colors),
+    'tradeoff-params': tradeoff(all, 'params', 'Top-1 against parameters', setting(rows), colors),
+    ...(timed.length > 0 && {
+      'tradeoff-latency': tradeoff(timed, 'milliseconds', 'Top-1 against the time of one image', machine, colors),
+    }),
+  };
+  return section('tradeoffs', title, {
     text,
-    charts: {
-      'tradeoff-macs': tradeoff(
-        all,
-        'macs',
-        front('MACs', all, ({ macs }) => macs),
-        setting(rows),
-      ),
-      'tradeoff-params': tradeoff(
-        all,
-        'params',
-        front('parameters', all, ({ params }) => params),
-        setting(rows),
-      ),
-      ...(timed.length > 0 && {
-        'tradeoff-latency': tradeoff(
-          timed,
-          'milliseconds',
-          front('time', timed, ({ milliseconds }) => milliseconds!.value),
-          machine,
-        ),
-      }),
+    charts: rows.every(({ numerics }) => numerics > 0) ? charts : mapRecord(charts, hollow),
+    captions: {
+      'tradeoff-macs': front('MACs', all, ({ macs }) => macs),
+      'tradeoff-params': front('parameters', all, ({ params }) => params),
+      ...(timed.length > 0 && { 'tradeoff-latency': front('time', timed, ({ milliseconds }) => milliseconds!.value) }),
     },
     tables: [
       costTable(all, `${[height, width].join('×')} px`),
       ...(measured && !sameSize ? [timeTable(measured)] : []),
     ],
   });
-  return {
-    ...own,
-    charts: Object.fromEntries(Object.entries(own.charts).map(([name, chart]) => [name, drawn(chart)])),
-  };
 }
 
 function front(by: string, all: readonly Point[], cost: (point: Point) => number): string {
   const unbeaten = paretoFront(all, cost, ({ top1 }) => top1.mean).map(({ model }) => model);
-  return `By ${by}, ${unbeaten.length} of ${all.length} are unbeaten: ${unbeaten.join(', ')}`;
+  return `By ${by}, ${unbeaten.length} of ${all.length} ${unbeaten.length === 1 ? 'is' : 'are'} unbeaten: ${unbeaten.join(', ')}.`;
 }
 
 /** What networks reached and cost at the size that they were trained at; times where they were measured at it too. */

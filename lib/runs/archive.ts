@@ -29,11 +29,11 @@ export function packArchive(entries: Entries): Promise<Buffer> {
   const zip = new JSZip();
   const date = new Date(Date.UTC(1980, 0, 1)); // the format's first day
   for (const [name, bytes] of entries) {
-    // Weights are noise to a compressor: a second per 10 MB, for a tenth less.
+    // Weights are noise to a compressor: a second per 10 MB, for a tenth less. So are archives.
     zip.file(name, bytes, {
       date,
       createFolders: false,
-      compression: name.endsWith('.safetensors') ? 'STORE' : 'DEFLATE',
+      compression: /\.(safetensors|zip)$/.test(name) ? 'STORE' : 'DEFLATE',
     });
   }
   return zip.generateAsync({ type: 'nodebuffer', platform: 'DOS', compressionOptions: { level: 9 } });
@@ -45,13 +45,25 @@ export function packArchive(entries: Entries): Promise<Buffer> {
  * encryption, or more than the bounds once inflated.
  */
 export async function readArchive(file: string, bounds = BOUNDS): Promise<Entries> {
+  try {
+    const { size } = statSync(file);
+    if (size > bounds.bytes) refuser(file)(`it has ${size} bytes, ${bounds.bytes} are allowed`);
+    return await unpackArchive(file, readFileSync(file), bounds);
+  } catch (error) {
+    if (error instanceof UserError) throw error;
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') throw new UserError(`There is no file '${file}'.`);
+    throw new UserError(`'${file}' can't be read: ${message}.`);
+  }
+}
+
+/** The same of an archive in memory, which may be inside of another; `file` is what refusals call it. */
+export async function unpackArchive(file: string, bytes: Buffer, bounds = BOUNDS): Promise<Entries> {
   const refuse = refuser(file);
   const entries = new Map<string, Buffer>();
   const known = new Set<string>();
   try {
-    const { size: packed } = statSync(file);
-    if (packed > bounds.bytes) refuse(`it has ${packed} bytes, ${bounds.bytes} are allowed`);
-    const zip = await yauzl.fromBufferPromise(readFileSync(file), { strictFileNames: true });
+    const zip = await yauzl.fromBufferPromise(bytes, { strictFileNames: true });
     if (zip.entryCount > bounds.entries) refuse(`it has ${zip.entryCount} entries, ${bounds.entries} are allowed`);
     let left = bounds.bytes;
     for await (const entry of zip.eachEntry()) {
@@ -69,9 +81,7 @@ export async function readArchive(file: string, bounds = BOUNDS): Promise<Entrie
     return entries;
   } catch (error) {
     if (error instanceof UserError) throw error;
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code === 'ENOENT') throw new UserError(`There is no file '${file}'.`);
-    return refuse(`it is no archive that can be read (${message.split(/\.(?: |$)/)[0]})`);
+    return refuse(`it is no archive that can be read (${(error as Error).message.split(/\.(?: |$)/)[0]})`);
   }
 }
 

@@ -54,12 +54,11 @@ export async function makeBundle(run: Run, writeReport: WriteReport): Promise<Bu
     Object.fromEntries([...files].map(([name, bytes]) => [name, digest(bytes)])),
   );
   const entries = new Map([
-    [ENTRY.readme, Buffer.from(readme(shared))],
     [ENTRY.run, Buffer.from(`${JSON.stringify(shared, null, 2)}\n`)],
     ...kept,
     [ENTRY.weights, weights],
     ...(init ? [[ENTRY.init, init] as const] : []),
-    ...(await drawReport(shared, kept, writeReport)),
+    ...(await pagesOf(shared, kept, writeReport)),
     ...[...codeFiles(), ...PROJECT_FILES].sort().map(path => [SOURCE + path, readFileSync(join(ROOT, path))] as const),
   ]);
   const whole = new Map([[ENTRY.manifest as string, manifestOf(entries)], ...entries]);
@@ -114,22 +113,23 @@ function portable(record: RunRecord, files: Record<string, string>): RunRecord {
   };
 }
 
-/** The page and the curve, drawn again: those in the run's folder name this machine's. */
-async function drawReport(
+/** What people read of a bundle: the page and the curve are drawn again, for those in the run's folder name this machine's. */
+export async function pagesOf(
   record: RunRecord,
   kept: ReadonlyMap<string, Buffer>,
   writeReport: WriteReport,
-): Promise<(readonly [string, Buffer])[]> {
+): Promise<Map<string, Buffer>> {
   const folder = mkdtempSync(join(tmpdir(), 'bundle-'));
   try {
     for (const [name, bytes] of kept) writeFileAtomic(join(folder, name), bytes);
     const run = new Run(folder, record);
     await writeReport(run);
     const { curve, page } = reportFiles(run);
-    return [
+    return new Map<string, Buffer>([
+      [ENTRY.readme, Buffer.from(readme(record))],
       [ENTRY.report, readFileSync(page)],
       [ENTRY.curve, readFileSync(curve)],
-    ];
+    ]);
   } finally {
     rmSync(folder, { recursive: true });
   }

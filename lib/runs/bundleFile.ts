@@ -38,9 +38,9 @@ export const SOURCE = 'source/';
 /** Files of the checkout beside `codeFiles` that say what they were run with. */
 export const PROJECT_FILES = ['package.json', 'package-lock.json', 'tsconfig.json'] as const;
 
-export const FORMAT = { format: 'edgevit-lab run', version: FORMAT_VERSION } as const;
+const FORMAT = { format: 'edgevit-lab run', version: FORMAT_VERSION } as const;
 
-const manifestSchema = z.strictObject({
+export const manifestSchema = z.strictObject({
   format: z.literal(FORMAT.format),
   version: z.literal(FORMAT.version),
   files: z.record(z.string(), z.strictObject({ bytes: z.number().int().nonnegative(), sha256 })),
@@ -53,7 +53,7 @@ const runSchema = recordOfFormat2.extend({
   recipe: recordOfFormat2.shape.recipe.refine(isPrintable, 'control characters are not allowed'),
   dataOptions: z.strictObject(recordOfFormat2.shape.dataOptions.pick({ side: true, decode: true, strict: true }).shape),
   dataset: recordOfFormat2.shape.dataset.extend({ name: plain, description: plain }),
-  segments: z.array(z.unknown()).length(0),
+  segments: recordOfFormat2.shape.segments.length(0),
   result: recordOfFormat2.shape.result.unwrap(),
 });
 
@@ -68,6 +68,10 @@ export interface Bundle {
   /** safetensors files. */
   weights: Buffer;
   init: Buffer | undefined;
+  /** What people read of it, by name: it follows from the rest. */
+  pages: ReadonlyMap<string, Buffer>;
+  /** Its metrics, evaluation and predictions as they are, by name. */
+  files: ReadonlyMap<string, Buffer>;
   /** Path in the checkout → bytes: `codeFiles` and `PROJECT_FILES`. */
   sources: ReadonlyMap<string, Buffer>;
 }
@@ -118,11 +122,13 @@ export function checkBundle(file: string, entries: Entries): Bundle {
   const predictions = parse(predictionsSchema, ENTRY.predictions);
   const contradicts = contradiction({ record: run, metrics, evaluation, predictions });
   if (contradicts !== undefined) refuse(`it contradicts itself: ${contradicts}`);
-  return { run, metrics, init, sources, evaluation, predictions, weights: bytesOf(ENTRY.weights) };
+  const pages = new Map([ENTRY.readme, ENTRY.report, ENTRY.curve].map(name => [name, bytesOf(name)]));
+  const files = new Map([ENTRY.metrics, ENTRY.evaluation, ENTRY.predictions].map(name => [name, bytesOf(name)]));
+  return { run, metrics, init, sources, pages, files, evaluation, predictions, weights: bytesOf(ENTRY.weights) };
 }
 
 /** Throws UserError for a bundle of another lab: the rest of it is not looked at. */
-function checkFormat(file: string, entries: Entries): void {
+export function checkFormat(file: string, entries: Entries): void {
   const said = (name: string) => json(entries.get(name) ?? Buffer.from('')) as Record<string, unknown> | undefined;
   const version = said(ENTRY.manifest)?.version;
   if (typeof version !== 'number' || version === FORMAT.version) return;
@@ -157,16 +163,16 @@ const MAX_ROWS = 1_000_000;
 const MAX_JSON = 16 * 2 ** 20;
 
 /** sha256 and size of every entry, as manifest.json. */
-export function manifestOf(entries: Entries): Buffer {
+export function manifestOf(entries: Entries, format: { format: string; version: number } = FORMAT): Buffer {
   const files = Object.fromEntries(
     [...entries].map(([name, bytes]) => [name, { bytes: bytes.length, sha256: digest(bytes) }]),
   );
-  return Buffer.from(`${JSON.stringify({ ...FORMAT, files }, null, 2)}\n`);
+  return Buffer.from(`${JSON.stringify({ ...format, files }, null, 2)}\n`);
 }
 
-function checkManifest(
+export function checkManifest(
   entries: Entries,
-  manifest: z.output<typeof manifestSchema>,
+  manifest: Pick<z.output<typeof manifestSchema>, 'files'>,
   refuse: (why: string) => never,
 ): void {
   const files = new Map(Object.entries(manifest.files));
@@ -192,7 +198,7 @@ function digest(bytes: Uint8Array): string {
 }
 
 /** Undefined for what is no JSON, or null. */
-function json(bytes: Buffer): unknown {
+export function json(bytes: Buffer): unknown {
   try {
     return JSON.parse(bytes.toString()) ?? undefined;
   } catch {

@@ -18,6 +18,12 @@ export function portableData(data: string): string {
   });
 }
 
+/** What `--data` says, by a path that means the same from every folder: a run is resumed and told of from anywhere. */
+export function absoluteData(data: string, base = process.cwd()): string {
+  const { kind, path, options } = parseDataset(data);
+  return kind === 'folder' && path !== '' ? formatDataset({ kind, path: resolve(base, path), options }) : data;
+}
+
 /** The folder that `folder:PATH` names; undefined for other datasets. */
 export function folderOf(data: string): string | undefined {
   const { kind, path } = parseDataset(data);

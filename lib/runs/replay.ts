@@ -6,7 +6,7 @@ import { type RecipeOptions, resolveRecipe } from '../train/recipe';
 import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
 import { ROOT } from '../util/root';
-import { lastWeights } from './bundle';
+import { lastWeights, pagesOf } from './bundle';
 import { type Bundle, PROJECT_FILES } from './bundleFile';
 import { codeFiles } from './code';
 import { type Circumstance, circumstances, type Difference, type Outcome, outcomeDifferences } from './differences';
@@ -28,6 +28,8 @@ export interface Replay {
   /** What came out: none where it is identical to the byte. Undefined when it was interrupted. */
   outcome: Difference[] | undefined;
   environment: Circumstance[];
+  /** Names of its pages that say other than this checkout says of its files: drawn by another one, or altered. */
+  otherPages: string[];
 }
 
 /**
@@ -51,8 +53,10 @@ export async function replay(bundle: Bundle, { dataset, runs, data, ...options }
     data: { ...dataOptions, ...data },
   });
   const sources = new Map([...codeFiles(), ...PROJECT_FILES].map(path => [path, readFileSync(join(ROOT, path))]));
+  const pages = await pagesOf(bundle.run, bundle.files, options.writeReport);
   return {
     run,
+    otherPages: [...bundle.pages].filter(([name, bytes]) => !pages.get(name)?.equals(bytes)).map(([name]) => name),
     environment: circumstances(bundle, {
       environment: environment(),
       fingerprint: run.record.dataset.fingerprint,

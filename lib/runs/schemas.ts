@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { DECODINGS } from '../data/cache/decode';
 import type { Recipe } from '../train/recipe';
 import { FORMAT_VERSION } from '../util/format';
+import '../util/issues';
 import { UNPRINTABLE } from '../util/text';
 
 /*

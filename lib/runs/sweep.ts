@@ -16,8 +16,7 @@ export interface Sweep {
   base: RecipeOptions;
   /** What each variant changes, by its name; its model settings are added to the base's. */
   variants: Readonly<Record<string, Partial<RecipeOptions>>>;
-  /** Seeds 0 … seeds − 1. */
-  seeds: number;
+  seeds: readonly number[];
   /** Keys of the recipe and of the model that some variant changes, on which the budget does not depend. */
   varied: readonly string[];
   /** What was set for all variants, as `--set` takes it; the base has it already. */
@@ -76,7 +75,7 @@ export interface SweepSetting {
 /** Fills in the recipes of all trials. Throws UserError for one that cannot be. */
 export function resolveSweep(sweep: Sweep, data: KeptDataOptions = {}): ResolvedSweep {
   const { base, variants, seeds } = sweep;
-  const requests = Array.from({ length: seeds }, (_, seed) => seed).flatMap(seed =>
+  const requests = seeds.flatMap(seed =>
     Object.entries(variants).map(([variant, changes]) => {
       const modelSettings = { ...base.modelSettings, ...changes.modelSettings };
       return { variant, seed, recipe: resolveRecipe({ ...base, ...changes, modelSettings, seed }) };

@@ -4,7 +4,7 @@ import { openDataset } from '../data/open';
 import type { Model } from '../model/module';
 import { holdsTraining, loadWeights, NotFiniteError } from '../train/checkpoint';
 import { planTraining, type TrainingPlan } from '../train/plan';
-import { RECIPE_VERSION, remarks } from '../train/recipe';
+import { RECIPE_VERSION, RECIPES, type Recipe, remarks, settingsOf } from '../train/recipe';
 import { createTrainer, DivergenceError, type TrainEvent, type Trainer } from '../train/trainer';
 import { Failure, UserError } from '../util/errors';
 import { noRoom } from '../util/files';
@@ -14,6 +14,7 @@ import { claimRun } from './claim';
 import { medianRate } from './consistency';
 import { here, type Reporter } from './console';
 import { type Environment, environment, environmentDifferences } from './environment';
+import { logged } from './log';
 import { thisProcess } from './owner';
 import {
   createRun,
@@ -65,7 +66,6 @@ export async function startTrial({
   data = {},
   ...options
 }: NewTrial): Promise<Run> {
-  const { reporter } = options;
   const { recipe, dataset, model } = plan;
   const { params, macs } = plan.counts;
   const trainer = createTrainer(plan, { init: init === undefined ? undefined : loadWeights(init, model) });
@@ -109,7 +109,8 @@ export async function startTrial({
       error: null,
     },
   );
-  reporter.say(`recipe ${recipeName}: ${about}`);
+  const reporter = logged(options.reporter, run);
+  reporter.say(`recipe ${recipeName}: ${about}${changes(recipe, recipeName)}`);
   reporter.say(
     `model ${model.name}${recipe.ablation === null ? '' : ` (${recipe.ablation})`} at ${height}×${width} | ${thousands(params)} params | ${(macs / 1e6).toFixed(1)} M MACs | ${init === undefined ? `seed ${recipe.seed}` : `weights of ${init}`}`,
   );
@@ -119,7 +120,14 @@ export async function startTrial({
   );
   for (const remark of remarks(plan)) reporter.say(`note: ${remark}`);
   reporter.say(`run ${here(run.folder)}`);
-  return drive(run, trainer, options);
+  return drive(run, trainer, { ...options, reporter });
+}
+
+/** What of a recipe is not as the named one has it, whose description holds for the rest alone. */
+function changes(recipe: Recipe, recipeName: string): string {
+  if (!Object.hasOwn(RECIPES, recipeName)) return '';
+  const settings = Object.entries(settingsOf(recipe, recipeName)).map(([key, value]) => `${key}=${value}`);
+  return settings.length === 0 ? '' : ` | changed: ${settings.join(' ')}`;
 }
 
 /** A run that another process works on. */
@@ -138,7 +146,8 @@ export interface ResumeOptions extends TrialOptions {
  * Resumes a run as if nothing had been. Throws UserError where it is done, its data changed, or the environment decides other bytes, BusyError
  * where it runs.
  */
-export async function resumeTrial(run: Run, options: ResumeOptions): Promise<Run> {
+export async function resumeTrial(run: Run, given: ResumeOptions): Promise<Run> {
+  const options = { ...given, reporter: logged(given.reporter, run) };
   run.reload();
   const { name, owner, version, environment: before } = run.record;
   if (version !== FORMAT_VERSION) throw new UserError(otherFormat(`The run '${name}'`, version, before.lab, 'resumes'));
@@ -311,7 +320,9 @@ function explain(error: unknown, run: Run, trainer: Trainer, savedAt: number | u
   if (error instanceof NotFiniteError)
     return new Failure(`Training diverged by step ${trainer.progress.step}: ${error.message}. ${checkpoint}`);
   const full = noRoom(error);
-  return full === undefined ? error : new Failure(`${run.folder} takes nothing more: ${full}. ${checkpoint}`);
+  return full === undefined
+    ? error
+    : new Failure(`${run.folder} takes nothing more: ${full}. ${checkpoint}`, { cause: error });
 }
 
 function toRow(event: TrainEvent): MetricRow {

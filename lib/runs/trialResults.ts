@@ -98,13 +98,17 @@ export function resultsFile(experiment: string, data: string, folder = RESULTS):
 
 /** All rows of a file, none where there is no file. Throws UserError for a file of another kind, and one that has a row twice. */
 export function readResults(path: string): TrialResult[] {
-  if (!existsSync(path)) return [];
+  return existsSync(path) ? parseResults(path, readFileSync(path, 'utf8')) : [];
+}
+
+/** The same of a file's text. */
+export function parseResults(path: string, text: string): TrialResult[] {
   const refuse = (why: string): never => {
     throw new UserError(`${printable(path)} holds no results: ${printable(why)}.`);
   };
   let json: unknown;
   try {
-    json = JSON.parse(readFileSync(path, 'utf8'));
+    json = JSON.parse(text);
   } catch (error) {
     return refuse((error as Error).message);
   }
@@ -168,8 +172,13 @@ function describeSlot({ variant, seed, budget, numerics }: TrialResult): string 
 export function putResults(path: string, rows: readonly TrialResult[]): void {
   const slots = new Set(rows.map(slot));
   const others = readResults(path).filter(row => !slots.has(slot(row)));
-  const lines = [...others, ...rows].map(row => `    ${JSON.stringify(stored(row))}`).join(',\n');
-  writeFileAtomic(path, `${JSON.stringify(FORMAT, null, 2).slice(0, -2)},\n  "rows": [\n${lines}\n  ]\n}\n`);
+  writeFileAtomic(path, formatResults([...others, ...rows]));
+}
+
+/** Rows as a file of results. */
+export function formatResults(rows: readonly TrialResult[]): string {
+  const lines = rows.map(row => `    ${JSON.stringify(stored(row))}`).join(',\n');
+  return `${JSON.stringify(FORMAT, null, 2).slice(0, -2)},\n  "rows": [\n${lines}\n  ]\n}\n`;
 }
 
 /** A row as its file has it: what follows from recipe and environment is not written beside them. */

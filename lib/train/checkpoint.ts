@@ -3,6 +3,7 @@ import type { Buffers, Model, ParamSpec, Params } from '../model/module';
 import { fromTorch, torchShape, toTorch } from '../tensor/layout';
 import { type Tensor, tf } from '../tensor/tf';
 import { UserError } from '../util/errors';
+import { FORMAT_VERSION, otherFormat } from '../util/format';
 import { type HostTensor, readTensors, type TensorFile, writeTensors } from '../weights/safetensors';
 import type { StepState } from './step';
 
@@ -85,6 +86,9 @@ export function loadTraining(
   const file = readTensors(path);
   if (!file.metadata.progress)
     throw new UserError(`'${path}' holds weights but no training state: start from it with --init.`);
+  const version = Number(file.metadata.version ?? 1);
+  if (version !== FORMAT_VERSION)
+    throw new UserError(otherFormat(`The checkpoint '${path}'`, version, undefined, 'resumes'));
   checkIdentity(path, model, file.metadata);
   const { params, buffers } = weightsOf(path, model, file);
   const slots = Object.fromEntries(
@@ -189,7 +193,12 @@ function describe({ name, numClasses, inputSize: [height, width] }: Model): stri
 }
 
 function identity(model: Model): Record<string, string> {
-  return { format: 'pt', model: describe(model), config: JSON.stringify(model.config) };
+  return {
+    format: 'pt',
+    version: String(FORMAT_VERSION),
+    model: describe(model),
+    config: JSON.stringify(model.config),
+  }; // `format` is PyTorch's
 }
 
 /** To resume, everything must be the same, also what changes no shape; to start from weights, names and shapes decide. */

@@ -1,7 +1,14 @@
 import { z } from 'zod';
 import { AUGMENTATIONS, type AugmentationOptions, parseAugmentation } from '../data/transforms/augmentation';
+import { totalCount } from '../model/count';
 import type { Model } from '../model/module';
-import { architectureOf, buildModel as buildResolved, type ResolvedModel, resolveModel } from '../model/registry';
+import {
+  architectureOf,
+  buildModel as buildResolved,
+  countConfig,
+  type ResolvedModel,
+  resolveModel,
+} from '../model/registry';
 import { UserError } from '../util/errors';
 import { parseOptions } from '../util/options';
 import { allowedNames, nearest } from '../util/suggest';
@@ -72,10 +79,10 @@ export function modelDefaults(model: string): object {
   return architectureOf(model).published;
 }
 
-/** Recipes by name, each with where it comes from. */
+/** Recipes by name, each with where it comes from: what is said of one holds for any images. */
 export const RECIPES = {
   petals: {
-    about: 'the demonstration: synthetic flowers, small and quick',
+    about: 'small and quick, for a demonstration',
     options: {
       model: 'edgevit-xxs',
       data: 'petals',
@@ -91,7 +98,7 @@ export const RECIPES = {
     },
   },
   flowers12: {
-    about: 'twelve kinds of Oxford flowers at 96 px, as PyTorch with the official code was trained for comparison',
+    about: '60 epochs of AdamW at 96 px, as PyTorch with the official code was trained for comparison',
     options: {
       model: 'edgevit-xxs',
       data: 'folder:datasets/flowers12',
@@ -107,8 +114,7 @@ export const RECIPES = {
   },
   /** In this model one step takes an image's loss from 3.5 to 0 and another's to hundreds: no sign of trouble, hence `maxLoss`. */
   article: {
-    about:
-      "the teaching article's: Paddle's swapped split of Flowers-102, batch 1, Adam, and 103 outputs because its labels begin at 1",
+    about: "the teaching article's: batch 1, Adam, and 103 outputs because its labels begin at 1",
     options: {
       model: 'article',
       outputs: 103,
@@ -163,6 +169,9 @@ export function namedRecipe(name: string): { about: string; options: RecipeOptio
   return RECIPES[name as keyof typeof RECIPES];
 }
 
+/** In a batch, each of which takes twelve bytes: 3 GB. */
+const MOST_PIXELS = 2 ** 28;
+
 /** Fills in the defaults. Throws UserError for what cannot be: unknown keys, bad values, a model that does not exist or does not fit. */
 export function resolveRecipe(options: RecipeOptions): Recipe {
   const recipe = parseOptions(schema, options, 'recipe');
@@ -181,6 +190,11 @@ export function resolveRecipe(options: RecipeOptions): Recipe {
     );
   }
   modelOf(recipe, 1);
+  const [height, width] = [recipe.size, recipe.size].flat();
+  if (recipe.batch * height * width > MOST_PIXELS)
+    throw new UserError(
+      `recipe.batch is ${recipe.batch} images of ${height}×${width} pixels: at most ${MOST_PIXELS} pixels in a batch are allowed.`,
+    );
   return recipe;
 }
 
@@ -213,7 +227,29 @@ export function modelOf(recipe: Recipe, classes: number): ResolvedModel {
   const numClasses = outputs ?? classes;
   const drops = dropPath !== null && 'dropPath' in architectureOf(name).published;
   if (dropPath && !drops) throw new UserError(`The recipe's dropPath is ${dropPath}, but ${name} has no drop path.`);
-  return resolveModel(name, { ...modelSettings, ...(drops && { dropPath }), numClasses, size, ablation });
+  const resolved = resolveModel(name, { ...modelSettings, ...(drops && { dropPath }), numClasses, size, ablation });
+  checkExtent(resolved);
+  return resolved;
+}
+
+/** Of any setting of a model, of the blocks that it has, and of its parameters: beyond all that a machine trains. */
+const [LARGEST_SETTING, MOST_BLOCKS, MOST_PARAMETERS] = [65_536, 1024, 2e9];
+
+/** Throws UserError for a network that no machine holds, before it is counted or built: a recipe may come from anyone. */
+function checkExtent(model: ResolvedModel): void {
+  for (const [key, value] of Object.entries(model.config)) {
+    const numbers = [value].flat().filter(each => typeof each === 'number');
+    const blocks = /^depths?$/.test(key) ? numbers.reduce((sum, each) => sum + each, 0) : 0;
+    if (numbers.some(each => each > LARGEST_SETTING) || blocks > MOST_BLOCKS)
+      throw new UserError(
+        `${model.name}.${key} is ${numbers.join()}: at most ${blocks > 0 ? `${MOST_BLOCKS} in all` : LARGEST_SETTING} is allowed.`,
+      );
+  }
+  const { params } = totalCount(countConfig(model));
+  if (params > MOST_PARAMETERS)
+    throw new UserError(
+      `${model.name} would have ${params.toExponential(1)} parameters: at most ${MOST_PARAMETERS.toExponential(0)} are allowed.`,
+    );
 }
 
 /** The recipe's model, built. */

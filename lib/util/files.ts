@@ -72,8 +72,9 @@ const OBSTACLES: Record<string, string> = {
   ELOOP: 'is a link that leads back to itself',
 };
 
-/** Why nothing more could be written, in words; undefined for an error that is about something else. */
+/** Why nothing more could be written, in words; undefined for an error that is about something else, and has no such cause. */
 export function noRoom(error: unknown): string | undefined {
+  if (error instanceof Error && error.cause !== undefined) return noRoom(error.cause);
   switch ((error as NodeJS.ErrnoException | undefined)?.code) {
     case 'ENOSPC':
       return 'the disk is full';

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { UserError } from './errors';
+import './issues';
 import { allowedNames } from './suggest';
 
 const asNumber = (value: unknown): unknown =>
@@ -12,6 +13,16 @@ const number = (allowed: string, accepts: (value: number) => boolean) =>
 
 // Settings, each typed or as the text that a command line gives.
 export const positiveInteger = number('expected a positive integer', value => Number.isSafeInteger(value) && value > 0);
+/** Threads of TensorFlow, which takes any number and makes them all. */
+export const threadNumber = number(
+  'expected an integer from 1 to 1024',
+  value => Number.isSafeInteger(value) && value >= 1 && value <= 1024,
+);
+/** How often something is tried again. */
+export const numberOfRetries = number(
+  'expected an integer from 0 to 100',
+  value => Number.isSafeInteger(value) && value >= 0 && value <= 100,
+);
 export const oddInteger = number(
   'expected a positive odd integer',
   value => Number.isSafeInteger(value) && value > 0 && value % 2 === 1,
@@ -40,7 +51,5 @@ export function parseOptions<T extends z.ZodType>(schema: T, value: unknown, wha
     given = (given as Record<PropertyKey, unknown> | undefined)?.[key];
     return true;
   });
-  throw new UserError(
-    `${[what, ...path].join('.')} is ${JSON.stringify(given) ?? 'missing'}: ${issue!.message.replace(/^Invalid (input|option): |^Too/, start => (start === 'Too' ? 'too' : ''))}.`,
-  );
+  throw new UserError(`${[what, ...path].join('.')} is ${JSON.stringify(given) ?? 'missing'}: ${issue!.message}.`);
 }

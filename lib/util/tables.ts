@@ -70,6 +70,53 @@ export function markdownTable<K extends string>(table: Table<K>): string {
   ].join('\n');
 }
 
+/** The same as comma-separated values (RFC 4180). */
+export function csvTable<K extends string>(table: Table<K>): string {
+  const cell = (text: string): string => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  return cells(table)
+    .map(row => `${row.map(cell).join(',')}\r\n`)
+    .join('');
+}
+
+/** The same as JSON: an object for each row, by the columns' titles. */
+export function jsonTable<K extends string>(table: Table<K>): string {
+  const [head, ...body] = cells(table);
+  const rows = body.map(row => `  ${JSON.stringify(Object.fromEntries(head.map((title, i) => [title, row[i]])))}`);
+  return `[\n${rows.join(',\n')}\n]\n`;
+}
+
+/** The same for LaTeX, with the rules of the package booktabs. */
+export function latexTable<K extends string>(table: Table<K>): string {
+  const line = (row: readonly string[]): string => `${row.map(latex).join(' & ')} \\\\`;
+  const [head, ...body] = cells(table);
+  const columns = numericColumns(table).map(numeric => (numeric ? 'r' : 'l'));
+  return [
+    `\\begin{tabular}{${columns.join('')}}`,
+    '\\toprule',
+    line(head),
+    '\\midrule',
+    ...body.map(line),
+    '\\bottomrule',
+    '\\end{tabular}',
+    '',
+  ].join('\n');
+}
+
+const LATEX: Record<string, string> = {
+  '\\': '\\textbackslash{}',
+  '~': '\\textasciitilde{}',
+  '^': '\\textasciicircum{}',
+  '±': '$\\pm$',
+  '−': '$-$',
+  '×': '$\\times$',
+  '–': '--',
+};
+
+/** Text as LaTeX has it: characters that would be commands, and those that need one. */
+function latex(text: string): string {
+  return text.replace(/[\\~^±−×–]|[#$%&_{}]/g, character => LATEX[character] ?? `\\${character}`);
+}
+
 /** The same for a page. */
 export function htmlTable<K extends string>(table: Table<K>): string {
   const numeric = numericColumns(table);

@@ -11,6 +11,11 @@ export function printableLines(text: string): string {
   return text.replace(UNPRINTABLE, character => (character === '\n' || character === '\t' ? character : '\ufffd'));
 }
 
+/** `1 file`, `1,024 files`; a plural that is no singular with an s is given. */
+export function counted(count: number, noun: string, plural = `${noun}s`): string {
+  return `${count.toLocaleString('en-US')} ${count === 1 ? noun : plural}`;
+}
+
 const cleaned = (value: unknown): unknown => (typeof value === 'string' ? printableLines(value) : value);
 
 /** From now on nothing that is printed acts on a terminal, whatever file, name or server a part of it came from. */

@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander';
 import { DECODINGS } from '../../data/cache/decode';
-import { positiveInteger } from '../../util/options';
+import { positiveInteger, threadNumber } from '../../util/options';
 import { checked } from './checked';
 
 /** The options of every command that opens a dataset; commander names their values as `DataOptions` does. */
@@ -29,3 +29,5 @@ export function withDataOptions(command: Command): Command {
 }
 
 export const wholeNumber = checked(positiveInteger);
+/** Of TensorFlow inside an op. */
+export const threadCount = checked(threadNumber);

@@ -20,7 +20,7 @@ export interface Experiment {
 /** What is not given is the experiment's own. */
 export interface ExperimentFlags extends KeptDataOptions {
   data?: string;
-  seeds?: number;
+  seeds?: readonly number[];
   epochs?: number;
   /** As text, a side in pixels or HEIGHTxWIDTH. */
   size?: string;
@@ -28,9 +28,11 @@ export interface ExperimentFlags extends KeptDataOptions {
   /** key=value */
   set?: readonly string[];
   jobs?: number;
+  retries?: number;
   threads?: number;
   runs?: string;
   save?: boolean;
+  bundle?: string;
   dryRun?: boolean;
 }
 

@@ -2,18 +2,32 @@ import { openDataset } from '../../data/open';
 import { openEngine } from '../../engine/open';
 import { parseSettings } from '../../model/config';
 import type { ReportedExperiment } from '../../report/experiment';
+import { writeReport } from '../../report/runReport';
 import { INTERVALS, variantTable } from '../../report/sections';
 import { localBackend } from '../../runs/backends/local';
+import { makeBundle } from '../../runs/bundle';
 import { here } from '../../runs/console';
-import { RUNS } from '../../runs/store';
+import { packExperiment } from '../../runs/experimentBundle';
+import { absoluteData } from '../../runs/portable';
+import { firstSeeds } from '../../runs/seeds';
+import { openRun, RUNS } from '../../runs/store';
 import { planSweep, resolveSweep, runSweep, type Sweep, type SweepPlan } from '../../runs/sweep';
 import { outcome, sweepDisplay } from '../../runs/sweepConsole';
-import { byVariant, putResults, readResults, resultsFile, type TrialResult } from '../../runs/trialResults';
+import {
+  byVariant,
+  formatResults,
+  putResults,
+  readResults,
+  resultsFile,
+  type TrialResult,
+} from '../../runs/trialResults';
 import { applySettings } from '../../train/recipe';
 import { UserError } from '../../util/errors';
+import { writeFileAtomic } from '../../util/files';
 import { processors } from '../../util/processors';
 import { allowedNames } from '../../util/suggest';
 import { textTable, thousands } from '../../util/tables';
+import { counted } from '../../util/text';
 import type { Experiment, ExperimentFlags } from './experiments';
 import { interruption } from './training';
 import { startTrialProcess } from './trialProcess';
@@ -24,6 +38,7 @@ interface Definition
     Pick<Sweep, 'base' | 'variants'>,
     Omit<ReportedExperiment, 'charts'>,
     Partial<Pick<ReportedExperiment, 'charts'>> {
+  /** How many, from 0 (default 3). */
   seeds?: number;
   /** Printed first. */
   preface?(): string;
@@ -31,15 +46,29 @@ interface Definition
 
 /** An experiment that trains variants of a recipe: a line for each trial, and a table at the end. */
 export function sweepExperiment({ base, variants, seeds: usual = 3, preface, ...about }: Definition): Experiment {
-  const { name, question, cost, promise, title, baseline, baselineName, order, charts } = about;
+  const { name, question, cost, promise, title, baseline, baselineName, order, color, charts, captions } = about;
   return {
     question,
     cost,
     promise,
-    reported: charts && { name, title, baseline, baselineName, order, charts },
-    takes: ['data', 'seeds', 'epochs', 'size', 'only', 'set', 'jobs', 'threads', 'runs', 'save', 'dryRun'],
+    reported: charts && { name, title, baseline, baselineName, order, color, charts, captions },
+    takes: [
+      'data',
+      'seeds',
+      'epochs',
+      'size',
+      'only',
+      'set',
+      'jobs',
+      'threads',
+      'retries',
+      'runs',
+      'save',
+      'bundle',
+      'dryRun',
+    ],
     async run({
-      seeds = usual,
+      seeds = firstSeeds(usual),
       only,
       data,
       size,
@@ -47,12 +76,15 @@ export function sweepExperiment({ base, variants, seeds: usual = 3, preface, ...
       set = [],
       jobs = 1,
       threads = sharedThreads(jobs),
+      retries,
       runs = RUNS,
       save = false,
+      bundle,
       dryRun = false,
       ...dataOptions
     }) {
-      const settings = { ...parseSettings(set), ...given({ data, size, epochs }) };
+      checkJobs(jobs);
+      const settings = { ...parseSettings(set), ...given({ data: data && absoluteData(data), size, epochs }) };
       checkSettings(name, variants, settings);
       const { data: _, ...asked } = settings;
       const request: Sweep = {
@@ -64,7 +96,7 @@ export function sweepExperiment({ base, variants, seeds: usual = 3, preface, ...
       };
       // For the preface, before several trials set it up at once, and because what is done already depends on the engine.
       await openEngine({ announce: true });
-      const backend = localBackend({ jobs, launch: path => startTrialProcess(path, runs) });
+      const backend = localBackend({ jobs, retries, launch: (path, log) => startTrialProcess(path, runs, log) });
       const sweep = resolveSweep(request, dataOptions);
       const dataset = await openDataset(sweep.base.data, sweep.dataOptions);
       const plan = planSweep(sweep, dataset, { runs, threads });
@@ -72,7 +104,7 @@ export function sweepExperiment({ base, variants, seeds: usual = 3, preface, ...
       if (preface) console.log(`${preface()}\n`);
       console.log(`${dataset.name}: ${dataset.description}`);
       console.log(
-        `${counted(trials.length, 'trial')}, ${counted(Object.keys(sweep.variants).length, 'variant')} × ${counted(seeds, 'seed')} | ${trials.filter(({ known }) => known).length} done before | ${backend.description}, ${counted(threads, 'thread')} each`,
+        `${counted(trials.length, 'trial')}, ${counted(Object.keys(sweep.variants).length, 'variant')} × ${counted(seeds.length, 'seed')} | ${trials.filter(({ known }) => known).length} done before | ${backend.description}, ${counted(threads, 'thread')} each`,
       );
       if (dryRun) {
         console.log(`\n${formatTrials(plan)}`);
@@ -90,8 +122,11 @@ export function sweepExperiment({ base, variants, seeds: usual = 3, preface, ...
         display.trial(trial);
       };
       trials.filter(({ known }) => known).forEach(tell);
-      await runSweep(plan, { backend, signal, onChange: tell });
-      display.end();
+      try {
+        await runSweep(plan, { backend, signal, onChange: tell });
+      } finally {
+        display.end();
+      }
       if (signal.aborted) {
         console.log(backend.farewell());
         process.exitCode = 130;
@@ -107,6 +142,7 @@ export function sweepExperiment({ base, variants, seeds: usual = 3, preface, ...
       const failed = trials.filter(({ state }) => state === 'failed');
       for (const trial of failed) console.log(`\n${trial.variant} seed ${trial.seed} ${outcome(trial)}`);
       if (failed.length > 0) process.exitCode = 1;
+      if (bundle !== undefined && failed.length === 0) await packAll(bundle, plan);
       console.log(
         `\nrows         ${here(file)}${save ? '' : ' (--save publishes them in experiments/results)'}\nrun folders  ${here(runs)}`,
       );
@@ -114,7 +150,28 @@ export function sweepExperiment({ base, variants, seeds: usual = 3, preface, ...
   };
 }
 
-const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;
+/** Writes the bundles of all trials and their rows into one file. */
+async function packAll(file: string, { trials, runs }: SweepPlan): Promise<void> {
+  const bundles = new Map<string, Buffer>();
+  for (const { name } of trials) bundles.set(name, await makeBundle(openRun(runs, name), writeReport));
+  const rows = formatResults(trials.flatMap(({ row }) => row ?? []));
+  writeFileAtomic(file, await packExperiment(bundles, rows));
+  console.log(
+    `\n${here(file)} | ${counted(trials.length, 'run')} | replay all of them with: npm run replay -- ${here(file)}`,
+  );
+}
+
+/** Trials at once for each processor, at most: each has an engine of its own in memory. */
+const JOBS_PER_PROCESSOR = 4;
+
+/** Throws UserError for more trials at once than a machine holds. */
+function checkJobs(jobs: number): void {
+  const most = JOBS_PER_PROCESSOR * processors();
+  if (jobs > most)
+    throw new UserError(
+      `--jobs is ${jobs}: this machine takes at most ${most} trials at once, ${JOBS_PER_PROCESSOR} for each processor.`,
+    );
+}
 
 /** The machine's threads, shared out. */
 const sharedThreads = (jobs: number): number => Math.max(1, Math.floor(processors() / jobs));

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { UserError } from '../../util/errors';
 import { ROOT } from '../../util/root';
+import { counted } from '../../util/text';
 import type { Findings, Named, Split } from '../dataset';
 import { type Decoding, decode, decoder } from './decode';
 import {
@@ -78,7 +79,7 @@ export async function loadShards(source: ShardSource): Promise<LoadedShards> {
       decode: bytes => decode(bytes, side, decoding),
       nameOf,
       progress(done) {
-        if (done === total || done % 1000 === 0) report(`decoded ${done} of ${total} images`);
+        if (done === total || done % 1000 === 0) report(`decoded ${done} of ${counted(total, 'image')}`);
       },
       ...rest,
     });
@@ -106,7 +107,7 @@ export async function loadShards(source: ShardSource): Promise<LoadedShards> {
       });
       if (found < images.length && existsSync(join(cache, nameOf(before.digest()))))
         report(
-          `${images.length} images are read now, where a copy in the cache holds ${found}: those in folders within classes, and of other kinds than JPEG, PNG and WebP by name, are no longer left out. The fingerprint is another.`,
+          `${counted(images.length, 'image')} are read now, where a copy in the cache holds ${found}: those in folders within classes, and of other kinds than JPEG, PNG and WebP by name, are no longer left out. The fingerprint is another.`,
         );
     }
   }
@@ -135,8 +136,6 @@ function fingerprintOf({ skipped, warned }: Shards, inputs: object): string {
 }
 
 const describe = ({ name, reason }: Named): string => `${name} (${reason})`;
-const counted = (count: number, one: string, many = `${one}s`): string =>
-  `${count.toLocaleString('en')} ${count === 1 ? one : many}`;
 
 /** In how many splits or classes the copies of images are; undefined where there are none. */
 function leaks({ acrossSplits, acrossClasses, examples }: Findings['copies']): string | undefined {

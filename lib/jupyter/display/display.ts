@@ -1,7 +1,9 @@
 import type { Picture } from '../../data/dataset';
+import { type AttentionMaps, attentionOf } from '../../measure/attention';
 import type { Tensor } from '../../tensor/tf';
 import { escapeHtml } from '../../util/html';
 import { ruledTable } from '../../util/tables';
+import { counted } from '../../util/text';
 import { type Bundle, chart, send } from './bundle';
 import { extent, heatMap, type Image, legible, mosaic, overlay, toPicture, toPng } from './pictures';
 
@@ -81,7 +83,7 @@ export function showImages(
   { captions, columns = 6, side = 96 }: GridOptions = {},
 ): Promise<void> {
   const all = images.map((image, i) => ({ picture: legible(toPicture(image), side), caption: captions?.[i] }));
-  return send(figures(all, `${images.length} images${captions ? `: ${captions.join(', ')}` : ''}`, columns));
+  return send(figures(all, `${counted(images.length, 'image')}${captions ? `: ${captions.join(', ')}` : ''}`, columns));
 }
 
 /** Shape, type and statistics of a tensor, and its values as colours: of [b, h, w, c] the first sixteen channels of the first. */
@@ -92,25 +94,36 @@ export function showTensor(tensor: Tensor, { caption }: { caption?: string } = {
   return send(figures([{ picture: tensorPicture(tensor, values), caption: summary }], summary));
 }
 
-/** Attention of one query over an image: weights [rows, columns], or [heads, rows, columns] for an image each. */
+export interface AttentionOptions extends GridOptions {
+  /** The delegate that asks, by its place in the grid, from the top left. */
+  query: readonly [row: number, column: number];
+  /** Of the batch, the image that is shown (default 0). */
+  of?: number;
+}
+
+/**
+ * What one delegate takes from the others, over their image, for each head: the maps of `attentionMaps` (lib/measure/attention) with their
+ * grid. Throws TypeError for weights without a grid, or of another one, and RangeError for a query outside of it.
+ */
 export function showAttention(
   image: Image,
-  weights: Tensor,
-  { captions, columns = 6, side = PICTURE_SIDE }: GridOptions = {},
+  maps: AttentionMaps,
+  { query, of = 0, captions, columns = 6, side = PICTURE_SIDE }: AttentionOptions,
 ): Promise<void> {
+  const looks = attentionOf(maps, query, of);
+  const [rows, cols] = maps.grid;
   const picture = legible(toPicture(image), side);
-  const [rows, cols] = weights.shape.slice(-2);
-  if (weights.rank !== 2 && weights.rank !== 3)
-    throw new TypeError(
-      `Attention weights are [rows, columns] or [heads, rows, columns], not [${weights.shape.join(', ')}].`,
-    );
-  const values = weights.dataSync();
-  const heads = weights.rank === 3 ? weights.shape[0] : 1;
-  const all = Array.from({ length: heads }, (_, head) => ({
-    picture: overlay(picture, values.subarray(head * rows * cols, (head + 1) * rows * cols), rows, cols),
-    caption: captions?.[head] ?? (heads > 1 ? `head ${head + 1}` : undefined),
+  const all = looks.map((weights, head) => ({
+    picture: overlay(picture, weights, rows, cols),
+    caption: captions?.[head] ?? (looks.length > 1 ? `head ${head + 1}` : undefined),
   }));
-  return send(figures(all, `attention over ${rows} × ${cols} tokens, ${heads} head${heads > 1 ? 's' : ''}`, columns));
+  return send(
+    figures(
+      all,
+      `attention of the delegate at ${query.join(', ')} over ${rows} × ${cols} delegates, ${counted(looks.length, 'head')}`,
+      columns,
+    ),
+  );
 }
 
 /** One image without a caption as it is; all others in a page's figures, since a bare image would hide the text. */

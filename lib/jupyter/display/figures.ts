@@ -1,7 +1,7 @@
 import sharp from 'sharp';
 import { CONFIG, PALETTE } from '../../charts/style';
 import type { Picture } from '../../data/dataset';
-import { heatMap, legible } from './pictures';
+import { heatMap, legible, requireLength } from './pictures';
 
 /** Figures of the notebooks as Vega-Lite specifications of one look: the title says what is claimed, the rest shows it. */
 
@@ -68,6 +68,7 @@ export function spotlight(
   columns: number,
   decades: number,
 ): Picture {
+  requireLength('A spotlight', powers, columns, rows);
   const dark = 0.12;
   const lit = pixels.map((value, i) => {
     const pixel = Math.floor(i / 3);

@@ -16,7 +16,7 @@ const VIRIDIS = [
   [253, 231, 37],
 ] as const;
 
-/** Throws a TypeError for a tensor of another shape. */
+/** Throws TypeError for a tensor of another shape, RangeError for one whose values are no colours: what a network takes has the shape of an image. */
 export function toPicture(image: Image): Picture {
   if ('pixels' in image) return image;
   const [height, width, channels = 1] = image.shape;
@@ -24,6 +24,11 @@ export function toPicture(image: Image): Picture {
     throw new TypeError(`An image is [h, w], [h, w, 1] or [h, w, 3], not [${image.shape.join(', ')}].`);
   const values = image.dataSync();
   const scale = image.dtype === 'int32' ? 1 : 255;
+  const [least, greatest] = extent(values);
+  if (scale * least < -1 || scale * greatest > 256)
+    throw new RangeError(
+      `An image has floats in [0, 1] or int32 in [0, 255], and these are from ${least.toPrecision(3)} to ${greatest.toPrecision(3)}: showTensor shows any values.`,
+    );
   return {
     width,
     height,
@@ -38,6 +43,7 @@ export function toPicture(image: Image): Picture {
 
 /** Values row by row as colours, from the smallest (or `range[0]`) to the largest. What is no number is white. */
 export function heatMap(values: ArrayLike<number>, width: number, height: number, range = extent(values)): Picture {
+  requireLength('A heat map', values, width, height);
   const [low, high] = range;
   const pixels = new Uint8Array(width * height * 3);
   for (let i = 0; i < width * height; i++) {
@@ -45,6 +51,14 @@ export function heatMap(values: ArrayLike<number>, width: number, height: number
     pixels.set(Number.isFinite(share) ? viridis(share) : [255, 255, 255], 3 * i);
   }
   return { width, height, pixels };
+}
+
+/** Throws RangeError for values that are not one for each place. */
+export function requireLength(what: string, values: ArrayLike<number>, width: number, height: number): void {
+  if (values.length !== width * height)
+    throw new RangeError(
+      `${what} of ${height} rows and ${width} columns takes ${width * height} values, not ${values.length}.`,
+    );
 }
 
 function viridis(share: number): number[] {
@@ -109,6 +123,7 @@ export function overlay(
   columns: number,
   strength = 0.6,
 ): Picture {
+  requireLength('An overlay', weights, columns, rows);
   const smooth = new Float32Array(width * height);
   for (let y = 0; y < height; y++) {
     const [top, down] = neighbour(y, height, rows);
