@@ -44,9 +44,27 @@ describe('in a notebook', () => {
     expect(first['text/plain']).toBe('[chart: Bars, 2 rows]');
   });
 
-  test('a chart that cannot be drawn fails its cell', async () => {
-    const { status } = await run('lab.show({ mark: "no such mark", data: { values: [] } });\nlet next = 1');
-    expect(status).toBe('error');
+  test('a chart that cannot be drawn fails its cell, which learns where and why', async () => {
+    const { errors, count } = await run(
+      'const rows: object[] = [];\nlab.show({ mark: "barr", data: { values: rows } });',
+    );
+    expect(errors[0]!.evalue).toMatch(/'barr'.* bar,/);
+    expect(errors[0]!.traceback.join('\n')).toContain(`cell[${count}]:2:`);
+  });
+
+  test('a tensor is its shape, type and values, also in what is printed; a model its layers', async () => {
+    const tensor = await run('const two = tf.tensor1d([1, 2]); console.log({ two }); two');
+    expect(tensor.result).toMatch(/^Tensor float32 \[2\]\n\s*\[1, 2\]$/);
+    expect(tensor.stdout).toMatch(/two: Tensor float32 \[2\]\n\s*\[1, 2\]/);
+    const { result } = await run(
+      'import { createModel } from "./lib/model/registry"; createModel("edgevit-xxs", { numClasses: 5, size: 32 })',
+    );
+    expect(result).toMatch(/^edgevit-xxs: images \[b, 32, 32, 3\] → logits \[b, 5\]\n/);
+    expect(result).toMatch(/\nhead +1,445 +1,440\ntotal +\d,\d{3},\d{3} /);
+    const layers = await run(
+      'const net = tf.sequential(); net.add(tf.layers.dense({ units: 2, inputShape: [3] })); net',
+    );
+    expect(layers.result).toMatch(/dense_Dense1[^\n]*8\s/);
   });
 
   test('a table has HTML and text', async () => {

@@ -1,10 +1,10 @@
-import { spawn, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { constants, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { type AddressInfo, connect, createServer } from 'node:net';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { Dealer, Request } from 'zeromq';
 import { KERNEL_ARGV } from '../lib/jupyter/install/register';
 import { KernelClient, KernelDied } from '../lib/jupyter/notebook/client';
@@ -146,6 +146,46 @@ test('a port that another process has is told in one sentence', async () => {
   other.close();
   expect([code, signal]).toEqual([1, null]);
   expect(said).toMatch(new RegExp(`^edgevit-lab kernel: its iopub_port .*:${port} .*in use[^\n]*\n$`));
+});
+
+describe('a byte that nobody signed, to a kernel whose stderr', () => {
+  /** Of a pipe that nobody reads and that holds all it can. */
+  function full(): number {
+    const fifo = join(folder, 'full');
+    execFileSync('mkfifo', [fifo]);
+    const filling = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK);
+    try {
+      for (;;) writeSync(filling, Buffer.alloc(4096));
+    } catch {
+      return openSync(fifo, 'r+');
+    }
+  }
+
+  test.each(['is closed', 'is full'])('%s, is refused; it answers, and ends when asked', async state => {
+    const file = join(folder, `${state}.json`);
+    const connection = { ...CONNECTION, transport: 'ipc' as const, ip: join(folder, state.slice(3)) };
+    const ports = { shell_port: 1, iopub_port: 2, stdin_port: 3, control_port: 4, hb_port: 5 };
+    writeFileSync(file, JSON.stringify({ ...connection, ...ports }));
+    const stderr = state === 'is full' ? full() : ('pipe' as const);
+    const kernel = spawn(KERNEL_ARGV[0]!, [...KERNEL_ARGV.slice(1, -1), file], { stdio: ['ignore', 'ignore', stderr] });
+    kernel.stderr?.destroy();
+    const [shell, control] = [1, 4].map(port => {
+      const socket = new Dealer({ linger: 0, receiveTimeout: 60_000 });
+      socket.connect(address({ ...connection, ...ports }, port));
+      return socket;
+    }) as [Dealer, Dealer];
+    const ask = async (socket: Dealer, type: string): Promise<number> => {
+      const message = { identities: [], header: newHeader(type, 's', 'u'), parent: {}, metadata: {}, content: {} };
+      await socket.send(encode('k', message));
+      return (await socket.receive()).length;
+    };
+    for (let i = 0; i < 100; i++) await shell.send('x');
+    expect(await ask(shell, 'kernel_info_request')).toBeGreaterThan(5);
+    const ended = once(kernel, 'exit');
+    expect(await ask(control, 'shutdown_request')).toBeGreaterThan(5);
+    await ended;
+    for (const socket of [shell, control]) socket.close();
+  });
 });
 
 test.each([

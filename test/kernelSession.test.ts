@@ -202,6 +202,14 @@ describe('background work belongs to the cell that began it', () => {
   });
 });
 
+test('console.group indents, as far as the cell that opened it', async () => {
+  expect((await run("console.group('a'); console.log('b'); console.groupEnd(); console.log('c')")).stdout).toBe(
+    'a\n  b\nc\n',
+  );
+  await run("console.group('open'); throw new Error('in it')");
+  expect((await run("console.log('outside')")).stdout).toBe('outside\n');
+});
+
 test('console.trace shows the frames of cells, and time() what work took', async () => {
   const { stderr, count } = await run('function f() { console.trace("here") } f()');
   expect(stderr).toBe(`Trace: here\n    at f (cell[${count}]:1:24)\n    at cell[${count}]:1:40\n`);
@@ -255,7 +263,7 @@ test('JavaScript cells run unchecked', async () => {
   }
 });
 
-test('a cell that closes descriptor 1 goes on to print', async () => {
+test('a cell that closes descriptor 1 still prints', async () => {
   const other = await startKernel(process.env, folder);
   try {
     expect((await other.run("require('node:fs').closeSync(1); console.log('still'); 5")).stdout).toBe('still\n');

@@ -2,7 +2,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { compareNotebooks } from '../lib/jupyter/notebook/compare';
 import { executeNotebook } from '../lib/jupyter/notebook/execute';
 import {
@@ -77,7 +77,7 @@ describe('a run', () => {
       '',
       '6 * 7',
     );
-    expect(await executeNotebook(nb, options)).toBeUndefined();
+    expect(await executeNotebook(nb, options)).toEqual([]);
     const [streams, shown, skipped, raised, empty, value] = outputs(nb);
     expect(streams).toEqual([
       { output_type: 'stream', name: 'stdout', text: 'one\n' },
@@ -99,39 +99,71 @@ describe('a run', () => {
   test('stops at the cell that fails, and clears what later cells had', async () => {
     const nb = notebook('1', 'throw new TypeError("bad")', '3');
     (nb.cells[2] as CodeCell).outputs = [{ output_type: 'stream', name: 'stdout', text: 'old' }];
-    expect(await executeNotebook(nb, options)).toMatchObject({ where: 'cell [2]', ename: 'TypeError', evalue: 'bad' });
+    expect(await executeNotebook(nb, options)).toMatchObject([
+      { where: 'cell [2]', ename: 'TypeError', evalue: 'bad' },
+    ]);
     expect(outputs(nb).map(list => list.length)).toEqual([1, 1, 0]);
   });
 
   test('fails for what a cell left in the background, even after the last reply', async () => {
     const nb = notebook('void setTimeout(() => Promise.reject(new Error("too late")), 200)');
-    expect(await executeNotebook(nb, options)).toMatchObject({ where: 'cell [1]', evalue: 'too late' });
+    expect(await executeNotebook(nb, options)).toMatchObject([{ where: 'cell [1]', evalue: 'too late' }]);
     expect(outputs(nb)[0]).toMatchObject([{ output_type: 'error', evalue: 'too late' }]);
   });
 
   test('interrupts a cell that takes too long, and one whose run is given up', async () => {
-    const nb = notebook('await new Promise(done => setTimeout(done, 600_000))', '2'); // however long it takes to compile
-    expect(await executeNotebook(nb, { timeoutMs: 5000 })).toMatchObject({
-      where: 'cell [1]',
-      ename: 'Interrupted',
-      evalue: 'it did not end within 5 s',
-    });
+    expect(await executeNotebook(notebook('await new Promise(() => {})'), { timeoutMs: 5000 })).toMatchObject([
+      { where: 'cell [1]', ename: 'Interrupted', evalue: 'it did not end within 5 s' },
+    ]);
     const given = new AbortController();
     expect(
-      await executeNotebook(nb, {
+      await executeNotebook(notebook('1', 'await new Promise(() => {})'), {
         ...options,
         signal: given.signal,
         onCell: () => setTimeout(() => given.abort(), 300),
       }),
-    ).toMatchObject({ ename: 'Interrupted', evalue: 'the run was interrupted' });
+    ).toMatchObject([{ ename: 'Interrupted', evalue: 'the run was interrupted' }]);
   });
 
   test('says that a kernel has died', async () => {
     const nb = notebook('process.exit(7)');
-    expect(await executeNotebook(nb, options)).toMatchObject({
-      ename: 'KernelDied',
-      evalue: 'the kernel ended (exit code 7)',
-    });
+    expect(await executeNotebook(nb, options)).toMatchObject([
+      { ename: 'KernelDied', evalue: 'the kernel ended (exit code 7)' },
+    ]);
+  });
+
+  test('says that a kernel ran out of memory, and what its limit was', async () => {
+    vi.stubEnv('NODE_OPTIONS', '--max-old-space-size=200');
+    try {
+      const nb = notebook('const all: object[] = []; for (;;) all.push(Array(1000).fill({}));');
+      const [failure] = await executeNotebook(nb, options);
+      expect(failure).toMatchObject({
+        ename: 'KernelDied',
+        evalue: expect.stringMatching(/^[^\n]*out of memory, limit 2\d\d MB/),
+      });
+      expect(failure!.evalue).not.toContain('0x');
+    } finally {
+      vi.unstubAllEnvs();
+    }
+  });
+
+  test('runs a notebook in JavaScript in its kernel, and one of tslab as tslab checks it', async () => {
+    const js = notebook('const x = 1; let y = 2; y = "text"; y + x');
+    js.metadata = { kernelspec: { name: 'jslab', display_name: 'JavaScript', language: 'javascript' } };
+    expect(await executeNotebook(js, options)).toEqual([]);
+    expect(outputs(js)[0]).toMatchObject([{ data: { 'text/plain': "'text1'" } }]);
+    expect(js.metadata).toMatchObject({ kernelspec: { name: 'jslab' }, language_info: { name: 'javascript' } });
+
+    const tslab = notebook(
+      'import * as tslab from "tslab";\nfunction train(epochs, callback: (error, done?: string) => void) { callback(null, "trained " + epochs) }\ntrain(3, (_, done) => tslab.display.html(done));\nlet obj = { x: null }; obj?.x?.z',
+      'let num = 123.4;\nnum = "tslab";',
+    );
+    tslab.metadata = { kernelspec: { name: 'tslab', display_name: 'TypeScript', language: 'typescript' } };
+    expect(await executeNotebook(tslab, { ...options, folder: ROOT })).toMatchObject([
+      { where: 'cell [2]', ename: 'TypeScriptError' },
+    ]);
+    expect(outputs(tslab)[0]).toMatchObject([{ data: { 'text/html': 'trained 3' } }]);
+    expect(tslab.metadata.kernelspec?.name).toBe('tslab');
   });
 });
 
@@ -186,6 +218,34 @@ describe('the file', () => {
 }
 `);
     expect(readNotebook(path)).toEqual(nb);
+  });
+
+  test('keeps what is not its own digit by digit, and reads what tools forget to write', () => {
+    const path = join(folder, 'kept.ipynb');
+    const metadata =
+      '{ "id": 12345678901234567890, "f": 1.0, "e": 1E5, "n": NaN, "i": -Infinity, "s": "1.0, NaN \\" 2.50" }';
+    writeFileSync(
+      path,
+      `\ufeff{ "nbformat": 4, "metadata": ${metadata}, "cells": [
+        { "cell_type": "code", "source": "1", "outputs": [{ "output_type": "display_data", "data": { "application/json": { "v": NaN } } }] },
+        { "cell_type": "code" }, { "cell_type": "markdown", "source": ["# a"] }] }`,
+    );
+    const nb = readNotebook(path);
+    expect(nb.cells[1]).toMatchObject({ source: '', outputs: [], execution_count: null, metadata: {} });
+    writeNotebook(path, nb);
+    const text = readFileSync(path, 'utf8');
+    for (const kept of [
+      '"id": 12345678901234567890',
+      '"f": 1.0',
+      '"e": 1E5',
+      '"n": NaN',
+      '"i": -Infinity',
+      '"s": "1.0, NaN \\" 2.50"',
+      '"v": NaN',
+    ])
+      expect(text).toContain(kept);
+    expect(text).not.toContain('\uffff');
+    expect(text).not.toContain('\ufeff');
   });
 
   test.each([
@@ -366,6 +426,27 @@ describe('npm run notebooks', () => {
     expect(existsSync(join(folder, 'out', 'good.ipynb'))).toBe(true);
   });
 
+  test('prints outputs as they come, continues behind a cell that fails, and keeps the last state of a line that changes', () => {
+    const path = save(
+      'going.ipynb',
+      'for (let i = 0; i <= 200; i++) process.stdout.write(`\\r${i} %`);\nconsole.log();\nconsole.error("warned")',
+      'throw new Error("first")',
+      'prompt("never")',
+      '"shown"',
+    );
+    const { status, stdout, stderr } = npmRun(path, '--keep-going', '--log-output');
+    expect(status).toBe(1);
+    expect(stdout).toContain("200 %\n'shown'\n");
+    expect(stderr).toContain('warned\n');
+    expect(stderr).toMatch(/cell \[2\] failed with Error: first[\s\S]*cell \[3\] failed with StdinNotImplementedError/);
+    expect(outputs(path)).toMatchObject([
+      [{ text: '200 %\n' }, { text: 'warned\n' }],
+      [{ output_type: 'error' }],
+      [{ output_type: 'error' }],
+      [{ output_type: 'execute_result' }],
+    ]);
+  });
+
   test.each([
     [['no-such-notebook'], /'no-such-notebook' is no notebook/],
     [['missing.ipynb'], /There is no notebook/],
@@ -392,6 +473,7 @@ describe('npm run notebooks', () => {
     const started = join(folder, 'started');
     const slow = save(
       'slow.ipynb',
+      '"saved at once"',
       `import { writeFileSync } from "node:fs";\nwriteFileSync(${JSON.stringify(started)}, "");\nawait new Promise(done => setTimeout(done, 60_000))`,
     );
     const runner = spawn(
@@ -407,10 +489,13 @@ describe('npm run notebooks', () => {
       { cwd: ROOT, stdio: 'ignore' },
     );
     await expect.poll(() => existsSync(started), { timeout: 60_000 }).toBe(true);
+    expect(outputs(join(folder, 'slow', 'slow.ipynb'))[0]).toMatchObject([
+      { data: { 'text/plain': "'saved at once'" } },
+    ]);
     runner.kill('SIGINT');
     const [code] = await new Promise<[number | null]>(done => runner.once('exit', status => done([status])));
     expect(code).toBe(130);
-    expect(outputs(join(folder, 'slow', 'slow.ipynb'))[0].at(-1)).toMatchObject({
+    expect(outputs(join(folder, 'slow', 'slow.ipynb'))[1]!.at(-1)).toMatchObject({
       output_type: 'error',
       ename: 'Interrupted',
     });

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { type CellFailure, executeNotebook } from '../jupyter/notebook/execute';
 import { type Notebook, readNotebook, writeNotebook } from '../jupyter/notebook/notebook';
 import { withoutParameters, withParameters } from '../jupyter/notebook/parameters';
+import type { Message } from '../jupyter/protocol/message';
 import { UserError } from '../util/errors';
 import { positive } from '../util/options';
 import { ROOT } from '../util/root';
@@ -19,6 +20,8 @@ interface Options {
   out?: string;
   cwd?: string;
   check?: boolean;
+  logOutput?: boolean;
+  keepGoing?: boolean;
   timeout: number;
   tolerance: number;
 }
@@ -27,7 +30,7 @@ interface Options {
 export function register(program: Command): void {
   program
     .command('notebooks')
-    .description('Execute notebooks (by default all of notebooks/) and save their outputs, those of a failed one too.')
+    .description('Execute notebooks (by default all of notebooks/) and save their outputs after every cell.')
     .argument('[notebooks...]', 'names in notebooks/, or paths of .ipynb files')
     .option(
       '-p, --param <key=value>',
@@ -40,6 +43,8 @@ export function register(program: Command): void {
       "what the cells' imports and paths are relative to (default: each notebook's own folder)",
       folder,
     )
+    .option('--log-output', 'print what the cells print and show, as it comes')
+    .option('--keep-going', 'run the cells behind one that fails too')
     .option('--check', 'save nothing, but compare with the outputs that are there')
     .option(
       '--tolerance <share>',
@@ -69,16 +74,25 @@ async function run(names: string[], options: Options): Promise<void> {
   const interruption = new AbortController();
   process.once('SIGINT', () => interruption.abort());
   for (const { path, name, saved, notebook } of notebooks) {
-    const progress = showProgress(name);
-    const failure = await executeNotebook(notebook, {
+    const progress = options.logOutput ? NO_PROGRESS : showProgress(name);
+    const save = (): void => {
+      if (!options.check || options.out !== undefined) writeNotebook(target(path), notebook);
+    };
+    const failures = await executeNotebook(notebook, {
       timeoutMs: 1000 * options.timeout,
       folder: options.cwd ?? dirname(path),
       signal: interruption.signal,
-      onCell: progress.to,
+      keepGoing: options.keepGoing,
+      onOutput: options.logOutput ? logOutput : undefined,
+      onCell(done, total) {
+        save();
+        progress.to(done, total);
+      },
     });
     progress.end();
-    if (!options.check || options.out !== undefined) writeNotebook(target(path), notebook);
-    if (failure) report(name, failure);
+    save();
+    for (const failure of failures) report(name, failure);
+    if (failures.length > 0) process.exitCode = 1;
     else if (options.check) await check(name, saved, notebook, options.tolerance);
     else console.log(`${name}: ${cells(notebook)} ran`);
     if (interruption.signal.aborted) {
@@ -92,7 +106,14 @@ function report(name: string, { where, ename, evalue, traceback }: CellFailure):
   console.error(
     `${name}: ${where} failed with ${ename}: ${evalue.split('\n')[0]}\n${traceback.map(line => `  ${line}`).join('\n')}`,
   );
-  process.exitCode = 1;
+}
+
+/** The text of an output, where a person sees it while the notebook runs. Errors are told at the end. */
+function logOutput({ header, content }: Message): void {
+  if (header.msg_type === 'stream')
+    (content.name === 'stderr' ? process.stderr : process.stdout).write(String(content.text));
+  const text = (content.data as Record<string, unknown> | undefined)?.['text/plain'];
+  if (typeof text === 'string' && text !== '') process.stdout.write(`${text}\n`);
 }
 
 async function check(name: string, before: Notebook, after: Notebook, tolerance: number): Promise<void> {
@@ -150,10 +171,17 @@ function addParameter(text: string, parameters = new Map<string, string>()): Map
   return parameters.set(text.slice(0, at), text.slice(at + 1));
 }
 
+interface Progress {
+  to(done: number, total: number): void;
+  end(): void;
+}
+
+const NO_PROGRESS: Progress = { to() {}, end() {} };
+
 /** A live bar on a terminal. In a pipe the line that follows each notebook is enough. */
-function showProgress(name: string): { to(done: number, total: number): void; end(): void } {
+function showProgress(name: string): Progress {
   const out = process.stderr;
-  if (!out.isTTY) return { to() {}, end() {} };
+  if (!out.isTTY) return NO_PROGRESS;
   const started = performance.now();
   let state = 'starting the kernel';
   const draw = (): void =>

@@ -7,8 +7,9 @@ import { MOBILENET_V2_MODELS } from './baselines/mobilenetV2';
 import { VIT_MODELS } from './baselines/vit';
 import { parseSettings, withSettings } from './config';
 import { type Counts, Tally } from './count';
+import { describeModel, INSPECT } from './describe';
 import { EDGEVIT_MODELS } from './edgevit';
-import { defineModel, type Model } from './module';
+import { defineModel, type Layer, type Model, type Scope } from './module';
 
 /** All networks by name. A new one is a file that exports its entry, and a line here. */
 const ARCHITECTURES = { ...EDGEVIT_MODELS, ...ARTICLE_MODELS, ...MOBILENET_V2_MODELS, ...VIT_MODELS };
@@ -85,10 +86,12 @@ export function createModel<N extends string>(name: N, options: OptionsOf<N>): M
   return buildModel(resolveModel(name, options));
 }
 
-/** Builds a network from its resolved configuration. */
+/** Builds a network from its resolved configuration. Printed or shown in a notebook it is the table of its layers. */
 export function buildModel<C extends object>(resolved: ResolvedModel<C>): Model<C> {
   const { name, config, numClasses, inputSize } = resolved;
-  return defineModel(resolved, scope => architectureOf(name).build(scope, config as never, numClasses, inputSize));
+  const build = (scope: Scope): Layer => architectureOf(name).build(scope, config as never, numClasses, inputSize);
+  const model = defineModel(resolved, build);
+  return Object.defineProperty(model, INSPECT, { value: () => describeModel(resolved, countConfig(resolved)) });
 }
 
 /** Parameters and MACs per image by arithmetic alone, by the name of the module that owns the parameters or does the work. */

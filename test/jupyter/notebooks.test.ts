@@ -1,7 +1,7 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { afterAll, beforeAll, expect, type TestContext, test } from 'vitest';
+import { afterAll, beforeAll, expect, type TestContext, test, vi } from 'vitest';
 import { pythonEnvironment } from '../../lib/jupyter/install/python';
 import { KERNEL_NAME, register, unregister } from '../../lib/jupyter/install/register';
 import { compareNotebooks } from '../../lib/jupyter/notebook/compare';
@@ -17,13 +17,18 @@ import { execute } from '../../lib/util/processes';
 
 const ROOT = resolve(__dirname, '../..');
 const folder = mkdtempSync(join(tmpdir(), 'edgevit-jupyter-'));
+vi.stubEnv('JUPYTER_DATA_DIR', join(folder, 'data')); // its history is not the user's
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 let python: string | undefined;
 let reason = '';
 beforeAll(async () => {
   try {
-    python = await pythonEnvironment(join(ROOT, '.venv-test'), ['nbclient', 'nbformat'], () => {});
+    python = await pythonEnvironment(
+      join(ROOT, '.venv-test'),
+      ['nbclient', 'nbformat', 'jupyter_kernel_test==0.7.0'],
+      () => {},
+    );
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
     reason = error.message;
@@ -75,7 +80,7 @@ test('nbclient gives the outputs that our runner gives, in the same bytes', asyn
   register(folder);
   const [ours, theirs] = [join(folder, 'ours.ipynb'), join(folder, 'theirs.ipynb')];
   const notebook = structuredClone(NOTEBOOK);
-  expect(await executeNotebook(notebook, { timeoutMs: 60_000, folder: ROOT })).toBeUndefined();
+  expect(await executeNotebook(notebook, { timeoutMs: 60_000, folder: ROOT })).toEqual([]);
   writeNotebook(ours, notebook);
   await jupyter(context, EXECUTE, ours, theirs, ROOT);
   const executed = readNotebook(theirs);
@@ -138,6 +143,31 @@ print(nb.cells[1].outputs[0].ename, nb.cells[2].outputs[0].data['text/plain'])`,
   expect(output.trim().split('\n').at(-1)).toBe('Interrupted 1');
 });
 
+test('every test of jupyter_kernel_test passes, and none is skipped', async context => {
+  register(folder);
+  const output = await jupyter(context, readFileSync(join(ROOT, 'test/fixtures/kernel_test.py'), 'utf8'));
+  expect(output).toMatch(/Ran 1[2-9] tests.*\n\nOK\s*$/);
+});
+
+test('Jupyter can speak to the kernel over sockets that nobody else can open', async context => {
+  register(folder);
+  const output = await jupyter(
+    context,
+    `
+from jupyter_client.manager import KernelManager
+manager = KernelManager(kernel_name='${KERNEL_NAME}', transport='ipc')
+manager.start_kernel()
+client = manager.client()
+client.start_channels()
+client.wait_for_ready(timeout=60)
+client.execute('6 * 7')
+print(client.get_shell_msg(timeout=60)['content']['status'])
+client.stop_channels()
+manager.shutdown_kernel()`,
+  );
+  expect(output.trim()).toBe('ok');
+});
+
 const PROJECT = readdirSync(join(ROOT, 'notebooks')).filter(name => name.endsWith('.ipynb'));
 /** Whose rows a notebook reads. */
 const EXPERIMENTS: Record<string, readonly string[]> = {
@@ -161,7 +191,7 @@ test.for(PROJECT)('nbclient gives for %s what our runner gives', { timeout: 600_
   const parameters = new Map(Object.entries(QUICK[name] ?? {}));
   const notebook = withParameters(readNotebook(join(ROOT, 'notebooks', name)), parameters, name);
   writeNotebook(given, notebook);
-  expect(await executeNotebook(notebook, { timeoutMs: 300_000, folder: join(ROOT, 'notebooks') })).toBeUndefined();
+  expect(await executeNotebook(notebook, { timeoutMs: 300_000, folder: join(ROOT, 'notebooks') })).toEqual([]);
   await jupyter(context, EXECUTE, given, theirs, join(ROOT, 'notebooks'));
   expect(await compareNotebooks(notebook, readNotebook(theirs), 1e-6)).toEqual([]);
 });

@@ -12,7 +12,7 @@ import { extent, heatMap, type Image, legible, mosaic, overlay, toPicture, toPng
  * all it shows has been shown. Outside a notebook the text is printed.
  */
 export { type Bar, type CurveOptions, type Live, liveChart, liveCurve, progressBar } from './live';
-export { interruption } from './output';
+export { clearOutput, interruption } from './output';
 export { heatMap, type Image, overlay, toPicture } from './pictures';
 
 const PICTURE_SIDE = 224;

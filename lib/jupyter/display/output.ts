@@ -2,6 +2,8 @@
 export interface KernelOutput {
   /** Sends a MIME bundle. With an `id` it can be shown again by `update`, in place. */
   display(data: Record<string, unknown>, options?: { id?: string; update?: boolean }): void;
+  /** Empties the output of the cell; if it is to `wait`, when the next output comes. */
+  clear(wait: boolean): void;
   /** The cell ends after this, and fails with it, even if nobody waits for it. */
   settle(work: Promise<unknown>): void;
   /** Aborted when the running cell is interrupted. */
@@ -22,4 +24,9 @@ export function provideKernelOutput(output: KernelOutput): void {
 /** Aborted when the running cell is interrupted, for functions of lib that take a signal; outside a notebook, never. */
 export function interruption(): AbortSignal {
   return kernelOutput()?.signal() ?? new AbortController().signal;
+}
+
+/** Empties the output of the cell, at once or, if it is to `wait`, when the next output comes: what changes often does not flicker. */
+export function clearOutput(wait = false): void {
+  kernelOutput()?.clear(wait);
 }

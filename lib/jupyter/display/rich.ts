@@ -16,10 +16,10 @@ export async function rich(value: unknown): Promise<Rich> {
   const own = await ownDisplay(value);
   if (own) return { data: own, metadata: {} };
   knowTensors(value);
-  const data: Record<string, unknown> = { 'text/plain': describe(value) };
+  const data: Record<string, unknown> = { 'text/plain': layersOf(value) ?? describe(value) };
   const image = await imageOf(value);
   if (image) Object.assign(data, image);
-  else if (isWorthATree(value, String(data['text/plain']))) data['text/html'] = tree(value);
+  else if (!isModel(value) && isWorthATree(value, String(data['text/plain']))) data['text/html'] = tree(value);
   return { data, metadata: {} };
 }
 
@@ -51,6 +51,22 @@ async function imageOf(value: unknown): Promise<Record<string, unknown> | undefi
   if (!isSharp) return undefined;
   const picture = value as { clone(): { png(): { toBuffer(): Promise<Buffer> } } };
   return { 'image/png': await picture.clone().png().toBuffer() };
+}
+
+/** A model says what its layers are: by its own description, or as those of TensorFlow.js by `summary()`. */
+function isModel(value: unknown): boolean {
+  const summarises = Array.isArray(property(value, 'layers')) && typeof property(value, 'summary') === 'function';
+  return (
+    summarises || (typeof property(value, INSPECT) === 'function' && typeof property(value, 'forward') === 'function')
+  );
+}
+
+function layersOf(value: unknown): string | undefined {
+  const summary = property(value, 'summary');
+  if (!isModel(value) || typeof summary !== 'function') return undefined;
+  const lines: string[] = [];
+  summary.call(value, undefined, undefined, (line: unknown) => lines.push(String(line)));
+  return lines.join('\n').trimEnd();
 }
 
 interface TensorLike {

@@ -3,6 +3,8 @@ import { join } from 'node:path';
 import { writeFileAtomic } from '../../util/files';
 import { ROOT } from '../../util/root';
 
+export type Language = 'typescript' | 'javascript';
+
 export const KERNEL_NAME = 'edgevit-lab';
 export const DISPLAY_NAME = 'TypeScript (EdgeViT Lab)';
 
@@ -17,14 +19,17 @@ export const KERNEL_ARGV = [
   '{connection_file}',
 ];
 
-/** For notebooks in JavaScript, as tslab's `jslab`. */
-export const JAVASCRIPT = { name: 'edgevit-lab-js', displayName: 'JavaScript (EdgeViT Lab)', flag: '--js' } as const;
+/** Its kernels, that of JavaScript as tslab's `jslab`; `flags` follow KERNEL_ARGV. */
+export const KERNELS: Record<Language, { name: string; displayName: string; flags: readonly string[] }> = {
+  typescript: { name: KERNEL_NAME, displayName: DISPLAY_NAME, flags: [] },
+  javascript: { name: 'edgevit-lab-js', displayName: 'JavaScript (EdgeViT Lab)', flags: ['--js'] },
+};
 
 const folder = (jupyter: string, name: string = KERNEL_NAME): string => join(jupyter, 'kernels', name);
 
 /** Writes the kernel's specifications (no Python needed), that of TypeScript and that of JavaScript, and returns the folder of the first. */
 export function register(jupyter: string): string {
-  const write = (name: string, displayName: string, language: string, flags: readonly string[]): void => {
+  for (const [language, { name, displayName, flags }] of Object.entries(KERNELS)) {
     const spec = {
       argv: [...KERNEL_ARGV, ...flags],
       display_name: displayName,
@@ -33,13 +38,11 @@ export function register(jupyter: string): string {
       metadata: { debugger: false },
     };
     writeFileAtomic(join(folder(jupyter, name), 'kernel.json'), `${JSON.stringify(spec, null, 2)}\n`);
-  };
-  write(KERNEL_NAME, DISPLAY_NAME, 'typescript', []);
-  write(JAVASCRIPT.name, JAVASCRIPT.displayName, 'javascript', [JAVASCRIPT.flag]);
+  }
   return folder(jupyter);
 }
 
 export function unregister(jupyter: string): string {
-  for (const name of [KERNEL_NAME, JAVASCRIPT.name]) rmSync(folder(jupyter, name), { recursive: true, force: true });
+  for (const { name } of Object.values(KERNELS)) rmSync(folder(jupyter, name), { recursive: true, force: true });
   return folder(jupyter);
 }

@@ -65,7 +65,7 @@ export class KernelClient {
     for (const stream of [this.process.stdout!, this.process.stderr!])
       stream.on('data', (text: Buffer) => (this.log = (this.log + text.toString()).slice(-LOG_LIMIT)));
     this.process.on('error', error => this.dead(`the kernel could not start: ${error.message}`));
-    this.process.on('exit', (code, signal) => this.dead(`the kernel ended (${signal ?? `exit code ${code}`})`));
+    this.process.on('close', (code, signal) => this.dead(`the kernel ended (${signal ?? `exit code ${code}`})`));
     this.shell.connect(address(connection, connection.shell_port));
     this.control.connect(address(connection, connection.control_port));
     this.iopub.connect(address(connection, connection.iopub_port));
@@ -141,7 +141,7 @@ export class KernelClient {
   async stop(): Promise<void> {
     this.closing = true;
     if (!this.died) {
-      const ended = new Promise(resolve => this.process.once('exit', resolve));
+      const ended = new Promise(resolve => this.process.once('close', resolve));
       const force = setTimeout(() => this.process.kill('SIGKILL'), STOP_TIMEOUT_MS);
       this.request('shutdown_request', { restart: false }, { channel: 'control' }).catch(() => {});
       await ended;
@@ -182,7 +182,9 @@ export class KernelClient {
   }
 
   private dead(why: string): void {
-    this.died ??= new KernelDied(this.closing || this.log === '' ? why : `${why}\n${this.log.trimEnd()}`);
+    const [, memory] = /kernel: (out of memory.*)/.exec(this.log) ?? [];
+    const log = this.closing || memory ? '' : `\n${this.log}`;
+    this.died ??= new KernelDied(`${memory === undefined ? why : `the kernel ended: ${memory}`}${log}`.trimEnd());
     for (const { fail } of [...this.waiting.values()]) fail(this.died);
   }
 }

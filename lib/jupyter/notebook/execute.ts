@@ -1,7 +1,7 @@
-import { DISPLAY_NAME, KERNEL_ARGV, KERNEL_NAME } from '../install/register';
+import { KERNEL_ARGV, KERNELS } from '../install/register';
 import type { Message } from '../protocol/message';
 import { KernelClient, KernelDied } from './client';
-import type { CodeCell, Notebook, Output } from './notebook';
+import { type CodeCell, languageOf, type Notebook, type Output } from './notebook';
 
 export interface ExecuteOptions {
   /** Per cell; a cell that takes longer is interrupted, and has failed. */
@@ -10,8 +10,12 @@ export interface ExecuteOptions {
   folder?: string;
   /** Ends the run as a failure of the cell that runs. */
   signal?: AbortSignal;
-  /** Called when a cell has ended: how many of all cells that run have. */
+  /** Runs the cells behind one that fails too. */
+  keepGoing?: boolean;
+  /** Called when a cell has ended and its outputs are in the notebook: how many of all cells that run have. */
   onCell?: (done: number, total: number) => void;
+  /** Called for each output as it comes. */
+  onOutput?: (message: Message) => void;
 }
 
 export interface CellFailure {
@@ -33,57 +37,53 @@ const SETTLE = `await (async () => {
 
 /**
  * Runs all code cells in a kernel of their own and puts the outputs into the notebook, in place; nothing of it depends on time. Stops at
- * the first cell that fails, unless it is tagged `raises-exception`, and returns what failed. Cells tagged `skip-execution` don't run.
+ * the first cell that fails, unless it is tagged `raises-exception` or all are to run, and returns what failed. Cells tagged `skip-execution`
+ * don't run.
  */
 export async function executeNotebook(
   notebook: Notebook,
-  { timeoutMs, folder, signal, onCell }: ExecuteOptions,
-): Promise<CellFailure | undefined> {
+  { timeoutMs, folder, signal, keepGoing = false, onCell, onOutput }: ExecuteOptions,
+): Promise<CellFailure[]> {
   const all = notebook.cells.filter((cell): cell is CodeCell => cell.cell_type === 'code');
   for (const cell of all) Object.assign(cell, { outputs: [], execution_count: null });
   const cells = all.filter(cell => cell.source.trim() !== '' && !cell.metadata.tags?.includes('skip-execution'));
-  const kernel = await KernelClient.start(KERNEL_ARGV, process.env, folder);
-  const outputs = new Outputs();
-  let late: CellFailure | undefined;
-  const addLate = (message: Message, cell?: CodeCell): void => {
-    const owner = outputs.add(message, cell);
-    if (owner && message.header.msg_type === 'error') late ??= failureOf(owner);
+  const language = languageOf(notebook) ?? 'typescript';
+  const { name, displayName, flags } = KERNELS[language];
+  const asTslab = notebook.metadata.kernelspec?.name === 'tslab' ? ['--tslab'] : [];
+  const kernel = await KernelClient.start([...KERNEL_ARGV, ...flags, ...asTslab, '--no-history'], process.env, folder);
+  const outputs = new Outputs(onOutput);
+  const failures: CellFailure[] = [];
+  kernel.onLateOutput = message => {
+    const owner = outputs.add(message);
+    if (owner && message.header.msg_type === 'error') failures.push(failureOf(owner));
   };
-  kernel.onLateOutput = message => addLate(message);
   try {
-    const { language_info } = await kernel.request('kernel_info_request');
-    Object.assign(notebook.metadata, {
-      kernelspec: { name: KERNEL_NAME, display_name: DISPLAY_NAME, language: 'typescript' },
-      language_info,
-    });
+    const { language_info } = (await kernel.request('kernel_info_request')) as Pick<
+      Notebook['metadata'],
+      'language_info'
+    >;
+    const { metadata } = notebook;
+    metadata.kernelspec ??= { name, display_name: displayName, language };
+    metadata.language_info = language_info;
     await kernel.request('is_complete_request', { code: '' }); // the compiler's start is not the first cell's time
     for (const [index, cell] of cells.entries()) {
-      if (signal?.aborted)
-        return {
-          where: 'the run',
-          ename: 'Interrupted',
-          evalue: 'it was interrupted between two cells',
-          traceback: [],
-        };
+      if (signal?.aborted) {
+        const evalue = 'it was interrupted between two cells';
+        return [...failures, { where: 'the run', ename: 'Interrupted', evalue, traceback: [] }];
+      }
       const failed = await runCell(kernel, cell, outputs, timeoutMs, signal);
+      if (failed && !cell.metadata.tags?.includes('raises-exception')) failures.push(failed);
       onCell?.(index + 1, cells.length);
-      if (failed && !cell.metadata.tags?.includes('raises-exception')) return failed;
-      if (late) return late;
+      if (failed?.ename === 'KernelDied' || (failures.length > 0 && !keepGoing)) return failures;
     }
-    const last = cells.at(-1);
-    if (last)
-      await kernel.request(
-        'execute_request',
-        { code: SETTLE, silent: true },
-        { onOutput: message => addLate(message, last) },
-      );
-    return late;
+    if (cells.length > 0) await kernel.request('execute_request', { code: SETTLE, silent: true });
   } catch (error) {
     if (!(error instanceof KernelDied)) throw error;
-    return { where: 'the kernel', ename: error.name, evalue: error.message, traceback: [error.message] };
+    failures.push({ where: 'the kernel', ename: error.name, evalue: error.message, traceback: [error.message] });
   } finally {
     await kernel.stop();
   }
+  return failures;
 }
 
 async function runCell(
@@ -106,7 +106,7 @@ async function runCell(
   try {
     const reply = await kernel.request(
       'execute_request',
-      { code: cell.source, stop_on_error: false },
+      { code: cell.source, stop_on_error: false, allow_stdin: false },
       { onOutput: message => outputs.add(message, cell) },
     );
     cell.execution_count = reply.execution_count as number;
@@ -136,6 +136,18 @@ function failureOf(cell: CodeCell): CellFailure {
   return { where, ename: error.ename, evalue: error.evalue, traceback: error.traceback };
 }
 
+/** As a terminal shows it in the end, and as nbclient stores it: of a line that was written again and again (`\r`) only its last state. */
+function joined(before: string, text: string): string {
+  const start = before.lastIndexOf('\n') + 1;
+  let line = before.slice(start) + text;
+  if (!/[\r\b]/.test(line)) return before + text;
+  for (let last = ''; last !== line; ) {
+    last = line;
+    line = line.replace(/[^\n][\b]/g, '');
+  }
+  return before.slice(0, start) + line.replace(/.*\r(?=[^\n])/g, '');
+}
+
 interface Shown {
   data: Record<string, unknown>;
   metadata: Record<string, unknown>;
@@ -149,9 +161,13 @@ class Outputs {
   private readonly displays = new Map<string, Shown[]>();
   private readonly clearing = new Set<CodeCell>();
 
+  constructor(private readonly onOutput: (message: Message) => void = () => {}) {}
+
   /** Adds an output of the cell, which later messages of the same request need not name; returns the cell. */
-  add({ header, parent, content }: Message, cell = this.cells.get(parent.msg_id ?? '')): CodeCell | undefined {
+  add(message: Message, cell = this.cells.get(message.parent.msg_id ?? '')): CodeCell | undefined {
     if (!cell) return undefined;
+    const { header, parent, content } = message;
+    this.onOutput(message);
     this.cells.set(parent.msg_id!, cell);
     const { msg_type: type } = header;
     if (this.clearing.has(cell) && type !== 'clear_output') {
@@ -162,9 +178,10 @@ class Outputs {
       if (content.wait) this.clearing.add(cell);
       else cell.outputs = [];
     } else if (type === 'stream') {
+      const { name, text } = content as { name: string; text: string };
       const last = cell.outputs.at(-1);
-      if (last?.output_type === 'stream' && last.name === content.name) last.text += content.text as string;
-      else cell.outputs.push({ output_type: 'stream', name: content.name as string, text: content.text as string });
+      if (last?.output_type === 'stream' && last.name === name) last.text = joined(last.text, text);
+      else cell.outputs.push({ output_type: 'stream', name, text: joined('', text) });
     } else if (type === 'error') {
       const { ename, evalue, traceback } = content as { ename: string; evalue: string; traceback: string[] };
       cell.outputs.push({ output_type: 'error', ename, evalue, traceback });

@@ -1,3 +1,4 @@
+import type { MessagePort } from 'node:worker_threads';
 import type { Name } from './descriptors';
 import type { Content } from './message';
 
@@ -16,17 +17,29 @@ export type FromSession =
   | { kind: 'stream'; name: Name; text: string; request?: number; mark: number }
   | { kind: 'publish'; type: string; content: Content; request?: number; mark: number }
   | { kind: 'reply'; content: Content; mark: number }
+  | { kind: 'input'; id: number; prompt: string; mark: number }
   | { kind: 'close'; mark: number }
   | { kind: 'closed'; name: Name }
   | { kind: 'interrupting' };
 
+/** Of a person; `refused` says why there is none, `ended` that the cell was interrupted, or that none runs (any more). */
+export type InputAnswer = { id: number } & (
+  | { value: string }
+  | { refused: string }
+  | { ended: 'interrupted' | 'over' }
+);
+
 export interface WireData {
   connectionFile: string;
-  /** Int32Array [2], at the indices of Flag. */
+  /** Int32Array [3], at the indices of Flag. */
   flags: SharedArrayBuffer;
   /** Of the marks in descriptors 1 and 2. */
   markKey: string;
   language: 'typescript' | 'javascript';
+  /** Gets an InputAnswer for each `input`. */
+  answers: MessagePort;
+  /** Where what was typed is kept from one session to the next. */
+  history: string | undefined;
 }
 
 /** What a thread must be able to see while the other is busy. */
@@ -35,4 +48,6 @@ export const Flag = {
   userCodeRuns: 0,
   /** 1 when the sockets are closed: zeromq aborts a process that exits before. */
   closed: 1,
+  /** How many answers have been sent. */
+  answers: 2,
 } as const;

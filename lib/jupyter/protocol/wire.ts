@@ -1,24 +1,34 @@
-import { readFileSync, writeSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { Session as Inspector } from 'node:inspector';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parentPort, workerData } from 'node:worker_threads';
-import { version as typescriptVersion } from 'typescript/package.json';
-import { Publisher, Reply, Router } from 'zeromq';
+import type { Router } from 'zeromq';
 import { z } from 'zod';
-import { version } from '../../../package.json';
 import { Failure, UserError } from '../../util/errors';
-import { writeFileAtomic } from '../../util/files';
 import { parseOptions } from '../../util/options';
-import { address, type Connection, connectionSchema, PORTS } from './connection';
-import { LOG } from './descriptors';
-import { type Content, decode, encode, type Message, newHeader, PROTOCOL_VERSION } from './message';
+import { type Connection, connectionSchema } from './connection';
+import { History, historySchema } from './history';
+import { Iopub } from './iopub';
+import { kernelInfo } from './kernelInfo';
+import { lastWords, logIsStuck } from './log';
+import { type Content, encode, type Header, type MalformedMessage, type Message, newHeader } from './message';
 import { Outbox } from './outbox';
-import { Flag, type FromSession, type ToSession, type WireData } from './threads';
+import { Sockets } from './sockets';
+import { Flag, type FromSession, type InputAnswer, type ToSession, type WireData } from './threads';
 import { Transcript } from './transcript';
+import { Usage } from './usage';
 
 interface Request {
   message: Message;
   replies: Outbox;
+}
+
+/** The cell that runs. */
+interface Execution {
+  message: Message;
+  allowStdin: boolean;
+  /** What it asks the person at the front end. */
+  input?: number;
 }
 
 const executeSchema = z.object({
@@ -26,68 +36,58 @@ const executeSchema = z.object({
   silent: z.boolean().default(false),
   store_history: z.boolean().default(true),
   stop_on_error: z.boolean().default(true),
+  allow_stdin: z.boolean().default(true),
+  user_expressions: z.record(z.string(), z.string()).nullish(),
 });
-
-const KERNEL_INFO = {
-  status: 'ok',
-  protocol_version: PROTOCOL_VERSION,
-  implementation: 'edgevit-lab',
-  implementation_version: version,
-  banner: `EdgeViT Lab ${version}, TypeScript ${typescriptVersion}`,
-  language_info: {
-    name: 'typescript',
-    version: typescriptVersion,
-    mimetype: 'text/typescript',
-    file_extension: '.ts',
-    pygments_lexer: 'typescript',
-    codemirror_mode: { name: 'javascript', mode: 'typescript', typescript: true },
-  },
-};
 
 /** A main thread in a training step is given this long to notice an interrupt by itself: what V8 ends cannot clean up after itself. */
 const PATIENCE_MS = 2000;
 
 const port = parentPort!;
-const { connectionFile, flags: sharedFlags, markKey } = workerData as WireData;
+const {
+  connectionFile,
+  flags: sharedFlags,
+  markKey,
+  language,
+  answers,
+  history: historyFolder,
+} = workerData as WireData;
 const flags = new Int32Array(sharedFlags);
 
 /**
- * The kernel's thread for the wire protocol: sockets, signatures, the queue of requests, heartbeat, interrupts.
+ * The kernel's thread for the wire protocol: the queue of requests, their answers, interrupts, the end.
  * It is a thread of its own so that output flows, the heart beats, and an interrupt or a dead parent is noticed while a cell
  * keeps the main thread busy for minutes.
  */
 class Wire {
-  private readonly iopubSocket = new Publisher({ linger: 1000, sendHighWaterMark: 0 });
-  private readonly iopub = new Outbox(this.iopubSocket);
-  private readonly shell = new Router({ linger: 1000 });
-  private readonly control = new Router({ linger: 1000 });
-  private readonly stdin = new Router({ linger: 0 });
-  private readonly heartbeat = new Reply({ linger: 0 });
-  private readonly outboxes = [this.iopub];
+  private readonly sockets: Sockets;
+  private readonly iopub: Iopub;
+  private readonly outboxes: Record<'shell' | 'control' | 'stdin', Outbox>;
+  private readonly history = new History(historyFolder);
+  private readonly usage = new Usage();
 
   private readonly queue: Request[] = [];
   private answering = false;
-  /** Outputs belong to this request, also when they come after its reply. */
-  private executing: Message | undefined;
+  private execution: Execution | undefined;
+  /** Outputs of nobody known belong to this request, also when they come after its reply. */
+  private latest: Header | undefined;
   private executionCount = 0;
   private answered: ((content: Content) => void) | undefined;
   private interrupting = false;
-  private stream = {
-    name: '',
-    text: '',
-    parent: undefined as Message | undefined,
-    timer: undefined as NodeJS.Timeout | undefined,
-  };
   /** What the session was asked to execute: an output may come long after the reply. */
-  private readonly requests = new Map<number, Message>();
+  private readonly requests = new Map<number, Header>();
   private requestCount = 0;
   private readonly transcript = new Transcript(
     markKey,
-    (name, text, request) => this.write(name, text, this.requests.get(request ?? 0)),
+    (name, text, request) => this.iopub.write(name, text, this.ownerOf(request)),
     () => void this.exit(),
   );
 
   constructor(private readonly connection: Connection) {
+    this.sockets = new Sockets(connection);
+    const { shell_port, control_port, stdin_port, iopub_port } = this.sockets;
+    this.iopub = new Iopub(iopub_port, connection.key);
+    this.outboxes = { shell: new Outbox(shell_port), control: new Outbox(control_port), stdin: new Outbox(stdin_port) };
     port.on('message', (message: FromSession) => {
       if (message.kind === 'interrupting') this.interrupting = true;
       else if (message.kind === 'closed') this.transcript.close(message.name);
@@ -96,59 +96,28 @@ class Wire {
   }
 
   async start(): Promise<void> {
-    const sockets = {
-      shell_port: this.shell,
-      iopub_port: this.iopubSocket,
-      stdin_port: this.stdin,
-      control_port: this.control,
-      hb_port: this.heartbeat,
-    };
-    // All have to end before anything else does: zeromq aborts a process that leaves in the meantime.
-    const bound = await Promise.allSettled(
-      PORTS.map(async name => {
-        const where = address(this.connection, this.connection[name]);
-        await sockets[name].bind(where).catch((error: Error) => {
-          throw new Failure(`its ${name} ${where} can't be used: ${error.message}`);
-        });
-      }),
-    );
-    const failed = bound.find(({ status }) => status === 'rejected') as PromiseRejectedResult | undefined;
-    if (failed) {
-      for (const socket of Object.values(sockets)) socket.close();
-      throw failed.reason;
-    }
-    if (PORTS.some(name => this.connection[name] === 0)) {
-      const free = PORTS.map(name => [name, Number(/\d+$/.exec(sockets[name].lastEndpoint ?? '')?.[0])] as const);
-      Object.assign(this.connection, Object.fromEntries(free));
-      const told = JSON.parse(readFileSync(connectionFile, 'utf8')) as object;
-      writeFileAtomic(connectionFile, JSON.stringify({ ...told, ...Object.fromEntries(free) }));
-    }
-    void this.listen(this.shell, request => {
-      this.queue.push(request);
+    await this.sockets.bind(connectionFile);
+    const { shell, control, stdin } = this.outboxes;
+    const { shell_port, control_port, stdin_port } = this.sockets;
+    this.listen(shell_port, shell, message => {
+      this.queue.push({ message, replies: shell });
       void this.answerQueue();
     });
-    void this.listen(this.control, request => void this.answer(request));
-    void this.beat();
+    this.listen(control_port, control, message => void this.answer({ message, replies: control }));
+    this.listen(stdin_port, stdin, ({ header, content }) => {
+      if (header.msg_type === 'input_reply') this.endInput({ value: String(content.value ?? '') });
+    });
+    void this.iopub.welcome();
+    void this.sockets.beat();
     this.watchParent();
   }
 
-  private async listen(socket: Router, accept: (request: Request) => void): Promise<void> {
-    const replies = new Outbox(socket);
-    this.outboxes.push(replies);
-    for await (const frames of socket) {
-      let message: Message;
-      try {
-        message = decode(this.connection.key, frames);
-      } catch (error) {
-        writeSync(LOG, `edgevit-lab kernel: refused ${(error as Error).message}\n`);
-        continue;
-      }
-      accept({ message, replies });
-    }
-  }
-
-  private async beat(): Promise<void> {
-    for await (const frames of this.heartbeat) await this.heartbeat.send(frames);
+  private listen(socket: Router, replies: Outbox, accept: (message: Message) => void): void {
+    const refuse = ({ identities, header, message: evalue }: MalformedMessage): void => {
+      const message = { identities, header, parent: {}, metadata: {}, content: {} };
+      this.send({ message, replies }, errorReply('MalformedMessage', evalue));
+    };
+    void this.sockets.listen(socket, accept, refuse);
   }
 
   /** A kernel whose front end was killed would stay for ever: nobody is left to shut it down. */
@@ -160,15 +129,16 @@ class Wire {
   }
 
   private async close(): Promise<void> {
-    this.flushStream();
-    await Promise.all(this.outboxes.map(outbox => outbox.flushed()));
-    for (const socket of [this.iopubSocket, this.shell, this.control, this.stdin, this.heartbeat]) socket.close();
+    const flushed = [this.iopub.flushed(), ...Object.values(this.outboxes).map(outbox => outbox.flushed())];
+    await Promise.race([Promise.all(flushed), sleep(1000)]); // a front end that does not read can't keep the kernel
+    this.sockets.close();
     Atomics.store(flags, Flag.closed, 1);
     Atomics.notify(flags, Flag.closed);
   }
 
   private async exit(): Promise<void> {
     await this.close();
+    if (logIsStuck()) process.kill(process.pid, 'SIGKILL');
     this.toSession({ kind: 'exit' });
     await this.blocked(() => false, 1000); // a cell that keeps the main thread cannot hear this
     process.kill(process.pid, 'SIGKILL');
@@ -181,14 +151,16 @@ class Wire {
   private fromSession(message: Extract<FromSession, { mark: number }>): void {
     switch (message.kind) {
       case 'stream':
-        this.write(message.name, message.text, this.requests.get(message.request ?? 0));
+        this.iopub.write(message.name, message.text, this.ownerOf(message.request));
         break;
       case 'publish':
-        this.flushStream();
-        this.publish(message.type, message.content, this.requests.get(message.request ?? 0));
+        this.iopub.publish(message.type, message.content, this.ownerOf(message.request));
+        break;
+      case 'input':
+        void this.askForInput(message.id, message.prompt);
         break;
       case 'reply':
-        this.flushStream();
+        this.iopub.flush();
         this.answered?.(message.content);
         break;
       case 'close':
@@ -196,34 +168,8 @@ class Wire {
     }
   }
 
-  /** A cell may print 100,000 lines: what comes within 30 ms goes out as one message. */
-  private write(name: string, text: string, parent = this.executing): void {
-    if (name !== this.stream.name || parent !== this.stream.parent) this.flushStream();
-    Object.assign(this.stream, { name, parent });
-    this.stream.text += text;
-    if (this.stream.text.length > 1 << 16) this.flushStream();
-    else this.stream.timer ??= setTimeout(() => this.flushStream(), 30);
-  }
-
-  private flushStream(): void {
-    const { name, text, parent, timer } = this.stream;
-    clearTimeout(timer);
-    this.stream = { name: '', text: '', parent: undefined, timer: undefined };
-    if (text !== '') this.publish('stream', { name, text }, parent);
-  }
-
-  private publish(type: string, content: Content, parent = this.executing): void {
-    const { session, username } = parent?.header ?? { session: '', username: '' };
-    const header = newHeader(type, session, username);
-    this.iopub.push(
-      encode(this.connection.key, {
-        identities: [Buffer.from(type)],
-        header,
-        parent: parent?.header ?? {},
-        metadata: {},
-        content,
-      }),
-    );
+  private ownerOf(request: number | undefined): Header | undefined {
+    return this.requests.get(request ?? 0) ?? this.latest;
   }
 
   private async answerQueue(): Promise<void> {
@@ -231,110 +177,157 @@ class Wire {
     this.answering = true;
     for (let request = this.queue.shift(); request; request = this.queue.shift()) {
       const content = await this.answer(request);
-      if (content?.status === 'error' && request.message.content.stop_on_error !== false) this.abortQueue();
+      const { header, content: asked } = request.message;
+      const failed = header.msg_type === 'execute_request' && content?.status === 'error';
+      if (failed && asked.stop_on_error !== false) this.abortQueue(header.session);
     }
     this.answering = false;
   }
 
-  /** After a failed cell the cells that were already asked for don't run: "Run All" stops there. Other requests stay. */
-  private abortQueue(): void {
+  /** After a failed cell the cells that its front end has asked for already don't run: "Run All" stops there. Other requests stay. */
+  private abortQueue(session: string): void {
     for (const request of this.queue.splice(0)) {
-      if (request.message.header.msg_type === 'execute_request') this.send(request, { status: 'aborted' });
+      const { header } = request.message;
+      if (header.msg_type === 'execute_request' && header.session === session)
+        this.send(request, { status: 'aborted' });
       else this.queue.push(request);
     }
   }
 
   private async answer(request: Request): Promise<Content | undefined> {
-    this.publish('status', { execution_state: 'busy' }, request.message);
-    const content = await this.handle(request.message);
+    const { header } = request.message;
+    this.iopub.publish('status', { execution_state: 'busy' }, header);
+    const content = await this.handle(request.message).catch((error: Error) => errorReply(error.name, error.message));
     if (content) this.reply(request, content);
-    this.publish('status', { execution_state: 'idle' }, request.message);
-    if (request.message.header.msg_type === 'shutdown_request') void this.exit();
+    this.iopub.publish('status', { execution_state: 'idle' }, header);
+    if (header.msg_type === 'shutdown_request') void this.exit();
     return content;
   }
 
   private send(request: Request, content: Content): void {
-    this.publish('status', { execution_state: 'busy' }, request.message);
+    const { header } = request.message;
+    this.iopub.publish('status', { execution_state: 'busy' }, header);
     this.reply(request, content);
-    this.publish('status', { execution_state: 'idle' }, request.message);
+    this.iopub.publish('status', { execution_state: 'idle' }, header);
   }
 
   private reply({ message, replies }: Request, content: Content): void {
-    const header = newHeader(
-      message.header.msg_type.replace(/_request$/, '_reply'),
-      message.header.session,
-      message.header.username,
-    );
-    replies.push(
-      encode(this.connection.key, {
-        identities: message.identities,
-        header,
-        parent: message.header,
-        metadata: {},
-        content,
-      }),
-    );
+    const { msg_type, session, username } = message.header;
+    const header = newHeader(`${msg_type.replace(/_request$/, '')}_reply`, session, username);
+    const { identities, header: parent } = message;
+    replies.push(encode(this.connection.key, { identities, header, parent, metadata: {}, content }));
   }
 
-  /** The reply's content; nothing for a message that wants none, or that this kernel does not know. */
+  /** The reply's content; nothing for a message that wants none. Throws what is wrong with the request. */
   private async handle(message: Message): Promise<Content | undefined> {
-    const { content } = message;
-    switch (message.header.msg_type) {
+    const { header, content } = message;
+    switch (header.msg_type) {
       case 'kernel_info_request':
-        return KERNEL_INFO;
+        return kernelInfo(language);
       case 'execute_request':
         return this.execute(message);
       case 'complete_request':
       case 'inspect_request':
       case 'is_complete_request':
-        return this.ask(message.header.msg_type, content);
+        return this.ask(header.msg_type, content);
       case 'history_request':
-        return { status: 'ok', history: [] };
+        return { status: 'ok', history: this.history.find(parseOptions(historySchema, content, 'history_request')) };
       case 'comm_info_request':
         return { status: 'ok', comms: {} };
+      case 'comm_open': // no target is known
+        this.iopub.publish('comm_close', { comm_id: content.comm_id ?? '', data: {} }, header);
+        return undefined;
       case 'interrupt_request':
         void this.interrupt();
         return { status: 'ok' };
       case 'shutdown_request':
         return { status: 'ok', restart: content.restart === true };
+      case 'usage_request':
+        return this.usage.report();
+      default: {
+        if (!header.msg_type.endsWith('_request')) return undefined;
+        return errorReply('UnknownMessage', `This kernel does not know ${header.msg_type.slice(0, 100)}.`);
+      }
     }
   }
 
   private async execute(message: Message): Promise<Content> {
-    const parsed = executeSchema.safeParse(message.content);
-    if (!parsed.success)
-      return {
-        status: 'error',
-        ename: 'ProtocolError',
-        evalue: z.prettifyError(parsed.error),
-        traceback: [],
-        execution_count: this.executionCount,
-      };
-    const { code, silent, store_history } = parsed.data;
+    const request = parseOptions(executeSchema, message.content, 'execute_request');
+    const { code, silent, store_history, allow_stdin, user_expressions } = request;
     const counts = !silent && store_history;
-    if (counts) this.executionCount++;
-    this.executing = message;
-    if (!silent) this.publish('execute_input', { code, execution_count: this.executionCount });
+    if (counts) this.history.add(++this.executionCount, code);
+    const { header } = message;
+    this.latest = header;
+    if (!silent) this.iopub.publish('execute_input', { code, execution_count: this.executionCount }, header);
+    const help = await this.help(code);
+    if (help) return { status: 'ok', execution_count: this.executionCount, user_expressions: {}, payload: [help] };
+    this.execution = { message, allowStdin: allow_stdin };
     const { result, ...outcome } = await this.ask('execute_request', { code }, counts ? this.executionCount : 0);
-    if (result && !silent)
-      this.publish('execute_result', { ...(result as Content), execution_count: this.executionCount });
+    this.endInput({ ended: 'over' });
+    this.execution = undefined;
+    if (result && !silent) {
+      const shown = result as { data: Content };
+      if (counts) this.history.result(this.executionCount, String(shown.data['text/plain'] ?? ''));
+      this.iopub.publish('execute_result', { ...shown, execution_count: this.executionCount }, header);
+    }
     if (outcome.status === 'error') {
       const { ename, evalue, traceback } = outcome;
-      this.publish('error', { ename, evalue, traceback });
+      this.iopub.publish('error', { ename, evalue, traceback }, header);
     }
-    return { ...outcome, execution_count: this.executionCount, user_expressions: {}, payload: [] };
+    const expressions: Content = {};
+    if (outcome.status === 'ok')
+      for (const [name, expression] of Object.entries(user_expressions ?? {})) {
+        const { result: value, ...end } = await this.ask('execute_request', { code: expression });
+        expressions[name] = {
+          ...end,
+          ...(end.status === 'ok' ? { data: {}, metadata: {}, ...(value as Content) } : {}),
+        };
+      }
+    return { ...outcome, execution_count: this.executionCount, user_expressions: expressions, payload: [] };
+  }
+
+  /** `name?` opens what is known of the name in the front end's pager, as in IPython. */
+  private async help(code: string): Promise<Content | undefined> {
+    const [, name] = /^\s*([\w$.]+)\?\s*$/.exec(code) ?? [];
+    if (name === undefined) return undefined;
+    const { found, data } = await this.ask('inspect_request', { code: name, cursor_pos: name.length });
+    return found === true ? { source: 'page', data, start: 0 } : undefined;
   }
 
   /** `cell` names the code in stack traces; 0 is code that belongs to no cell. */
   private async ask(type: string, content: Content, cell = 0): Promise<Content> {
     const reply = new Promise<Content>(resolve => (this.answered = resolve));
     const request = ++this.requestCount;
-    if (type === 'execute_request' && this.executing)
-      this.requests.set(request, { ...this.executing, content: {}, identities: [] });
+    if (type === 'execute_request' && this.latest) this.requests.set(request, this.latest);
     this.toSession({ kind: 'request', type, content, cell, request });
     const answer = await reply;
     this.answered = undefined;
     return answer;
+  }
+
+  private async askForInput(id: number, prompt: string): Promise<void> {
+    const { execution } = this;
+    if (!execution) return this.tellInput({ id, ended: 'over' });
+    if (!execution.allowStdin) return this.tellInput({ id, refused: 'this front end lets cells ask for none' });
+    execution.input = id;
+    const { identities, header: parent } = execution.message;
+    const header = newHeader('input_request', parent.session, parent.username);
+    const content = { prompt, password: false };
+    const frames = encode(this.connection.key, { identities, header, parent, metadata: {}, content });
+    await this.sockets.stdin_port.send(frames).catch(() => this.endInput({ refused: 'the front end does not listen' }));
+  }
+
+  private endInput(answer: { value: string } | { refused: string } | { ended: 'interrupted' | 'over' }): void {
+    const id = this.execution?.input;
+    if (id === undefined) return;
+    this.execution!.input = undefined;
+    this.tellInput({ id, ...answer });
+  }
+
+  private tellInput(answer: InputAnswer): void {
+    answers.postMessage(answer);
+    Atomics.add(flags, Flag.answers, 1);
+    Atomics.notify(flags, Flag.answers);
   }
 
   /**
@@ -346,6 +339,7 @@ class Wire {
     if (!asked) return;
     this.interrupting = false;
     this.toSession({ kind: 'interrupt' });
+    this.endInput({ ended: 'interrupted' });
     if (!(await this.blocked(() => this.answered !== asked || this.interrupting, PATIENCE_MS))) return;
     await terminateMainThread();
     this.toSession({ kind: 'terminated' });
@@ -360,6 +354,10 @@ class Wire {
     }
     return true;
   }
+}
+
+function errorReply(ename: string, evalue: string): Content {
+  return { status: 'error', ename, evalue, traceback: [`${ename}: ${evalue}`] };
 }
 
 async function terminateMainThread(): Promise<void> {
@@ -379,9 +377,6 @@ async function main(): Promise<void> {
 }
 
 main().catch((error: Error) => {
-  writeSync(
-    LOG,
-    `edgevit-lab kernel: ${error instanceof UserError || error instanceof Failure ? error.message : error.stack}\n`,
-  );
+  lastWords(String(error instanceof UserError || error instanceof Failure ? error.message : error.stack));
   process.exit(1);
 });

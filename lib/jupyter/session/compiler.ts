@@ -1,10 +1,11 @@
 import { SourceMap } from 'node:module';
 import { relative } from 'node:path';
 import ts from 'typescript';
+import type { Language } from '../install/register';
 import { type CellModule, cellModule, type Kind } from './cellModule';
 import { type Completeness, type Completions, completeness, completions, describeAt } from './editor';
 import type { Place } from './place';
-import { CellProgram, type Language } from './program';
+import { CellProgram } from './program';
 import { interruptible, shareVariables, withoutEarlyExports } from './transform';
 
 /** A place in a cell or in a file of the project; both numbers from 1. */
@@ -32,6 +33,14 @@ export interface CompiledCell {
   original(line: number, column: number): Position | undefined;
 }
 
+export interface CompilerOptions {
+  language?: Language;
+  /** What the checker refuses is only told. */
+  lenient?: boolean;
+  /** Types are checked as by tslab, whatever the project's settings are. */
+  asTslab?: boolean;
+}
+
 const MODULE_NOT_FOUND = [2307, 2792, 7016];
 /** A package without types is not the user's mistake. */
 const UNTYPED_PACKAGE = 7016;
@@ -42,14 +51,17 @@ const UNTYPED_PACKAGE = 7016;
  */
 export class Compiler {
   private readonly program: CellProgram;
+  private readonly language: Language;
+  private readonly lenient: boolean;
 
   /** Takes about half a second. */
   constructor(
     private readonly place: Place,
-    private readonly language: Language = 'typescript',
-    private readonly lenient = false,
+    { language = 'typescript', lenient = false, asTslab = false }: CompilerOptions = {},
   ) {
-    this.program = new CellProgram(place, language);
+    this.language = language;
+    this.lenient = lenient;
+    this.program = new CellProgram(place, language, asTslab);
   }
 
   compile(code: string): CompiledCell | Problem[] {

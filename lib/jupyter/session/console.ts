@@ -11,7 +11,7 @@ export interface ConsoleOutput {
 }
 
 /** `console.table` as a table, `console.trace` without the kernel's frames, and tensors that say what they hold. */
-export function provideConsole({ display, cleanStack }: ConsoleOutput): void {
+export function provideConsole({ display, cleanStack }: ConsoleOutput): { endGroups(): void } {
   const { table } = console;
   console.table = (rows: unknown, columns?: readonly string[]): void => {
     if (typeof rows !== 'object' || rows === null) {
@@ -38,6 +38,24 @@ export function provideConsole({ display, cleanStack }: ConsoleOutput): void {
       print(...values);
     };
   }
+  let depth = 0;
+  for (const name of ['group', 'groupCollapsed'] as const) {
+    const begin = console[name].bind(console);
+    console[name] = (...label: unknown[]): void => {
+      depth++;
+      begin(...label);
+    };
+  }
+  const end = console.groupEnd.bind(console);
+  console.groupEnd = (): void => {
+    depth = Math.max(0, depth - 1);
+    end();
+  };
+  return {
+    endGroups() {
+      while (depth > 0) console.groupEnd();
+    },
+  };
 }
 
 /** What a console would write. */

@@ -4,11 +4,19 @@ export {};
 declare global {
   /** Runs \`work\`, prints how long it took, and gives what it gives. */
   function time<T>(work: () => T | PromiseLike<T>, label?: string): Promise<T>;
+  /** Asks for a line of text; an empty one is \`otherwise\`. */
+  function prompt(question?: string, otherwise?: string): string;
+  /** Asks for a yes or a no; whatever is no yes is a no. */
+  function confirm(question?: string): boolean;
+  /** Waits until somebody has read it. */
+  function alert(message?: string): void;
 }
 declare module 'tslab' {
   interface Display {
     js(code: string): void;
   }
+  /** Empties the output of the cell; if it is to \`wait\`, when the next output comes. */
+  function clearOutput(wait?: boolean): void;
 }
 `;
 

@@ -1,17 +1,20 @@
 import { randomBytes } from 'node:crypto';
-import { writeSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { Worker } from 'node:worker_threads';
+import { MessageChannel, Worker } from 'node:worker_threads';
+import { userJupyter } from '../../util/jupyter';
 import { toJson } from '../display/json';
 import { provideKernelOutput } from '../display/output';
 import { knowTensorsOf } from '../display/rich';
-import { LOG, NAMES } from '../protocol/descriptors';
+import { NAMES } from '../protocol/descriptors';
+import { Input } from '../protocol/input';
+import { lastWords } from '../protocol/log';
 import type { Content } from '../protocol/message';
 import { Flag, type FromSession, type ToSession, type WireData } from '../protocol/threads';
 import { provideConsole } from './console';
 import { provideGlobals } from './globals';
 import { placeOf } from './place';
 import { Session } from './session';
+import { provideStdin } from './stdin';
 import { Streams } from './streams';
 import { tslabModule } from './tslab';
 
@@ -21,22 +24,30 @@ import { tslabModule } from './tslab';
  */
 const [, , connectionFile, ...flagNames] = process.argv;
 if (!connectionFile) {
-  writeSync(LOG, 'A Jupyter front end starts this kernel with the path of a connection file.\n');
+  lastWords('a Jupyter front end starts it with the path of a connection file');
   process.exit(2);
 }
 const place = placeOf(process.cwd());
 const language = flagNames.includes('--js') ? 'javascript' : 'typescript';
 const markKey = randomBytes(16).toString('hex');
+const answers = new MessageChannel();
 const workerData: WireData = {
   connectionFile: resolve(connectionFile),
-  flags: new SharedArrayBuffer(8),
+  flags: new SharedArrayBuffer(12),
   markKey,
   language,
+  answers: answers.port2,
+  history: flagNames.includes('--no-history') ? undefined : join(userJupyter(), 'edgevit-lab', 'history'),
 };
 const flags = new Int32Array(workerData.flags);
 Error.stackTraceLimit = 100; // ten frames of lib hide the cell
 
-const wire = new Worker(join(__dirname, 'threads.cjs'), { workerData, stdout: true, stderr: true });
+const wire = new Worker(join(__dirname, 'threads.cjs'), {
+  workerData,
+  transferList: [answers.port2],
+  stdout: true,
+  stderr: true,
+});
 const send = (message: FromSession): void => wire.postMessage(message);
 
 const streams: Streams = new Streams({
@@ -67,11 +78,14 @@ function tellOnce(line: string): void {
   process.stderr.write(`${line}\n`);
 }
 
-const tslab = tslabModule(display);
+const clear = (wait = false): void => publish('clear_output', { wait });
+
+const tslab = tslabModule(display, clear);
 const session: Session = new Session({
   place,
   language,
   lenient: flagNames.includes('--lenient'),
+  asTslab: flagNames.includes('--tslab'),
   provided: new Map([['tslab', tslab]]),
   onLoad: knowTensorsOf,
   userCodeRuns: runs => Atomics.store(flags, Flag.userCodeRuns, Number(runs)),
@@ -84,6 +98,8 @@ async function answer(type: string, content: Content, cell: number, request: num
   const position = Number(content.cursor_pos ?? 0);
   switch (type) {
     case 'execute_request': {
+      stdin.cellBegins();
+      printer.endGroups(); // of a cell that failed in the middle of one
       const { ...outcome } = await session.execute(code, cell, request);
       if (outcome.status === 'error' || !outcome.result) return outcome;
       const { json, told } = toJson(outcome.result.data);
@@ -132,14 +148,7 @@ wire.on('message', (message: ToSession) => {
   }
 });
 
-function log(text: string): void {
-  try {
-    writeSync(LOG, text);
-  } catch {
-    // whoever started the kernel does not listen any more
-  }
-}
-wire.on('error', error => log(`edgevit-lab kernel: ${error.stack}\n`));
+wire.on('error', error => lastWords(String(error.stack)));
 wire.on('exit', code => {
   Atomics.store(flags, Flag.closed, 1);
   process.exit(code);
@@ -164,9 +173,13 @@ for (const name of NAMES)
     enumerable: true,
     writable: true,
   });
-provideConsole({ display: data => display(data), cleanStack: error => session.cleanStack(error) });
+const printer = provideConsole({ display: data => display(data), cleanStack: error => session.cleanStack(error) });
 provideGlobals();
-provideKernelOutput({ display, settle: work => session.settle(work), signal: () => session.signal });
+const stdin = provideStdin({
+  input: new Input(answers.port1, flags, (id, prompt) => send({ kind: 'input', id, prompt, mark: streams.mark() })),
+  takeOpenLine: () => streams.takeOpenLine(),
+});
+provideKernelOutput({ display, clear, settle: work => session.settle(work), signal: () => session.signal });
 
 // Also for modules beside the notebook that import it.
 const tslabPath = require.resolve('tslab');

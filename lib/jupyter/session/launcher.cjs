@@ -3,12 +3,17 @@
 // pipes, so that what a process started by a cell writes, or native code, is output of that cell too: Node cannot redirect its own.
 // Signals go to the kernel, its end is the launcher's end, and neither outlives the other or the front end.
 const { spawn } = require('node:child_process');
+const { write } = require('node:fs');
 const { constants } = require('node:os');
 const { join } = require('node:path');
+const { getHeapStatistics } = require('node:v8');
 
 const LAST_WORDS = 8192;
 /** What the kernel writes among the text of cells to keep descriptors in order (protocol/descriptors.ts). */
 const MARKS = /\0[^\0]*\0/g;
+
+/** V8's last words, above a stack of its own that tells nobody anything. */
+const OUT_OF_MEMORY = /FATAL ERROR: .*JavaScript heap out of memory/;
 
 const [, , ...args] = process.argv;
 const kernel = spawn(process.execPath, [...process.execArgv, join(__dirname, 'threads.cjs'), ...args], {
@@ -50,7 +55,14 @@ kernel.on('close', (code, signal) => {
     process.kill(process.pid, signal);
     setTimeout(() => process.exit(128 + constants.signals[signal]), 1000); // a signal that ends nothing
   };
-  const said = lastWords.replace(MARKS, '');
+  const megabytes = Math.round(getHeapStatistics().heap_size_limit / 2 ** 20);
+  const said =
+    signal !== null && OUT_OF_MEMORY.test(lastWords)
+      ? `edgevit-lab kernel: out of memory, limit ${megabytes} MB: NODE_OPTIONS=--max-old-space-size=${2 * megabytes} doubles it\n`
+      : lastWords.replace(MARKS, '');
   if (code === 0 || said.trim() === '') end();
-  else process.stderr.write(said, end);
+  else {
+    write(2, said, end);
+    setTimeout(() => process.kill(process.pid, 'SIGKILL'), 2000); // it is full, and nobody reads
+  }
 });

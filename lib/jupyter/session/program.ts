@@ -1,15 +1,21 @@
 import { createRequire } from 'node:module';
 import { dirname, isAbsolute, join } from 'node:path';
 import ts from 'typescript';
+import type { Language } from '../install/register';
 import { GLOBAL_TYPES } from './globals';
 import { modificationTime } from './modules';
 import { nearest, type Place } from './place';
 
-/** What a cell's language is: of TypeScript it is checked, of JavaScript it is only parsed. */
-export type Language = 'typescript' | 'javascript';
-
-/** Without a tsconfig.json cells are checked as leniently as by tslab. */
-const WITHOUT_CONFIG: ts.CompilerOptions = { strict: false, noImplicitAny: false };
+/** As tslab checks cells, and as they are checked here where there is no tsconfig.json. */
+const TSLAB: ts.CompilerOptions = {
+  strict: false,
+  noImplicitAny: false,
+  noImplicitThis: false,
+  strictNullChecks: false,
+  strictPropertyInitialization: false,
+  noUncheckedIndexedAccess: false,
+  exactOptionalPropertyTypes: false,
+};
 
 /** The kernel's own packages, for cells in a folder that does not have them: `tslab`, and the types of Node. */
 const own = createRequire(__filename);
@@ -55,8 +61,9 @@ export class CellProgram {
   constructor(
     private readonly place: Place,
     private readonly language: Language,
+    asTslab: boolean,
   ) {
-    this.options = projectOptions(place.folder);
+    this.options = projectOptions(place.folder, asTslab);
     this.index = join(place.folder, '[cells].ts');
     const globals = join(place.folder, '[kernel].d.ts');
     this.virtual.set(globals, { text: GLOBAL_TYPES, version: 1 });
@@ -260,15 +267,16 @@ export class CellProgram {
 }
 
 /** The options of the nearest tsconfig.json, and what cells need: they are modules, are compiled one by one, and each sees all before. */
-function projectOptions(folder: string): ts.CompilerOptions {
+function projectOptions(folder: string, asTslab: boolean): ts.CompilerOptions {
   const path = ts.findConfigFile(folder, ts.sys.fileExists);
   const host: ts.ParseConfigHost = { ...ts.sys, readDirectory: () => [] };
   const config = path === undefined ? undefined : ts.readConfigFile(path, ts.sys.readFile).config;
   const options = config
     ? ts.parseJsonConfigFileContent(config, host, dirname(path!)).options
-    : { ...WITHOUT_CONFIG, jsx: ts.JsxEmit.React };
+    : { ...TSLAB, jsx: ts.JsxEmit.React };
   return {
     ...options,
+    ...(asTslab ? TSLAB : {}),
     target: ts.ScriptTarget.ES2022, // what Node 20 runs
     lib: options.lib ?? ['lib.es2023.d.ts'],
     module: ts.ModuleKind.ESNext,

@@ -4,12 +4,11 @@ import { pathToFileURL } from 'node:url';
 import { constants, Script } from 'node:vm';
 import { type Rich, rich } from '../display/rich';
 import type { Kind } from './cellModule';
-import { Compiler, type Problem } from './compiler';
+import { Compiler, type CompilerOptions, type Problem } from './compiler';
 import type { Completeness } from './editor';
 import { Modules } from './modules';
 import { OwnerStorage } from './owner';
 import type { Place } from './place';
-import type { Language } from './program';
 import { cellName, compileFailure, type Failure, failure, Interrupted, type Source, waitedAt } from './traceback';
 
 export type Outcome = { status: 'ok'; result?: Rich } | ({ status: 'error' } & Failure);
@@ -43,11 +42,8 @@ class CellRun {
   ) {}
 }
 
-export interface SessionOptions {
+export interface SessionOptions extends CompilerOptions {
   place: Place;
-  language?: Language;
-  /** What the checker refuses is only told. */
-  lenient?: boolean;
   /** Modules that the kernel provides. */
   provided?: ReadonlyMap<string, unknown>;
   /** Sees what cells load. */
@@ -81,8 +77,8 @@ export class Session {
 
   /** Reads the project's settings; the compiler starts with the first cell. */
   constructor(private readonly options: SessionOptions) {
-    const { place, language, lenient, provided, onLoad } = options;
-    this.compiler = new Compiler(place, language, lenient);
+    const { place, provided, onLoad } = options;
+    this.compiler = new Compiler(place, options);
     this.modules = new Modules(place, provided, onLoad);
     this.meta = {
       url: pathToFileURL(this.file).href,

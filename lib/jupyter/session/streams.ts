@@ -6,6 +6,9 @@ const FD = { stdout: 1, stderr: 2 } as const;
 /** Of one write, in bytes: the reader waits for all of it. */
 const AT_ONCE = 1 << 16;
 
+/** Of a line that is long no more is needed: it is shown to whoever is asked for input. */
+const QUESTION = 200;
+
 export interface StreamsOptions {
   key: string;
   /** The request whose code runs now. */
@@ -18,6 +21,7 @@ export interface StreamsOptions {
 
 /** Descriptors 1 and 2, as the main thread writes them: see protocol/descriptors.ts. */
 export class Streams {
+  private openLine = '';
   private number = 0;
   private readonly open = { stdout: true, stderr: true };
   private readonly nobody = new Int32Array(new SharedArrayBuffer(4));
@@ -33,12 +37,20 @@ export class Streams {
 
   print(name: Name, text: string | Uint8Array): void {
     const bytes = Buffer.from(text as string);
+    if (name === 'stdout') this.openLine = (this.openLine + bytes).slice(-QUESTION).split('\n').at(-1)!;
     for (let at = 0; at < bytes.length; at += AT_ONCE) {
       const part = bytes.subarray(at, at + AT_ONCE);
       const number = ++this.number;
       for (const each of NAMES) this.write(each, number, each === name ? part : undefined);
       if (!this.open[name]) this.options.onText(name, part.toString(), number);
     }
+  }
+
+  /** What has been printed to stdout since the last end of a line, or since the last call. */
+  takeOpenLine(): string {
+    const line = this.openLine;
+    this.openLine = '';
+    return line;
   }
 
   /** As `process.stdout` and `process.stderr`; those of Node would make the descriptors non-blocking, also for child processes. */

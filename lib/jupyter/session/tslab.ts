@@ -7,7 +7,7 @@ type Display = Tslab.Display & { js(code: string): void };
 type Show = (data: Record<string, unknown>, options: { id?: string; update?: boolean }) => void;
 
 /** What `import … from 'tslab'` gives to cells: its interface, on this kernel's outputs and compiler. */
-export function tslabModule(show: Show): object {
+export function tslabModule(show: Show, clearOutput: (wait?: boolean) => void): object {
   const display = (id?: string): Display => {
     let update = false;
     const raw = (type: string, content: string | Uint8Array): void => {
@@ -36,6 +36,7 @@ export function tslabModule(show: Show): object {
   return {
     __esModule: true,
     display: display(),
+    clearOutput,
     newDisplay: () => display(randomBytes(8).toString('hex')),
     versions: { tslab: version, typescript: ts.version, node: process.version },
   };
