@@ -199,7 +199,7 @@ test.each([
     require('tsx/cjs');
     const { KernelClient } = require(${JSON.stringify(join(__dirname, '../lib/jupyter/notebook/client.ts'))});
     const { KERNEL_ARGV } = require(${JSON.stringify(join(__dirname, '../lib/jupyter/install/register.ts'))});
-    KernelClient.start(KERNEL_ARGV).then(async kernel => {
+    KernelClient.start([...KERNEL_ARGV, '--no-history']).then(async kernel => {
       kernel.request('execute_request', { code: ${JSON.stringify(code)} }).catch(() => {});
       await new Promise(done => setTimeout(done, 1500));
       console.log(kernel.process.pid);
