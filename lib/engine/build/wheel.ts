@@ -305,7 +305,7 @@ async function downloadDirectly(wheel: Wheel, folder: string, report: (line: str
   const get = async (address: string, headers?: Record<string, string>) => {
     const { statusCode, body } = await request(address, { headers });
     if (statusCode === 200) return body;
-    body.destroy();
+    await body.dump();
     throw new Error(`the server answers ${statusCode}`);
   };
   const progress = byteProgress('download', wheel.bytes);
