@@ -15,6 +15,8 @@ const codeOf = (text: string): string =>
 export default {
   entry: [
     'lib/cli/*.ts',
+    'lib/index.ts', // the surface inside a checkout
+    'lib/runs/predictor.ts', // by library.cjs
     'lib/jupyter/session/kernel.ts', // by threads.cjs
     'lib/jupyter/display/display.ts', // for whoever writes a notebook
     'experiments/*.ts', // found by name, as are

@@ -23,10 +23,11 @@ import { tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import JSZip from 'jszip';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { builtAddon, compilesAtOnce, TFJS_NODE } from '../lib/engine/build/addon';
+import { builtAddon, compilesAtOnce } from '../lib/engine/build/addon';
 import type { Finding } from '../lib/engine/build/doctor';
 import { currentEngine, type Engine } from '../lib/engine/build/install';
 import { chooseSet, featuresProbe, machineSets, processorFeatures, supportedSets } from '../lib/engine/build/isa';
+import { packageFolder } from '../lib/engine/build/packages';
 import { cacheFolder } from '../lib/engine/build/system';
 import { installLibrary, isComplete, libraryFolder, type Wheel } from '../lib/engine/build/wheel';
 import { isScratch } from '../lib/util/folders';
@@ -643,6 +644,6 @@ describe('the instruction set', () => {
       expect(builtAddon(cache, set)).toMatch(new RegExp(`-${set.isa}\\.node$`));
       expect(set.flags.join()).not.toContain('native');
     }
-    expect(builtAddon(cache, machineSets[0]!).startsWith(TFJS_NODE)).toBe(false);
+    expect(builtAddon(cache, machineSets[0]!).startsWith(packageFolder('@tensorflow/tfjs-node'))).toBe(false);
   });
 });

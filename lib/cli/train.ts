@@ -5,8 +5,10 @@ import { openEngine } from '../engine/open';
 import { parseSettings } from '../model/config';
 import { MODELS } from '../model/registry';
 import { writeReport } from '../report/runReport';
-import { consoleReporter } from '../runs/console';
+import { consoleReporter, type Reporter } from '../runs/console';
+import { adoptModel, initFile } from '../runs/init';
 import { absoluteData } from '../runs/portable';
+import { PUBLISHED, publishedWeights } from '../runs/published';
 import { type KeptDataOptions, openRun, RUNS, type Run } from '../runs/store';
 import { resumeTrial, startTrial } from '../runs/trial';
 import { openPlan } from '../train/plan';
@@ -28,6 +30,8 @@ const SHORTHANDS = {
   batch: 'images per step',
   lr: 'learning rate after warm-up',
   seed: 'of weights, order, augmentation and drop path',
+  freeze:
+    'modules or parameters that keep their weights, batch norms their statistics: blocks1,patch_embed*; *,!head trains the head alone',
 } as const;
 
 type Shorthand = keyof typeof SHORTHANDS;
@@ -37,6 +41,7 @@ interface TrainFlags extends Partial<Record<Shorthand, string>>, KeptDataOptions
   set: string[];
   name?: string;
   init?: string;
+  weights?: string;
   resume?: string;
   force?: boolean;
   threads?: number;
@@ -61,7 +66,14 @@ export function register(program: Command): void {
       [],
     )
     .option('--name <name>', 'of the run (default: made of model, data, size and seed)')
-    .option('--init <file>', "weights to begin with: a .safetensors file in PyTorch's names and layout")
+    .option(
+      '--init <file|run>',
+      'weights to begin with: a run by name or folder, or a file that `import` reads (.safetensors, .pth, .pt); a head for other classes is left',
+    )
+    .option(
+      '--weights <name>',
+      `published weights to begin with, downloaded once: ${Object.keys(PUBLISHED).join(', ')} (EasyCV's, of ImageNet)`,
+    )
     .option('--resume <run>', 'resume a run, given by name or folder, to the same bytes')
     .option(
       '--force',
@@ -78,17 +90,7 @@ export function register(program: Command): void {
 
 async function train(flags: TrainFlags): Promise<Run> {
   if (flags.threads !== undefined) setThreads(flags.threads); // before the engine is opened
-  const {
-    recipe: recipeName = DEFAULT_RECIPE,
-    runs,
-    name,
-    init,
-    flowers102Dir,
-    cacheDir,
-    side,
-    decode,
-    strict,
-  } = flags;
+  const { recipe: recipeName = DEFAULT_RECIPE, runs, name, flowers102Dir, cacheDir, side, decode, strict } = flags;
   const shorthands = (Object.keys(SHORTHANDS) as Shorthand[]).flatMap(key => {
     const value = flags[key];
     return value === undefined ? [] : [[key, value] as const];
@@ -109,7 +111,15 @@ async function train(flags: TrainFlags): Promise<Run> {
   }
   if (flags.force) throw new UserError('--force belongs to --resume, and there is no run to resume.');
   const { about, options: base } = namedRecipe(recipeName);
-  const recipe = resolveRecipe(applySettings({ ...base, data: absoluteData(base.data, ROOT) }, settings));
+  const reporter = options.reporter;
+  let asked = applySettings({ ...base, data: absoluteData(base.data, ROOT) }, settings);
+  const init = await beginning(flags, reporter);
+  if (init !== undefined) {
+    const { options: fitting, adopted } = await adoptModel(init, asked, { modelSaid: 'model' in settings });
+    asked = fitting;
+    reporter.say(`weights ${init}: ${adopted}`);
+  }
+  const recipe = resolveRecipe(asked);
   await openEngine({ announce: true });
   const data = withSide(given, recipe.size);
   return startTrial({
@@ -124,20 +134,32 @@ async function train(flags: TrainFlags): Promise<Run> {
   });
 }
 
+/** The file of weights that a training begins with, where it doesn't begin afresh. */
+async function beginning({ init, weights, runs }: TrainFlags, reporter: Reporter): Promise<string | undefined> {
+  if (init !== undefined && weights !== undefined)
+    throw new UserError('--init and --weights both say what to begin with: give one of them.');
+  if (weights !== undefined) return publishedWeights(weights, { say: line => reporter.say(line) });
+  return init === undefined ? undefined : initFile(runs, init);
+}
+
 /** A run resumes with its own settings; others, where given, must be the same. */
-function checkUnchanged({ record }: Run, settings: Record<string, string>, { recipe, name, init }: TrainFlags): void {
+function checkUnchanged(
+  { record }: Run,
+  settings: Record<string, string>,
+  { recipe, name, init, runs }: TrainFlags,
+): void {
   const refuse = (key: string, own: unknown, given: unknown): never => {
     throw new UserError(
       `The run '${record.name}' resumes with its own settings: its ${key} is ${JSON.stringify(own)}, not ${JSON.stringify(given)}.`,
     );
   };
-  const before = { ...record.recipe, data: absoluteData(record.recipe.data) };
-  const changed = resolveRecipe(applySettings(before, settings));
-  for (const [key, value] of Object.entries(changed)) {
-    const own = before[key as keyof typeof changed];
+  const resolved = resolveRecipe(record.recipe); // with the settings that came after it was written
+  const before = { ...resolved, data: absoluteData(resolved.data) };
+  for (const [key, value] of Object.entries(resolveRecipe(applySettings(before, settings)))) {
+    const own = before[key as keyof typeof before];
     if (JSON.stringify(value) !== JSON.stringify(own)) refuse(key, own, value);
   }
   if (recipe !== undefined && recipe !== record.recipeName) refuse('recipe', record.recipeName, recipe);
   if (name !== undefined && name !== record.name) refuse('name', record.name, name);
-  if (init !== undefined && init !== record.init?.path) refuse('init', record.init?.path ?? null, init);
+  if (init !== undefined && initFile(runs, init) !== record.init?.path) refuse('init', record.init?.path ?? null, init);
 }

@@ -5,8 +5,8 @@ import { installOps } from '../tensor/ops';
 import { provideTf } from '../tensor/tf';
 import { limitThreads } from '../util/threads';
 import { hasGraphs } from './binding';
-import { TFJS_NODE } from './build/addon';
 import { type Engine, type EnsureOptions, ensureEngine } from './build/install';
+import { engineRequire, packageFolder } from './build/packages';
 import { fusedOps } from './fused';
 
 const load = createRequire(__filename);
@@ -35,17 +35,19 @@ function loadNative(addon: string): typeof TensorFlow {
   limitThreads();
   restoreUtil();
   // tfjs-node asks node-pre-gyp for its addon, whose answer would lie in its own package folder: ours is loaded from where it was built.
-  const locator = createRequire(join(TFJS_NODE, 'package.json')).resolve('@mapbox/node-pre-gyp');
+  const locator = createRequire(join(packageFolder('@tensorflow/tfjs-node'), 'package.json')).resolve(
+    '@mapbox/node-pre-gyp',
+  );
   load.cache[locator] = { id: locator, filename: locator, loaded: true, exports: { find: () => addon } } as NodeModule;
   try {
-    return load('@tensorflow/tfjs-node') as typeof TensorFlow;
+    return engineRequire()('@tensorflow/tfjs-node') as typeof TensorFlow;
   } finally {
     delete load.cache[locator];
   }
 }
 
 function loadJs(): typeof TensorFlow {
-  const tf = load('@tensorflow/tfjs') as typeof TensorFlow;
+  const tf = engineRequire()('@tensorflow/tfjs') as typeof TensorFlow;
   tf.setBackend('cpu');
   return tf;
 }

@@ -264,7 +264,7 @@ export function batchNorm(scope: Scope, dim: number, options: BatchNormOptions =
   const runningVar = scope.buffer('running_var', dim, 1);
   const blend = (old: Tensor, now: Tensor) => tf.add(tf.mul(old, 1 - momentum), tf.mul(now, momentum));
   return scope.layer('BatchNorm2D', (x, ctx) => {
-    if (!ctx.train) {
+    if (!ctx.train || ctx.frozen?.has(`${scope.path}.weight`)) {
       const scale = tf.mul(weight(ctx), tf.rsqrt(tf.add(runningVar.read(ctx), eps)));
       return tf.add(tf.mul(x, scale), tf.sub(bias(ctx), tf.mul(runningMean.read(ctx), scale)));
     }

@@ -30,6 +30,8 @@ export interface Context {
   /** [dropPathSites, b], uniform in [0, 1). */
   readonly noise?: Tensor;
   readonly tap?: Tap;
+  /** Parameters that are not trained: a batch norm of theirs takes its running statistics, and keeps them. */
+  readonly frozen?: ReadonlySet<string>;
   /** The running statistics after this pass; batch norms write here when training. */
   readonly updated: Buffers;
 }
@@ -84,6 +86,7 @@ export interface ForwardOptions {
   train: boolean;
   noise?: Tensor;
   tap?: Tap;
+  frozen?: ReadonlySet<string>;
 }
 
 /** A network, or a block of one: what it holds, and one pure function. */

@@ -94,6 +94,14 @@ export function buildModel<C extends object>(resolved: ResolvedModel<C>): Model<
   return Object.defineProperty(model, INSPECT, { value: () => describeModel(resolved, countConfig(resolved)) });
 }
 
+/** The parameters whose shape the number of classes decides. */
+export function headOf(model: Model): string[] {
+  const { name, config, numClasses, inputSize } = model;
+  const other = createModel(name, { ...config, numClasses: numClasses + 1, size: inputSize });
+  const shapes = new Map(other.params.map(spec => [spec.name, spec.shape.join()]));
+  return model.params.filter(spec => shapes.get(spec.name) !== spec.shape.join()).map(spec => spec.name);
+}
+
 /** Parameters and MACs per image by arithmetic alone, by the name of the module that owns the parameters or does the work. */
 export function countConfig({ name, config, numClasses, inputSize }: ResolvedModel): Counts {
   const tally = new Tally();

@@ -2,9 +2,10 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { openDataset } from '../data/open';
 import type { Model } from '../model/module';
-import { holdsTraining, loadWeights, NotFiniteError } from '../train/checkpoint';
+import { holdsTraining, NotFiniteError } from '../train/checkpoint';
+import { type InitialWeights, initialWeights } from '../train/initial';
 import { planTraining, type TrainingPlan } from '../train/plan';
-import { RECIPE_VERSION, RECIPES, type Recipe, remarks, settingsOf } from '../train/recipe';
+import { RECIPE_VERSION, RECIPES, type Recipe, remarks, resolveRecipe, settingsOf } from '../train/recipe';
 import { createTrainer, DivergenceError, type TrainEvent, type Trainer } from '../train/trainer';
 import { Failure, UserError } from '../util/errors';
 import { noRoom } from '../util/files';
@@ -45,7 +46,7 @@ export interface NewTrial extends TrialOptions {
   runs?: string;
   /** The run's name; otherwise one is made of model, data, size and seed. */
   name?: string;
-  /** A file of weights to begin with. */
+  /** A file of weights to begin with, of any kind that `importWeights` reads. */
   init?: string;
   /** Digest of a trial, whose name is made of it. */
   trial?: string;
@@ -68,7 +69,8 @@ export async function startTrial({
 }: NewTrial): Promise<Run> {
   const { recipe, dataset, model } = plan;
   const { params, macs } = plan.counts;
-  const trainer = createTrainer(plan, { init: init === undefined ? undefined : loadWeights(init, model) });
+  const weights = init === undefined ? undefined : await initialWeights(init, model, recipe.seed);
+  const trainer = createTrainer(plan, { init: weights });
   const [height, width] = model.inputSize;
   const run = createRun(
     runs,
@@ -118,6 +120,10 @@ export async function startTrial({
   reporter.say(
     `steps ${plan.totalSteps} = ${recipe.epochs} epochs × ${plan.stepsPerEpoch}, batch ${recipe.batch} | ${recipe.optimizer}, lr ${recipe.lr}, ${recipe.schedule}${recipe.warmupEpochs > 0 ? ` after ${recipe.warmupEpochs} epochs of warm-up` : ''}`,
   );
+  if (weights && weights.fresh.length > 0)
+    reporter.say(
+      `note: the weights are for another number of classes: ${weights.fresh.join(' and ')} were left, and are initialised by seed ${recipe.seed}`,
+    );
   for (const remark of remarks(plan)) reporter.say(`note: ${remark}`);
   reporter.say(`run ${here(run.folder)}`);
   return drive(run, trainer, { ...options, reporter });
@@ -170,7 +176,8 @@ async function takeUp(run: Run, { reporter, data, plan: planned, force = false }
   const { record } = run;
   const dataset = planned?.dataset ?? (await openDataset(record.recipe.data, { ...record.dataOptions, ...data }));
   checkData(run, dataset);
-  const plan = planned ?? planTraining(record.recipe, dataset);
+  // With the settings that came after it was written, at their defaults.
+  const plan = planned ?? planTraining(resolveRecipe(record.recipe), dataset);
   const { model } = plan;
   // A trial that was killed at its very end may have its last weights alone: it begins again.
   const resume =
@@ -179,7 +186,8 @@ async function takeUp(run: Run, { reporter, data, plan: planned, force = false }
       : undefined;
   const fresh = resume === undefined && record.trial === null; // then nothing of another environment is in it
   const changed = fresh ? undefined : changedEnvironment(record, force && record.trial === null);
-  const init = resume === undefined && record.init !== null ? initOf(record.init, model) : undefined;
+  const init =
+    resume === undefined && record.init !== null ? await initOf(record.init, model, plan.recipe.seed) : undefined;
   const trainer = createTrainer(plan, { init, resume });
   const { step, epoch } = trainer.progress;
   for (const name of run.alteredFiles())
@@ -226,8 +234,12 @@ function changedEnvironment(
   return { environment: now, how };
 }
 
-function initOf({ path, sha256 }: { path: string; sha256: string }, model: Model): ReturnType<typeof loadWeights> {
-  const weights = loadWeights(path, model);
+async function initOf(
+  { path, sha256 }: { path: string; sha256: string },
+  model: Model,
+  seed: number,
+): Promise<InitialWeights> {
+  const weights = await initialWeights(path, model, seed);
   if (createHash('sha256').update(readFileSync(path)).digest('hex') !== sha256)
     throw new UserError(`The weights '${path}' are not those that the run began with.`);
   return weights;

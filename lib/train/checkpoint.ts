@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
 import type { Buffers, Model, ParamSpec, Params } from '../model/module';
-import { fromTorch, torchShape, toTorch } from '../tensor/layout';
-import { type Tensor, tf } from '../tensor/tf';
+import { torchShape, toTorch } from '../tensor/layout';
+import type { Tensor } from '../tensor/tf';
 import { UserError } from '../util/errors';
 import { FORMAT_VERSION, otherFormat } from '../util/format';
+import { placeTensors } from '../weights/place';
 import { type HostTensor, readTensors, type TensorFile, writeTensors } from '../weights/safetensors';
 import type { StepState } from './step';
 
@@ -53,7 +54,14 @@ export function loadWeights(path: string, model: Model): { params: Params; buffe
 export function saveTraining(path: string, model: Model, { params, state, progress }: TrainingState): void {
   const tensors = stateDict(model, params, state.buffers, progress.step);
   for (const [slot, values] of Object.entries(state.slots))
-    Object.assign(tensors, toHost(model.params, values, `${OPTIMIZER}${slot}.`));
+    Object.assign(
+      tensors,
+      toHost(
+        model.params.filter(({ name }) => values[name]),
+        values,
+        `${OPTIMIZER}${slot}.`,
+      ),
+    );
   if (Object.keys(state.ema).length > 0)
     Object.assign(tensors, toHost([...model.params, ...model.buffers], state.ema, EMA));
   writeFinite(path, tensors, { ...identity(model), progress: JSON.stringify(progress) });
@@ -75,13 +83,17 @@ function allFinite(values: Float32Array): boolean {
 }
 
 /**
- * Reads a training checkpoint, with the slots of an optimizer and, where `ema`, a moving average. Throws UserError where the
+ * Reads a training checkpoint, with an optimizer's slots of the parameters that are `trained` and, where `ema`, a moving average. Throws UserError where the
  * file is of another model or lacks any of it. The caller disposes.
  */
 export function loadTraining(
   path: string,
   model: Model,
-  { slots: slotNames, ema: averaged }: { slots: readonly string[]; ema: boolean },
+  {
+    slots: slotNames,
+    trained = model.params,
+    ema: averaged,
+  }: { slots: readonly string[]; trained?: readonly ParamSpec[]; ema: boolean },
 ): TrainingState {
   const file = readTensors(path);
   if (!file.metadata.progress)
@@ -92,7 +104,7 @@ export function loadTraining(
   checkIdentity(path, model, file.metadata);
   const { params, buffers } = weightsOf(path, model, file);
   const slots = Object.fromEntries(
-    slotNames.map(slot => [slot, fromHost(path, model, model.params, file, `${OPTIMIZER}${slot}.`)]),
+    slotNames.map(slot => [slot, fromHost(path, model, trained, file, `${OPTIMIZER}${slot}.`)]),
   );
   const ema = averaged ? fromHost(path, model, [...model.params, ...model.buffers], file, EMA) : {};
   return { params, state: { buffers, slots, ema }, progress: JSON.parse(file.metadata.progress) as TrainProgress };
@@ -180,12 +192,7 @@ function fromHost(
         `'${path}' is no checkpoint of ${describe(model)}: its '${prefix}${spec.name}' is ${shape}, not ${expected}.`,
       );
   }
-  return Object.fromEntries(
-    specs.map(spec => [
-      spec.name,
-      tf.tensor(fromTorch(spec, tensors[prefix + spec.name].data as Float32Array), [...spec.shape]),
-    ]),
-  );
+  return placeTensors(specs, Object.fromEntries(specs.map(({ name }) => [name, tensors[prefix + name]])));
 }
 
 function describe({ name, numClasses, inputSize: [height, width] }: Model): string {

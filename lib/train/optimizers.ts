@@ -47,24 +47,52 @@ export function isDecayed(param: ParamSpec): boolean {
   return param.kind !== 'plain';
 }
 
-/** The optimizer of some parameters. */
-export function createOptimizer(settings: OptimizerSettings, params: readonly ParamSpec[]): Optimizer {
+/** The optimizer of some parameters. `scales` multiply the learning rate for some of them (1 where a name isn't there). */
+export function createOptimizer(
+  settings: OptimizerSettings,
+  params: readonly ParamSpec[],
+  scales: ReadonlyMap<string, number> = new Map(),
+): Optimizer {
   const decayed = new Set(settings.weightDecay > 0 ? params.filter(isDecayed).map(param => param.name) : []);
-  return settings.optimizer === 'sgd' ? sgd(settings, decayed) : adam(settings, decayed);
+  const rates = ratesOf(params, scales);
+  return settings.optimizer === 'sgd' ? sgd(settings, decayed, rates) : adam(settings, decayed, rates);
+}
+
+/** The learning rates that there are beside each other, and which one a parameter has. */
+interface Rates {
+  /** Each once. */
+  scales: readonly number[];
+  /** What the host calls a scalar that goes with the learning rate: its plain name at a scale of 1. */
+  key(scalar: string, scale: number): string;
+  /** That of a parameter. */
+  of(name: string): number;
+}
+
+function ratesOf(params: readonly ParamSpec[], given: ReadonlyMap<string, number>): Rates {
+  const of = (name: string): number => given.get(name) ?? 1;
+  return {
+    scales: [...new Set(params.map(({ name }) => of(name)))],
+    key: (scalar, scale) => (scale === 1 ? scalar : `${scalar}_${scale}`),
+    of,
+  };
 }
 
 /** torch.optim.SGD: v ← momentum · v + g; p ← p − lr · v. */
-function sgd({ momentum, weightDecay }: OptimizerSettings, decayed: ReadonlySet<string>): Optimizer {
+function sgd(
+  { momentum, weightDecay }: OptimizerSettings,
+  decayed: ReadonlySet<string>,
+  { scales, key, of }: Rates,
+): Optimizer {
   return {
     slots: ['momentum_buffer'],
-    scalars: (_step, lr) => ({ lr }),
-    update: (params, grads, { momentum_buffer: buffers }, { lr }) =>
+    scalars: (_step, lr) => Object.fromEntries(scales.map(scale => [key('lr', scale), scale * lr])),
+    update: (params, grads, { momentum_buffer: buffers }, scalars) =>
       updateEach(params, (p, name) => {
         const v = tf.add(
           tf.mul(buffers[name], momentum),
           decayed.has(name) ? withL2(grads[name], p, weightDecay) : grads[name],
         );
-        return { param: tf.sub(p, tf.mul(v, lr)), slots: { momentum_buffer: v } };
+        return { param: tf.sub(p, tf.mul(v, scalars[key('lr', of(name))])), slots: { momentum_buffer: v } };
       }),
   };
 }
@@ -76,6 +104,7 @@ function sgd({ momentum, weightDecay }: OptimizerSettings, decayed: ReadonlySet<
 function adam(
   { optimizer, beta1, beta2, epsilon, weightDecay }: OptimizerSettings,
   decayed: ReadonlySet<string>,
+  { scales, key, of }: Rates,
 ): Optimizer {
   const decoupled = optimizer === 'adamw';
   return {
@@ -83,13 +112,22 @@ function adam(
     scalars(step, lr) {
       const c1 = 1 - beta1 ** step;
       const c2 = Math.sqrt(1 - beta2 ** step);
-      return { step: (lr * c2) / c1, epsilon: epsilon * c2, keep: decoupled ? 1 - lr * weightDecay : 1 };
+      const own = scales.map(scale => ({
+        [key('step', scale)]: (scale * lr * c2) / c1,
+        [key('keep', scale)]: decoupled ? 1 - scale * lr * weightDecay : 1,
+      }));
+      return Object.assign({ epsilon: epsilon * c2 }, ...own);
     },
-    update(params, grads, { exp_avg: means, exp_avg_sq: squares }, { step, epsilon, keep }) {
+    update(params, grads, { exp_avg: means, exp_avg_sq: squares }, host) {
       const all = tf.scalar(1);
       return updateEach(params, (p, name) => {
         const grad = decayed.has(name) && !decoupled ? withL2(grads[name], p, weightDecay) : grads[name];
-        const scalars = { step, epsilon, keep: decayed.has(name) ? keep : all };
+        const scale = of(name);
+        const scalars = {
+          step: host[key('step', scale)],
+          epsilon: host.epsilon,
+          keep: decayed.has(name) ? host[key('keep', scale)] : all,
+        };
         const { param, mean, square } = ops.adam(
           { param: p, mean: means[name], square: squares[name] },
           grad,

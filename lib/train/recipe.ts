@@ -12,6 +12,7 @@ import {
 import { UserError } from '../util/errors';
 import { parseOptions } from '../util/options';
 import { allowedNames, nearest } from '../util/suggest';
+import { frozenParams } from './finetune';
 
 /** Whole numbers that anything is made of, bounded: what no machine can do is refused before it is begun. */
 const atMost = (most: number) => z.number().int().positive().max(most, `at most ${most} is allowed`);
@@ -55,6 +56,12 @@ const schema = z.strictObject({
   clip: z.number().min(0).default(0),
   /** Decay of the moving average of the weights; 0 for none. Evaluation uses the average where there is one. */
   ema: share.default(0),
+  /** Parameters that keep the weights that training begins with (`frozenParams` in finetune.ts); null for none. */
+  freeze: z.string().min(1).nullable().default(null),
+  /** Learning rate of the classifier after warm-up; null for that of all else. */
+  lrHead: z.number().positive().nullable().default(null),
+  /** Learning rate of each layer as a fraction of the next one's; 1 for the same everywhere. */
+  layerDecay: z.number().positive().max(1).default(1),
   /** A batch's loss above this, in nats, counts as exploded: training stops. */
   maxLoss: z.number().positive().default(100),
 });
@@ -200,9 +207,11 @@ export function resolveRecipe(options: RecipeOptions): Recipe {
 
 /** What of a recipe does not do what its words say, in the training that comes of it; each in a sentence. */
 export function remarks({ recipe, model, totalSteps }: { recipe: Recipe; model: Model; totalSteps: number }): string[] {
-  const { warmupEpochs, epochs, ema, labelSmoothing, batch, lr } = recipe;
+  const { warmupEpochs, epochs, ema, labelSmoothing, batch, lr, freeze } = recipe;
   const span = Math.round(1 / (1 - ema));
+  const frozen = frozenParams(model, freeze).size;
   return [
+    ...(frozen > 0 ? [`${frozen} of ${model.params.length} parameters are frozen (freeze ${freeze})`] : []),
     ...(warmupEpochs > epochs
       ? [
           `the warm-up, ${warmupEpochs} epochs, is longer than the training, ${epochs}: the learning rate ends at ${((lr * epochs) / warmupEpochs).toPrecision(2)} and never reaches ${lr}`,

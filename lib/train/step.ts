@@ -1,10 +1,11 @@
-import type { Buffers, Model, Params } from '../model/module';
+import type { Buffers, Model, ParamSpec, Params } from '../model/module';
 import { type Scalar, type Tensor, tf } from '../tensor/tf';
-import { mapRecord } from '../util/records';
+import { mapRecord, partition } from '../util/records';
+import { type FineTuning, frozenParams, rateScales } from './finetune';
 import { countCorrect, crossEntropy } from './loss';
 import { clipByGlobalNorm, createOptimizer, movingAverage, type OptimizerSettings, type Slots } from './optimizers';
 
-export interface StepSettings extends OptimizerSettings {
+export interface StepSettings extends OptimizerSettings, FineTuning {
   labelSmoothing: number;
   /** Largest joint L2 norm of the gradients; 0 for no clipping. */
   clip: number;
@@ -47,39 +48,51 @@ export interface TrainStep {
   draw(step: number, learningRate: number, noise: Tensor): StepDraw;
   /** The state before the first step. The caller disposes. */
   initialState(params: Params, buffers: Buffers): StepState;
-  /** What the optimizer remembers of every parameter, by name. */
+  /** What the optimizer remembers of every parameter that is trained, by name. */
   slots: readonly string[];
+  /** The parameters that are trained: all that `freeze` leaves. */
+  trained: readonly ParamSpec[];
 }
 
-/** The training step of a model. */
+/** The training step of a model. Throws UserError where `freeze` fits nothing of it, or all. */
 export function trainStep(model: Model, settings: StepSettings): TrainStep {
-  const optimizer = createOptimizer(settings, model.params);
-  const names = model.params.map(param => param.name);
+  const frozen = frozenParams(model, settings.freeze);
+  const isStill = (name: string): boolean => frozen.has(name.replace(/\.running_(mean|var)$/, '.weight'));
+  const trained = model.params.filter(({ name }) => !frozen.has(name));
+  const optimizer = createOptimizer(settings, trained, rateScales(model, settings));
+  const names = trained.map(param => param.name);
   const run: TrainStep['run'] = (params, state, { images, targets }, { noise, scalars }) =>
     tf.tidy(() => {
       // Computed beside the loss, and kept because tfjs frees all else that a differentiated function makes.
       let correct!: Scalar;
       let buffers!: Buffers;
       const { value: loss, grads } = tf.valueAndGrads((...values) => {
-        const current = Object.fromEntries(names.map((name, i) => [name, values[i]]));
-        const output = model.forward(images, current, state.buffers, { train: true, noise });
+        const current = { ...params, ...Object.fromEntries(names.map((name, i) => [name, values[i]])) };
+        const output = model.forward(images, current, state.buffers, { train: true, noise, frozen });
         correct = tf.keep(countCorrect(output.logits, targets));
-        buffers = mapRecord(output.buffers, tf.keep);
+        buffers = mapRecord(output.buffers, (tensor, name) => tf.keep(isStill(name) ? tf.clone(tensor) : tensor));
         return crossEntropy(output.logits, targets, settings.labelSmoothing);
       })(names.map(name => params[name]));
       const named = Object.fromEntries(names.map((name, i) => [name, grads[i]]));
       const updated = optimizer.update(
-        params,
+        Object.fromEntries(names.map(name => [name, params[name]])),
         settings.clip > 0 ? clipByGlobalNorm(named, settings.clip) : named,
         state.slots,
         scalars,
       );
-      const ema = movingAverage(state.ema, { ...updated.params, ...buffers }, settings.ema);
-      return { loss: loss as Scalar, correct, params: updated.params, state: { buffers, slots: updated.slots, ema } };
+      // What stands still is copied, because all of the result is new.
+      const next = mapRecord(params, (tensor, name) => (isStill(name) ? tf.clone(tensor) : updated.params[name]));
+      const [still, moving] = partition(state.ema, isStill);
+      const ema = {
+        ...mapRecord(still, tf.clone),
+        ...movingAverage(moving, { ...next, ...buffers }, settings.ema),
+      };
+      return { loss: loss as Scalar, correct, params: next, state: { buffers, slots: updated.slots, ema } };
     });
   return {
     run,
     slots: optimizer.slots,
+    trained,
     draw: (step, learningRate, noise) => ({
       noise,
       scalars: mapRecord(optimizer.scalars(step, learningRate), value => tf.scalar(value)),
@@ -87,7 +100,10 @@ export function trainStep(model: Model, settings: StepSettings): TrainStep {
     initialState: (params, buffers) => ({
       buffers: mapRecord(buffers, tf.clone),
       slots: Object.fromEntries(
-        optimizer.slots.map(slot => [slot, mapRecord(params, tensor => tf.zeros(tensor.shape))]),
+        optimizer.slots.map(slot => [
+          slot,
+          Object.fromEntries(trained.map(({ name, shape }) => [name, tf.zeros(shape)])),
+        ]),
       ),
       ema: settings.ema > 0 ? mapRecord({ ...params, ...buffers }, tf.clone) : {},
     }),

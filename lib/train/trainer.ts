@@ -102,7 +102,7 @@ export function createTrainer(plan: TrainingPlan, { init, resume, workers }: Tra
   const evalLogits = compile(evalStep(model), { name: 'the evaluation step' });
   const noise = random(seed).fork('dropPath');
   let current: TrainingState = resume
-    ? loadTraining(resume, model, { slots: training.slots, ema: recipe.ema > 0 })
+    ? loadTraining(resume, model, { ...training, ema: recipe.ema > 0 })
     : begin(training, init ?? model.init(recipe.seed));
   let traced = false;
   let lastEvaluation: { split: Split; step: number; evaluation: DetailedEvaluation } | undefined;

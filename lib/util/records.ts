@@ -1,6 +1,18 @@
 /** The record with each value replaced. */
-export function mapRecord<A, B>(record: Record<string, A>, fn: (value: A) => B): Record<string, B> {
-  return Object.fromEntries(Object.entries(record).map(([name, value]) => [name, fn(value)]));
+export function mapRecord<A, B>(record: Record<string, A>, fn: (value: A, name: string) => B): Record<string, B> {
+  return Object.fromEntries(Object.entries(record).map(([name, value]) => [name, fn(value, name)]));
+}
+
+/** The entries whose names are chosen, and the others. */
+export function partition<T>(
+  record: Record<string, T>,
+  isChosen: (name: string) => boolean,
+): [chosen: Record<string, T>, others: Record<string, T>] {
+  const entries = Object.entries(record);
+  return [
+    Object.fromEntries(entries.filter(([name]) => isChosen(name))),
+    Object.fromEntries(entries.filter(([name]) => !isChosen(name))),
+  ];
 }
 
 /** `{ a: { b: 1 } }` → `[['a.b', 1]]`: the values of nested records by their paths. Arrays and null are values; what is undefined is left out. */

@@ -1,31 +1,43 @@
 import { distance } from 'fastest-levenshtein';
+import { ABLATIONS, type Ablation } from '../model/config';
 import type { Model, ParamSpec } from '../model/module';
-import { createModel, MODELS } from '../model/registry';
+import { architectureOf, createModel, headOf, MODELS } from '../model/registry';
 import { torchShape } from '../tensor/layout';
 import { UserError } from '../util/errors';
-import { allowedNames } from '../util/suggest';
+import { allowedNames, nearest } from '../util/suggest';
+import { printable } from '../util/text';
 import { KEY_MAPS, type KeyMap, type KeyMapName, officialName, recogniseKeys } from './keyMaps';
 import type { HostTensor } from './safetensors';
 import { readStateDict, type StateDict } from './stateDict';
 
-/** A state dict under official names, of a network that is known. */
-export interface ImportedWeights extends Fitted {
-  model: Model;
+/** A file's entries that a model takes, and where they come from. */
+export interface FoundWeights extends Fitted {
   map: KeyMapName;
   source: Pick<StateDict, 'format' | 'key' | 'others' | 'metadata'>;
 }
 
-export interface ImportOptions {
-  /** A name of `MODELS`; left out, the one whose names and shapes fit. */
-  model?: string;
+/** The same, of a network that the file tells of. */
+export interface ImportedWeights extends FoundWeights {
+  model: Model;
+  /** Settings of the model that the file or its key map states and that are not the published ones. */
+  settings: Readonly<Record<string, unknown>>;
+}
+
+export interface ReadOptions {
   /** A name of `KEY_MAPS`; left out, the one that knows the file's keys. */
   map?: string;
-  /** Which of the state dicts of a PyTorch file. */
+  /** Which of the state dicts of a file. */
   key?: string;
-  /** Side of the images in pixels, or [height, width] (default 224): it decides no parameter of an EdgeViT. */
+}
+
+export interface ImportOptions extends ReadOptions {
+  /** A name of `MODELS`; left out, the one whose names and shapes fit. */
+  model?: string;
+  /** Side of the images in pixels, or [height, width] (default: what the file says, or 224). It decides no parameter of an EdgeViT. */
   size?: number | readonly [number, number];
-  /** Settings of the model as `createModel` takes them, before those that the file or its key map states. */
+  /** Settings of the model as `createModel` takes them, before those that the file or its key map states; so are an ablation's. */
   set?: readonly string[];
+  ablation?: string;
 }
 
 /**
@@ -33,27 +45,48 @@ export interface ImportOptions {
  * file is executed. Throws UserError, in at most ten lines, where they fit no network of the lab.
  */
 export async function importWeights(path: string, options: ImportOptions = {}): Promise<ImportedWeights> {
-  const source = await readStateDict(path, options);
-  const { map, tensors } = toOfficial(path, source.tensors, options.map);
-  const { settings = {} } = KEY_MAPS[map] as KeyMap;
-  const own = settingsOf(source.metadata);
-  const build = (name: string): Model | undefined => {
+  const { model: name, ablation, set } = options;
+  const { tensors, map, source } = await readOfficial(path, options);
+  const own = describedModel(source.metadata);
+  const chosen = Object.keys(ablation === undefined ? {} : (ABLATIONS[ablation as Ablation] ?? {}));
+  const stated = Object.entries({ ...own.settings, ...(KEY_MAPS[map] as KeyMap).settings });
+  const settings = Object.fromEntries(stated.filter(([key]) => !chosen.includes(key)));
+  const build = (candidate: string): Model | undefined => {
     try {
+      const size = options.size ?? own.size ?? 224;
       const create = (numClasses: number): Model =>
-        createModel(name, { ...own, ...settings, set: options.set, numClasses, size: options.size ?? 224 });
+        createModel(candidate, { ...settings, set, ablation, numClasses, size });
       return create(classesOf(create(PUBLISHED_CLASSES), tensors));
     } catch (error) {
-      if (error instanceof UserError && options.model === undefined) return undefined; // another model's settings
+      if (error instanceof UserError && name === undefined) return undefined; // another model's settings
       throw error;
     }
   };
-  const candidates = options.model === undefined ? MODELS : [options.model];
-  if (options.model !== undefined && !(MODELS as readonly string[]).includes(options.model))
-    throw new UserError(`Unknown model '${options.model}': ${allowedNames(options.model, MODELS)}.`);
-  const models = candidates.flatMap(name => build(name) ?? []);
+  if (name !== undefined && !MODELS.includes(name))
+    throw new UserError(`Unknown model '${name}': ${allowedNames(name, MODELS)}.`);
+  const models = (name === undefined ? MODELS : [name]).flatMap(candidate => build(candidate) ?? []);
   const model = models.find(candidate => misfits(candidate, tensors).length === 0) ?? closest(models, tensors);
-  if (!model) throw new UserError(`'${path}' has settings that no model has: ${JSON.stringify(own)}.`);
-  return { model, map, source, ...fitWeights(path, model, tensors) };
+  if (!model)
+    throw new UserError(`'${path}' has settings that no model has: ${JSON.stringify(own.settings).slice(0, 300)}.`);
+  const { published } = architectureOf(model.name);
+  const unusual = Object.entries(settings).filter(
+    ([key, value]) => JSON.stringify(value) !== JSON.stringify(published[key]),
+  );
+  return { model, settings: Object.fromEntries(unusual), map, source, ...fitWeights(path, model, tensors) };
+}
+
+/** Reads weights for a model that is known. A head for another number of classes is left out and named. Throws as `importWeights`. */
+export async function weightsFor(path: string, model: Model, options: ReadOptions = {}): Promise<FoundWeights> {
+  const { tensors, map, source } = await readOfficial(path, options);
+  return { map, source, ...fitWeights(path, model, tensors) };
+}
+
+async function readOfficial(
+  path: string,
+  options: ReadOptions,
+): Promise<Pick<FoundWeights, 'tensors' | 'map' | 'source'>> {
+  const { tensors, ...source } = await readStateDict(path, options);
+  return { source, ...toOfficial(path, tensors, options.map) };
 }
 
 /** Under official names, by a named map or the one that knows the keys. Throws UserError where none does. */
@@ -85,17 +118,17 @@ export function toOfficial(
   return { map, tensors: renamed };
 }
 
-/** Weights in the shapes and the order of a model's parameters and buffers. */
+/** Weights in the shapes and the order of a model's parameters and buffers, and what the file's batch norms have counted. */
 export interface Fitted {
   tensors: Record<string, HostTensor>;
-  /** Parameters that the file does not give, because it was trained for another number of classes: to be initialised. */
+  /** The head, whose entries were left because they are for another number of classes: to be initialised. */
   fresh: readonly string[];
-  /** Entries of the file that were left. */
-  leftOut: readonly string[];
 }
 
-/** Not weights: PyTorch's counters and what our training checkpoints hold beside weights. */
-const BESIDE = /\.num_batches_tracked$|^optimizer\.|^ema\./;
+/** PyTorch's counter of a batch norm's steps. */
+const COUNTER = 'num_batches_tracked';
+/** Not weights: counters, and what our training checkpoints hold beside weights. */
+const BESIDE = /\.num_batches_tracked$|^optimizer\./;
 
 /**
  * The entries of a state dict that a model takes. A head for another number of classes is left out and named, everything else must be
@@ -115,15 +148,9 @@ export function fitWeights(path: string, model: Model, tensors: Record<string, H
   const fitted = specs
     .filter(({ name }) => !fresh.includes(name))
     .map(spec => [spec.name, { ...tensors[spec.name]!, shape: torchShape(spec) } as HostTensor] as const);
-  return { tensors: Object.fromEntries(fitted), fresh, leftOut: fresh };
-}
-
-/** The parameters whose shape the number of classes decides. */
-export function headOf(model: Model): string[] {
-  const { name, config, numClasses, inputSize } = model;
-  const other = createModel(name, { ...config, numClasses: numClasses + 1, size: inputSize });
-  const shapes = new Map(other.params.map(spec => [spec.name, spec.shape.join()]));
-  return model.params.filter(spec => shapes.get(spec.name) !== spec.shape.join()).map(spec => spec.name);
+  const norms = new Set(model.buffers.map(({ name }) => name.replace(/running_(mean|var)$/, COUNTER)));
+  const counters = Object.entries(tensors).filter(([name]) => norms.has(name));
+  return { tensors: Object.fromEntries([...fitted, ...counters]), fresh };
 }
 
 const specOf = (model: Model, name: string): ParamSpec =>
@@ -136,7 +163,9 @@ const fits = (spec: ParamSpec, tensor?: HostTensor): boolean =>
 
 interface Misfit {
   kind: 'missing' | 'unexpected' | 'shape';
-  line: string;
+  name: string;
+  /** How its shape differs, or which one is missing. */
+  shape: string;
 }
 
 function misfits(
@@ -145,21 +174,19 @@ function misfits(
   except: readonly string[] = headOf(model),
 ): Misfit[] {
   const specs = new Map([...model.params, ...model.buffers].map(spec => [spec.name, spec]));
-  const unexpected = Object.keys(tensors).filter(name => !specs.has(name) && !BESIDE.test(name));
   const problems: Misfit[] = [];
-  for (const spec of specs.values()) {
-    const tensor = tensors[spec.name];
+  for (const [name, spec] of specs) {
+    const tensor = tensors[name];
     const expected = `[${torchShape(spec).join(', ')}]`;
-    if (except.includes(spec.name)) continue;
-    if (!tensor) problems.push({ kind: 'missing', line: `missing: '${spec.name}' ${expected}` });
-    else if (!fits(spec, tensor))
-      problems.push({
-        kind: 'shape',
-        line: `'${spec.name}' is [${tensor.shape.join(', ')}]${tensor.dtype === 'F32' ? '' : ' of integers'}, not ${expected}`,
-      });
+    if (except.includes(name)) continue;
+    if (!tensor) problems.push({ kind: 'missing', name, shape: expected });
+    else if (!fits(spec, tensor)) {
+      const given = `[${tensor.shape.join(', ')}]${tensor.dtype === 'F32' ? '' : ' of integers'}`;
+      problems.push({ kind: 'shape', name, shape: `${given}, not ${expected}` });
+    }
   }
-  for (const name of unexpected) problems.push({ kind: 'unexpected', line: `unexpected: '${name.slice(0, 80)}'` });
-  return problems;
+  const unexpected = Object.keys(tensors).filter(name => !specs.has(name) && !BESIDE.test(name));
+  return [...problems, ...unexpected.map((name): Misfit => ({ kind: 'unexpected', name, shape: '' }))];
 }
 
 /** The model whose names and shapes fit best, so that a message names few differences. */
@@ -168,23 +195,30 @@ function closest(models: readonly Model[], tensors: Record<string, HostTensor>):
   return models[counts.indexOf(Math.min(...counts))];
 }
 
-/** At most ten lines. */
+/** At most ten lines: a heading, so many misfits, and how many there are more. */
+const TOLD = 8;
+/** Longer names, and more of them, are compared by their beginning: a hostile file's would take minutes. */
+const COMPARED = { letters: 80, names: 1000 };
+
 function report(path: string, model: Model, problems: readonly Misfit[]): string {
-  const names = [...model.params, ...model.buffers].map(spec => spec.name);
-  const shown = problems.slice(0, 8).map(({ kind, line }) => {
-    const name = kind === 'unexpected' ? /'(.*)'/.exec(line)![1]! : undefined;
-    const nearest =
-      name === undefined
-        ? undefined
-        : names.reduce((a, b) => (distance(name, b) < distance(name, a) ? b : a), names[0]!);
-    return `  ${line}${nearest === undefined ? '' : `; the nearest of ours is '${nearest}'`}`;
-  });
-  const more = problems.length - shown.length;
-  const count = (kind: Misfit['kind']): number => problems.filter(problem => problem.kind === kind).length;
-  const { name, numClasses } = model;
+  const of = (kind: Misfit['kind']): string[] => problems.filter(each => each.kind === kind).map(({ name }) => name);
+  const [missing, unexpected, shape] = [of('missing'), of('unexpected'), of('shape')];
+  const own = [...model.params, ...model.buffers].map(({ name }) => name);
+  const short = (name: string): string => printable(name.slice(0, COMPARED.letters));
+  const foreign = unexpected.slice(0, COMPARED.names).map(short);
+  const line = ({ kind, name, shape }: Misfit): string => {
+    if (kind === 'shape') return `'${name}' is ${shape}`;
+    if (kind === 'missing') {
+      const meant = nearest(name, foreign);
+      return `missing: '${name}' ${shape}${meant === undefined ? '' : `; the nearest in the file is '${meant}'`}`;
+    }
+    const closest = own.reduce((a, b) => (distance(short(name), b) < distance(short(name), a) ? b : a));
+    return `unexpected: '${short(name)}'; the nearest of ours is '${closest}'`;
+  };
+  const more = problems.length - TOLD;
   return [
-    `'${path}' does not fit ${name} with ${numClasses} classes: ${count('missing')} entries are missing, ${count('unexpected')} unexpected, ${count('shape')} of another shape.`,
-    ...shown,
+    `'${path}' does not fit ${model.name} with ${model.numClasses} classes: ${missing.length} entries are missing, ${unexpected.length} unexpected, ${shape.length} of another shape.`,
+    ...problems.slice(0, TOLD).map(problem => `  ${line(problem)}`),
     ...(more > 0 ? [`  … and ${more} more`] : []),
   ].join('\n');
 }
@@ -198,14 +232,20 @@ function classesOf(model: Model, tensors: Record<string, HostTensor>): number {
   return stored?.shape[0] ?? PUBLISHED_CLASSES;
 }
 
-/** The configuration that our own files carry. */
-function settingsOf({ config }: Record<string, string>): Record<string, unknown> {
-  if (config === undefined) return {};
+/** What our own files say of their network: the configuration, and in checkpoints `edgevit-xxs with 3 classes at 64×64`. */
+function describedModel({ config, model }: Record<string, string>): {
+  settings: Record<string, unknown>;
+  size?: readonly [number, number];
+} {
+  const sides = / at (\d+)×(\d+)$/.exec(model ?? '');
+  return { settings: objectOf(config), ...(sides && { size: [Number(sides[1]), Number(sides[2])] as const }) };
+}
+
+function objectOf(json = '{}'): Record<string, unknown> {
   try {
-    const parsed: unknown = JSON.parse(config);
-    return typeof parsed === 'object' && parsed !== null && !Array.isArray(parsed)
-      ? (parsed as Record<string, unknown>)
-      : {};
+    const parsed: unknown = JSON.parse(json);
+    const isObject = typeof parsed === 'object' && parsed !== null && !Array.isArray(parsed);
+    return isObject ? (parsed as Record<string, unknown>) : {};
   } catch {
     return {};
   }

@@ -1,5 +1,5 @@
 import { closeSync, openSync, readSync } from 'node:fs';
-import { UserError } from '../util/errors';
+import { oneOf, UserError } from '../util/errors';
 import { type HostTensor, readTensors } from './safetensors';
 import { openTorchFile, TensorView } from './torchFile';
 
@@ -32,21 +32,27 @@ const USUAL_KEYS = [
 ];
 /** How deep a state dict may lie: `checkpoint.model_ema.module`. */
 const MAX_DEPTH = 3;
+/** Before the names of the moving average, in a training checkpoint of ours. */
+const AVERAGE = 'ema.';
 /** What `DistributedDataParallel`, `torch.compile` and timm's `ModelEma` put before every name. */
 const WRAPPERS = /^(module\.|_orig_mod\.)+/;
 
 /**
- * Reads weights from a `.safetensors`, `.pth` or `.pt` file, told apart by their content. `key` names the dict to take where a PyTorch
- * file holds several; without it a plain one is preferred to an average. Throws UserError for a file that holds no weights.
+ * Reads weights from a `.safetensors`, `.pth` or `.pt` file, told apart by their content. `key` names the dict to take where a file holds
+ * several; without it a plain one is preferred to an average in PyTorch's, and the average in ours, by which our runs are judged. Throws
+ * UserError for a file that holds no weights.
  */
 export async function readStateDict(path: string, options: { key?: string } = {}): Promise<StateDict> {
   if (!looksLikePickle(path)) {
-    if (options.key !== undefined)
-      throw new UserError(
-        `'${path}' is a safetensors file, which has no keys such as '${options.key}': leave --key out.`,
-      );
     const { tensors, metadata } = readTensors(path);
-    return { tensors: unwrapped(tensors), metadata, format: 'safetensors', key: '', others: [] };
+    const dicts = ownDicts(tensors);
+    const key = options.key ?? Object.keys(dicts)[0]!;
+    if (!Object.hasOwn(dicts, key))
+      throw new UserError(
+        `'${path}' is a safetensors file without '${key}': ${Object.keys(dicts).length > 1 ? `it has ${oneOf(Object.keys(dicts))}` : 'leave --key out'}.`,
+      );
+    const others = Object.keys(dicts).filter(other => other !== key);
+    return { tensors: unwrapped(dicts[key]!), metadata, format: 'safetensors', key, others };
   }
   const file = await openTorchFile(path);
   try {
@@ -57,6 +63,15 @@ export async function readStateDict(path: string, options: { key?: string } = {}
   } finally {
     await file.close();
   }
+}
+
+/** A file's own weights, under '', or those of a training checkpoint: the moving average, and the weights that training continues with. */
+function ownDicts(tensors: Record<string, HostTensor>): Record<string, Record<string, HostTensor>> {
+  const averaged = Object.entries(tensors).filter(([name]) => name.startsWith(AVERAGE));
+  if (averaged.length === 0) return { '': tensors };
+  const others = Object.entries(tensors).filter(([name]) => !name.startsWith(AVERAGE));
+  const ema = averaged.map(([name, tensor]) => [name.slice(AVERAGE.length), tensor] as const);
+  return { ema: { ...Object.fromEntries(others), ...Object.fromEntries(ema) }, weights: Object.fromEntries(others) };
 }
 
 /** A zip archive or a pickle of protocol 2 or later: a safetensors file begins with a small number instead. */

@@ -23,7 +23,7 @@ const MOST_BYTES = 4e9;
 async function fetchRest(
   url: string,
   part: string,
-  { retries, wait }: { retries: number; wait: number },
+  { most, retries, wait }: Required<Omit<DownloadOptions, 'md5'>>,
 ): Promise<void> {
   const held = sizeOf(part);
   const range: Record<string, string> = held > 0 ? { range: `bytes=${held}-` } : {};
@@ -42,7 +42,7 @@ async function fetchRest(
   const bar = missing > 0 ? byteProgress(basename(url), done + missing) : undefined;
   const file = openSync(part, done > 0 ? 'a' : 'w');
   try {
-    for await (const chunk of limited(body, MOST_BYTES - done)) {
+    for await (const chunk of limited(body, most - done)) {
       for (let at = 0; at < chunk.length; ) at += writeSync(file, chunk, at); // at once: what has arrived is kept, whatever happens next
       done += chunk.length;
       bar?.to(done);
@@ -54,8 +54,10 @@ async function fetchRest(
 }
 
 export interface DownloadOptions {
-  /** Of the whole file, in hexadecimal. */
-  md5: string;
+  /** Of the whole file, in hexadecimal; left out where nobody has published it, and whoever asks checks the file. */
+  md5?: string;
+  /** Bytes beyond which no server is believed (default 4 GB). */
+  most?: number;
   /** How often a broken connection is taken up again (default 5). */
   retries?: number;
   /** Milliseconds before the first retry; each later one waits twice as long (default 1000). */
@@ -63,18 +65,18 @@ export interface DownloadOptions {
 }
 
 /**
- * Downloads a file that appears under its name when its md5 is right. What has arrived is kept in `<path>.part`: a broken connection,
+ * Downloads a file that appears under its name when it is whole, and its md5 is right where one is given. What has arrived is kept in `<path>.part`: a broken connection,
  * or the next run, resumes there. Throws a UserError where the server refuses, the connection stays broken or the md5 is wrong.
  */
 export async function download(
   url: string,
   path: string,
-  { md5: expected, retries = 5, wait = 1000 }: DownloadOptions,
+  { md5: expected, most = MOST_BYTES, retries = 5, wait = 1000 }: DownloadOptions,
 ): Promise<void> {
   const part = `${path}.part`;
   mkdirSync(dirname(path), { recursive: true });
   try {
-    await fetchRest(url, part, { retries, wait });
+    await fetchRest(url, part, { most, retries, wait });
   } catch (error) {
     if (error instanceof UserError || error instanceof Failure) throw error;
     const full = noRoom(error);
@@ -85,7 +87,7 @@ export async function download(
       `${url} can't be downloaded (${message || code}): start again later, it resumes from ${(sizeOf(part) / 1e6).toFixed(1)} MB.`,
     );
   }
-  const actual = await md5(part);
+  const actual = expected && (await md5(part));
   if (actual !== expected) {
     rmSync(part);
     throw new UserError(`${url} arrived with md5 ${actual} instead of ${expected}, and was deleted: start again.`);

@@ -1,27 +1,23 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, renameSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { totalmem } from 'node:os';
 import { basename, dirname, join, relative, sep } from 'node:path';
 import { writeFileAtomic } from '../../util/files';
 import { inScratch } from '../../util/folders';
 import { execute } from '../../util/processes';
 import { describe, FEATURES_SOURCE, featuresProbe, type InstructionSet, processorFeatures, setOf } from './isa';
+import { packageFolder, packageVersion } from './packages';
 import { isIntact, isUntouched, record } from './sums';
 import { diskFull, ignoreReadOnly, Obstacle } from './system';
 import { libraryFolder, TENSORFLOW, type Wheel } from './wheel';
 
-const resolve = createRequire(__filename).resolve;
-
-/** tfjs-node's package folder. Nothing is ever written there: another user may own it, or another machine share it. */
-export const TFJS_NODE = dirname(resolve('@tensorflow/tfjs-node/package.json'));
-
-const BINDING = join(TFJS_NODE, 'binding');
+/** tfjs-node's C++, on which our own is built. */
+const binding = (): string => join(packageFolder('@tensorflow/tfjs-node'), 'binding');
 
 /** Our own C++, which includes tfjs-node's. */
 const NATIVE = join(__dirname, '../native');
 
-const NODE_API = join(dirname(resolve('node-api-headers/package.json')), 'include');
+const nodeApi = (): string => join(packageFolder('node-api-headers'), 'include');
 
 /** Paths of all files in a folder and the folders in it, relative to it. */
 function filesIn(folder: string): string[] {
@@ -53,10 +49,17 @@ const flagsOf = ({ isa, flags }: InstructionSet): string[] => [...flags, `-DLAB_
 /** The addon built from exactly these sources for exactly this place and instruction set. */
 export function builtAddon(cache: string, set: InstructionSet): string {
   const hash = createHash('sha256');
-  const { version } = JSON.parse(readFileSync(join(TFJS_NODE, 'package.json'), 'utf8')) as { version: string };
-  const setting = [TENSORFLOW, version, process.platform, process.arch, COMPILE, flagsOf(set), LINK];
+  const setting = [
+    TENSORFLOW,
+    packageVersion('@tensorflow/tfjs-node'),
+    process.platform,
+    process.arch,
+    COMPILE,
+    flagsOf(set),
+    LINK,
+  ];
   hash.update(JSON.stringify([...setting, libraryFolder(cache)]));
-  for (const folder of [BINDING, NATIVE])
+  for (const folder of [binding(), NATIVE])
     for (const file of filesIn(folder)) hash.update(`\0${file}\0`).update(readFileSync(join(folder, file)));
   return join(cache, `addon-${hash.digest('hex').slice(0, 16)}-${set.isa}.node`);
 }
@@ -68,7 +71,7 @@ export async function findFeatures(cache: string): Promise<ReadonlySet<string>> 
   const compiler = await findCompiler();
   await inScratch(cache, async scratch => {
     const fresh = join(scratch, 'features.node');
-    const args = ['-O2', '-std=c++17', '-fPIC', '-DNAPI_VERSION=8', `-I${NODE_API}`, FEATURES_SOURCE, ...LINK];
+    const args = ['-O2', '-std=c++17', '-fPIC', '-DNAPI_VERSION=8', `-I${nodeApi()}`, FEATURES_SOURCE, ...LINK];
     const outcome = await execute(compiler, [...args, '-o', fresh], { env: { ...process.env, TMPDIR: scratch } });
     if (outcome.code !== 0) throw buildObstacle(cache, compiler, outcome.output, outcome.signal);
     renameSync(fresh, featuresProbe(cache));
@@ -134,7 +137,7 @@ async function build(
   const includes = [
     '-isystem',
     join(library, 'include'),
-    ...[NODE_API, TFJS_NODE, BINDING, NATIVE].map(folder => `-I${folder}`),
+    ...[nodeApi(), packageFolder('@tensorflow/tfjs-node'), binding(), NATIVE].map(folder => `-I${folder}`),
   ];
   const inputs = filesIn(NATIVE).filter(file => file.endsWith('.cc'));
   report(`Building the addon for ${set.label} with ${compiler} (${inputs.join(', ')}), which takes a minute or two.`);

@@ -1,5 +1,4 @@
 import { existsSync, readdirSync, readFileSync, statfsSync, statSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import * as os from 'node:os';
 import { join } from 'node:path';
 import { userJupyter } from '../../util/jupyter';
@@ -9,6 +8,7 @@ import { THREAD_VARIABLES } from '../../util/threads';
 import { findCompiler, probe } from './addon';
 import { currentEngine, type Engine, isSound, JS_ASKED } from './install';
 import { describe, processorFeatures } from './isa';
+import { havePackages, packageVersion } from './packages';
 import { cacheFolder, Obstacle } from './system';
 import { findPip } from './wheel';
 
@@ -22,8 +22,6 @@ export interface Finding {
   serious?: boolean;
 }
 
-const require = createRequire(__filename);
-const versionOf = (name: string): string => (require(`${name}/package.json`) as { version: string }).version;
 const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`;
 
 /** Looks at the machine, the engine and the tools around it, and changes nothing. `root` is the folder of this checkout. */
@@ -42,7 +40,12 @@ export async function examine(root: string): Promise<Finding[]> {
   return [
     nodeFinding(root),
     { name: 'npm', value: npm.code === 0 ? npm.output.trim() : 'not found' },
-    { name: 'tfjs', value: `${versionOf('@tensorflow/tfjs')}, tfjs-node ${versionOf('@tensorflow/tfjs-node')}` },
+    {
+      name: 'tfjs',
+      value: havePackages()
+        ? `${packageVersion('@tensorflow/tfjs')}, tfjs-node ${packageVersion('@tensorflow/tfjs-node')}`
+        : 'not fetched yet',
+    },
     { name: 'TensorFlow', value: addon?.version ?? 'none' },
     engineFinding(engine),
     addonFinding(file, addon, sound),

@@ -6,6 +6,7 @@ import { writeFileAtomic } from '../../util/files';
 import { ROOT } from '../../util/root';
 import { builtAddon, findFeatures, installAddon, probe } from './addon';
 import { chooseSet, type InstructionSet, machineSets, processorFeatures, supportedSets } from './isa';
+import { ensurePackages, havePackages } from './packages';
 import { isIntact, isUntouched } from './sums';
 import { asObstacle, cacheFolder, Obstacle } from './system';
 import { installLibrary, isComplete, libraryFolder, machineWheel, requireWheel, TENSORFLOW } from './wheel';
@@ -44,6 +45,9 @@ export interface EnsureOptions {
  */
 export async function ensureEngine(options: EnsureOptions = {}): Promise<Engine> {
   const { report = line => console.error(line), announce = true } = options;
+  await ensurePackages(report).catch(error => {
+    throw new Failure(asObstacle(error).message);
+  });
   const known = JS_ASKED ?? currentEngine();
   const settled = known && (known === JS_ASKED || !options.retry || (known.kind === 'tensorflow' && (await isSound())));
   const engine = settled ? known : await install(report, options.retry ?? false);
@@ -80,6 +84,7 @@ function wantedSet(cache: string): InstructionSet | undefined {
 
 /** The engine that was set up for the sources as they are now; undefined when that has yet to be done. Throws a UserError as `ensureEngine` does. */
 export function currentEngine(): Engine | undefined {
+  if (!havePackages()) return undefined;
   const cache = cacheFolder();
   const set = wantedSet(cache);
   if (set && machineWheel && isComplete(libraryFolder(cache), machineWheel)) {
@@ -131,6 +136,7 @@ async function fromWheel(report: Report, _reason: string, full: boolean): Promis
 /** Builds the addon for every instruction set of this architecture, for folders and images that other machines use too. Throws a Failure. */
 export async function installAll(report: Report): Promise<void> {
   try {
+    await ensurePackages(report);
     const cache = cacheFolder();
     const wheel = requireWheel();
     await installLibrary(cache, wheel, report, true);
