@@ -44,7 +44,7 @@ async function run(
     messages.push(message);
     onMessage(message);
   };
-  const reply = await kernel.request('execute_request', { code, ...options }, { onOutput, timeoutMs: 60_000 });
+  const reply = await kernel.request('execute_request', { code, ...options }, { onOutput, timeoutMs: 110_000 });
   const contents = (type: string): Content[] =>
     messages.filter(({ header }) => header.msg_type === type).map(({ content }) => content);
   const text = (name: string): string =>
