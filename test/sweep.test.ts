@@ -140,7 +140,7 @@ describe('a sweep', () => {
           {
             NODE_OPTIONS: `--require ${join(__dirname, 'fault.cjs')}`,
             FAULT: 'kill',
-            FAULT_AT: '35',
+            FAULT_AT: '41',
             FAULT_FOLDER: second,
           },
           () => startTrialProcess(path, second, log),

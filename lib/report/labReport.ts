@@ -170,7 +170,7 @@ figure { margin: 0; } figcaption { font-size: .85rem; color: var(--quiet); margi
 .images { display: grid; grid-template-columns: repeat(auto-fill, minmax(6.5rem, 1fr)); gap: 1rem; margin: 1.5rem 0; }
 .images img { width: 5.5rem; height: 5.5rem; display: block; margin-bottom: .25rem; } .images figcaption { font-size: .75rem; line-height: 1.35; overflow-wrap: anywhere; } .images b { font-size: .75rem; }
 .commands { grid-template-columns: 1fr; } .commands dt { font-weight: 600; margin-top: .5rem; }
-summary { cursor: pointer; } summary h2 { display: inline-block; margin: 1.5rem 0 .5rem; } section > details { border-top: 1px solid var(--line); }
+td:first-child { max-width: 24rem; white-space: normal; overflow-wrap: anywhere; } summary { cursor: pointer; } summary h2 { display: inline-block; margin: 1.5rem 0 .5rem; } section > details { border-top: 1px solid var(--line); }
 th[role="button"] { cursor: pointer; } th[aria-sort="ascending"]::after { content: " ▲"; } th[aria-sort="descending"]::after { content: " ▼"; }
 .chart.vega-embed .vega-actions { background: Canvas; border-color: var(--line); } .chart.vega-embed .vega-actions::before, .chart.vega-embed .vega-actions::after { display: none; }
 .chart.vega-embed .vega-actions a { color: CanvasText; } .chart.vega-embed .vega-actions a:hover { background: var(--line); }

@@ -10,7 +10,7 @@ import { type Section, section } from './sections';
 import { RESULT_COLUMNS, resultRow } from './tables';
 
 /** Runs in one chart, as many as there are colours; and of which the mistakes are shown, with images: beyond them a page grows and is not read. */
-const [DRAWN, DETAILED] = [PALETTE.length, 4];
+const [DRAWN, DETAILED] = [PALETTE.length, 2];
 
 /** Runs beside each other, then each by itself: where it errs, with images. Runs whose files can't be read are named and left out. */
 export async function runSections(all: readonly Run[]): Promise<Section[]> {

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { readFileSync, rmSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
@@ -14,7 +14,9 @@ const NOTE_LENGTH = 500;
 /** What somebody wrote about a run, in a line; empty where nobody did. */
 export function readNote(run: Run): string {
   const path = join(run.folder, NOTE);
-  return existsSync(path) ? printable(readFileSync(path, 'utf8').trim()).slice(0, NOTE_LENGTH) : '';
+  const size = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+  if (size === 0 || size > 4 * NOTE_LENGTH + 1) return ''; // none, or nothing that `writeNote` wrote
+  return printable(readFileSync(path, 'utf8').trim());
 }
 
 /** Keeps a line about a run in its folder, an empty one removes it. It decides nothing, and no bundle tells it. Throws UserError for a longer one. */
