@@ -6,9 +6,9 @@ import { type Random, random } from '../lib/util/random';
 
 /**
  * Chains of ops, because what rewrites a graph looks at several: each must give compiled what it gives eagerly, where values are NaN,
- * infinite, zeros of either sign, or so large that sums lose what is added to them.
+ * infinite, zeros of either sign, below the smallest normal number, or so large that sums lose what is added to them.
  */
-const SPECIAL = [NaN, Infinity, -Infinity, 0, -0, 1, -1, 0.5, -2, 3, 1e20, -1e30, 12_582_912, 1e-7];
+const SPECIAL = [NaN, Infinity, -Infinity, 0, -0, 1, -1, 0.5, -2, 3, 1e20, -1e30, 12_582_912, 1e-7, 1e-40, -1e-44];
 const SIZE = 48;
 
 type Op = (x: Tensor, rng: Random) => Tensor;

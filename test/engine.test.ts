@@ -44,3 +44,23 @@ test('what was taken from the handle before the engine was there computes with i
   expect(status, stderr).toBe(0);
   expect(stdout.trim()).toBe('3');
 });
+
+test('each thread of Node has an engine of its own', () => {
+  const compute = `
+    const { openEngine } = require('./lib/engine/open');
+    const { compile } = require('./lib/engine/compile/compile');
+    const { ops } = require('./lib/tensor/ops');
+    const { tf } = require('./lib/tensor/tf');
+    const compute = async name => {
+      await openEngine();
+      const norm = compile(x => ops.layerNorm(x, tf.ones([4]), tf.ones([4]), 1e-5));
+      for (let i = 0; i < 20; i++) console.log(name, norm(tf.zeros([2, 4])).dataSync()[0]);
+    };`;
+  const worker = JSON.stringify(`require('tsx/cjs'); ${compute} void compute('worker');`);
+  const { status, stdout, stderr } = node(`
+    ${compute}
+    const { Worker } = require('node:worker_threads');
+    void compute('main').then(() => [1, 2].map(() => new Worker(${worker}, { eval: true })));`);
+  expect(status, stderr).toBe(0);
+  expect(stdout.trim().split('\n').sort()).toEqual([...Array(20).fill('main 1'), ...Array(40).fill('worker 1')]);
+});

@@ -1,5 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { afterEach, describe, expect, test, vi } from 'vitest';
+import { currentEngine } from '../lib/engine/build/install';
+import { setOf } from '../lib/engine/build/isa';
 import { decisive, type Environment, environment, environmentDifferences, FIELDS } from '../lib/runs/environment';
 import { environmentSchema } from '../lib/runs/schemas';
 import { ROOT } from '../lib/util/root';
@@ -31,8 +33,20 @@ describe('an environment', () => {
   ])('tells %s=%s', (name, value, fields) => expect(withVariable(name, value)).toEqual(fields));
 
   test('keeps to itself what is printed, and what belongs to other programs', () => {
-    for (const name of ['TF_CPP_MIN_LOG_LEVEL', 'ONEDNN_VERBOSE', 'EDGEVIT_CACHE', 'TF_TOKEN_app', 'TF_VAR_secret'])
+    for (const name of [
+      'TF_CPP_MIN_LOG_LEVEL',
+      'ONEDNN_VERBOSE',
+      'EDGEVIT_CACHE',
+      'EDGEVIT_ISA',
+      'TF_TOKEN_app',
+      'TF_VAR_secret',
+    ])
       expect(withVariable(name, '3')).toEqual([]);
+  });
+
+  test('tells the instruction set of the addon in use, whatever the processor has', () => {
+    const { addon } = currentEngine() ?? {};
+    expect(environment().instructionSet).toBe(addon ? setOf(addon)?.label : 'none');
   });
 
   test('tells another engine', () => {
@@ -44,7 +58,7 @@ describe('an environment', () => {
       env: { ...process.env, EDGEVIT_ENGINE: 'js' },
     });
     const there = JSON.parse(said.trim().split('\n').at(-1)!) as Environment;
-    expect(there).toMatchObject({ engine: 'pure JavaScript', kernels: 'stock' });
+    expect(there).toMatchObject({ engine: 'pure JavaScript', kernels: 'stock', instructionSet: 'none' });
     expect(environmentDifferences(there, environment()).map(({ field }) => field)).toEqual(
       expect.arrayContaining(['engine', 'kernels']),
     );

@@ -6,6 +6,7 @@ import { runInNewContext } from 'node:vm';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { hasGraphs, nodeBackend } from '../lib/engine/binding';
 import { compile, type Tree } from '../lib/engine/compile/compile';
+import { reachable } from '../lib/engine/compile/ir';
 import { simplify } from '../lib/engine/compile/passes/simplify';
 import { trace } from '../lib/engine/compile/trace';
 import { exportSavedModel, type Signature } from '../lib/engine/savedModel';
@@ -486,6 +487,27 @@ describe.skipIf(!hasGraphs())('random numbers by a seed', () => {
   });
 });
 
+it.skipIf(!hasGraphs())('takes arguments and captured tensors back that another backend had meanwhile', () => {
+  const [x, w, c] = [tf.add(tf.ones([2]), 1), tf.variable(tf.ones([2])), tf.add(tf.ones([2]), 2)];
+  const f = compile((x: Tensor) => tf.mul(x, w));
+  expect(f(x)).toBeAllclose([2, 2]);
+  void tf.setBackend('cpu');
+  try {
+    expect(() => f(x)).toThrow(/'cpu' is set.*graph\.test\.ts:\d+/);
+    tf.addN([x, w, c]).dispose();
+  } finally {
+    void tf.setBackend('tensorflow');
+  }
+  expect(f(x)).toBeAllclose([2, 2]);
+  void tf.setBackend('cpu');
+  tf.add(w, c).dispose();
+  void tf.setBackend('tensorflow');
+  const g = compile((x: Tensor) => tf.addN([x, w, c]));
+  expect(g(x)).toBeAllclose([6, 6]);
+  w.assign(tf.zeros([2]));
+  expect(g(x)).toBeAllclose([5, 5]);
+});
+
 describe.skipIf(!hasGraphs())('an asynchronous call', () => {
   it('gives the same, in order, and takes its arguments as they are', async () => {
     const total = tf.variable(tf.scalar(0));
@@ -709,6 +731,14 @@ describe.skipIf(!hasGraphs())('long functions', () => {
     };
     const deep = trace(chain as never, [tf.ones([1, 4])], { capture: 'constant' });
     expect(simplify(nodeBackend().binding, deep).outputs).toHaveLength(1);
+  });
+
+  it('hold one node for equal constants, and keep those apart that only compare as equal', () => {
+    const constants = (fn: (x: Tensor) => Tensor[]) =>
+      reachable(trace(fn as never, [tf.ones([4])], { capture: 'input' }).outputs).filter(({ op }) => op === 'Const');
+    expect(constants(x => Array.from({ length: 50 }, () => tf.add(x, 1)))).toHaveLength(1);
+    expect(constants(x => [0, -0, NaN].map(value => tf.mul(x, value)))).toHaveLength(3);
+    expect(constants(x => [tf.add(x, tf.zeros([4])), tf.reshape(tf.add(x, tf.zeros([2, 1])), [8])])).toHaveLength(3);
   });
 });
 

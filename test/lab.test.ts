@@ -8,12 +8,12 @@ import { makeBundle } from '../lib/runs/bundle';
 import { codeDigest, codeFiles } from '../lib/runs/code';
 import { consoleReporter, duration } from '../lib/runs/console';
 import { environment } from '../lib/runs/environment';
-import { thisProcess } from '../lib/runs/owner';
 import { listRuns, openRun, type Run, type RunRecord, reportFiles } from '../lib/runs/store';
 import { type NewTrial, resumeTrial, startTrial } from '../lib/runs/trial';
 import { planTraining } from '../lib/train/plan';
 import type { Recipe } from '../lib/train/recipe';
 import { Failure, UserError } from '../lib/util/errors';
+import { thisProcess } from '../lib/util/owner';
 import { textTable } from '../lib/util/tables';
 import { dataset, sha256, tinyRecipe } from './training';
 

@@ -92,9 +92,12 @@ describe.skipIf(!hasGraphs())('kernels are given only what they can read', () =>
 describe.skipIf(!hasGraphs())('numbers below the smallest normal one are zero', () => {
   const zeros = (x: Tensor) => (x.dataSync() as Float32Array).filter(value => value === 0).length;
 
-  it('on every thread, however many values there are', () => {
+  it('on every thread, however many values there are', async () => {
     const times = compile((x: Tensor) => tf.mul(x, 1e-30));
-    for (const count of [16, 100_000]) expect(zeros(times(tf.fill([count], 1e-10)))).toBe(count);
+    for (const count of [16, 1000, 100_000]) {
+      const x = tf.fill([count], 1e-10);
+      expect([tf.mul(x, 1e-30), times(x), await times.async(x)].map(zeros)).toEqual([count, count, count]);
+    }
     const tiny = tf.fill([16, 12_500], 1e-10);
     const scaled = compile((branch: Tensor2D) =>
       fusedOps.addScaled(tf.zeros([16, 12_500]), branch, tf.fill([16], 1e-30)),

@@ -9,10 +9,10 @@ import { comparison, listTable } from '../lib/report/runTables';
 import { claimRun } from '../lib/runs/claim';
 import { consoleReporter } from '../lib/runs/console';
 import { deleteRun, isAskedFor, writeNote } from '../lib/runs/manage';
-import { thisProcess } from '../lib/runs/owner';
 import { listRuns, openRun, type Run, type RunRecord } from '../lib/runs/store';
 import { startTrial } from '../lib/runs/trial';
 import { UserError } from '../lib/util/errors';
+import { thisProcess } from '../lib/util/owner';
 import { ROOT } from '../lib/util/root';
 import { tinyPlan } from './training';
 

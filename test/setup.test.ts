@@ -20,7 +20,7 @@ import {
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir, totalmem } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import JSZip from 'jszip';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { builtAddon, compilesAtOnce } from '../lib/engine/build/addon';
@@ -31,6 +31,7 @@ import { packageFolder } from '../lib/engine/build/packages';
 import { cacheFolder } from '../lib/engine/build/system';
 import { installLibrary, isComplete, libraryFolder, type Wheel } from '../lib/engine/build/wheel';
 import { isScratch } from '../lib/util/folders';
+import { thisProcess } from '../lib/util/owner';
 import { execute, type Outcome } from '../lib/util/processes';
 
 const ROOT = join(__dirname, '..');
@@ -501,6 +502,42 @@ describe.skipIf(!real)('with TensorFlow in the cache', () => {
     expect(await checkout.ensure()).toMatchObject({ kind: 'tensorflow' });
     expect(readFileSync(addon).equals(readFileSync(ADDON))).toBe(true);
     expect(timesCalled('g++')).toBeGreaterThan(built);
+  });
+
+  test('of two that start together one builds, and both have it', async () => {
+    await checkout.ensure(); // the probe of features is built without a lock
+    const [name = ''] = addons();
+    rmSync(join(cache, name));
+    symlinkSync(JSON.stringify({ ...thisProcess(), pid: 2 ** 22 + 1 }), join(cache, `${name}.lock-dead`));
+    const built = timesCalled('g++');
+    const [first, second] = await Promise.all([checkout.ensure(), checkout.ensure()]);
+    expect(first).toMatchObject({ kind: 'tensorflow' });
+    expect(second).toEqual(first);
+    expect(timesCalled('g++')).toBe(2 * built - 1);
+  });
+
+  test('building one removes what nobody used for 30 days, but not what a checkout still names', async () => {
+    const day = 86_400;
+    const used = (name: string, days: number, text = ''): string => {
+      const file = join(cache, name);
+      writeFileSync(file, text);
+      utimesSync(file, Date.now() / 1000 - days * day, Date.now() / 1000 - days * day);
+      return name;
+    };
+    const gone = [used('addon-1-avx2.node', 31), used('checkout-1-avx2.json', 31, '{"earlier":"addon-2-avx2.node"}')];
+    gone.push(used('addon-2-avx2.node', 40), used('addon-2-avx2.node.sum', 35));
+    const stays = [used('addon-3-avx2.node', 29), used('checkout-2-avx2.json', 29, '{"earlier":"addon-4-avx2.node"}')];
+    stays.push(used('addon-4-avx2.node', 90), used('addon-5-avx2.node', 90), used('addon-5-avx2.node.sum', 1));
+    const { addon = '' } = await checkout.ensure();
+    const left = readdirSync(cache);
+    expect(left).toEqual(expect.arrayContaining([...stays, basename(addon)]));
+    expect(left.filter(name => gone.includes(name))).toEqual([]);
+    // A use renews the dates.
+    const note = left.find(name => name.startsWith('checkout-') && !stays.includes(name))!;
+    const dated = [note, `${basename(addon)}.sum`].map(name => join(cache, name));
+    for (const file of dated) utimesSync(file, 1e9, 1e9);
+    await checkout.ensure();
+    for (const file of dated) expect(Date.now() - statSync(file).mtimeMs).toBeLessThan(day * 1000);
   });
 
   test('nothing is written outside the cache', async () => {

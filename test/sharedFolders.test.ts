@@ -1,6 +1,7 @@
 import {
   chmodSync,
   existsSync,
+  lutimesSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -12,9 +13,10 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { isGone, thisProcess } from '../lib/runs/owner';
 import { ensureFolder, fileObstacle, isTemporary, writeFileAtomic } from '../lib/util/files';
 import { scratchFolder } from '../lib/util/folders';
+import { locked } from '../lib/util/lock';
+import { isGone, thisProcess } from '../lib/util/owner';
 import { isGoneFrom, thisPlace } from '../lib/util/processes';
 
 const folder = mkdtempSync(join(tmpdir(), 'shared-'));
@@ -51,6 +53,73 @@ describe('a folder that hosts and containers have in common', () => {
     for (const path of [own, foreign, other]) mkdirSync(path);
     const scratch = scratchFolder(folder);
     expect([own, foreign, other, scratch].map(path => existsSync(path))).toEqual([false, true, true, true]);
+  });
+});
+
+describe('a lock', () => {
+  const times = { look: 2, beat: 10, silence: 300 };
+  const links = (path: string): string[] =>
+    readdirSync(folder)
+      .filter(name => name.startsWith(`${path}.lock-`))
+      .map(name => join(folder, name));
+
+  test('is held by one at a time, and is gone afterwards, also after an error', async () => {
+    let inside = 0;
+    const waited: unknown[] = [];
+    const work = async (i: number): Promise<number> => {
+      expect(++inside).toBe(1);
+      await new Promise(resolve => setTimeout(resolve, 5));
+      inside--;
+      if (i === 3) throw new Error('mine');
+      return i;
+    };
+    const outcomes = await Promise.allSettled(
+      Array.from({ length: 8 }, (_, i) =>
+        locked(
+          join(folder, 'one'),
+          holder => waited.push(holder.pid),
+          () => work(i),
+          times,
+        ),
+      ),
+    );
+    expect(outcomes.map(outcome => (outcome.status === 'fulfilled' ? outcome.value : 'mine'))).toEqual([
+      ...[0, 1, 2, 'mine', 4, 5, 6, 7],
+    ]);
+    expect(waited).toEqual(waited.map(() => process.pid));
+    expect(waited.length).toBeGreaterThanOrEqual(7);
+    expect(links('one')).toEqual([]);
+  });
+
+  test.each<[string, object]>([
+    ['a process that is gone', { pid: DEAD }],
+    ['one of before a reboot', { place: { ...here, boot: 'another' } }],
+  ])('of %s is taken over at once', async (_who, change) => {
+    symlinkSync(JSON.stringify({ ...thisProcess(), ...change }), join(folder, 'two.lock-dead'));
+    const never = (): never => {
+      throw new Error('waits');
+    };
+    expect(await locked(join(folder, 'two'), never, async () => links('two').length, times)).toBe(1);
+    expect(links('two')).toEqual([]);
+  });
+
+  test('of another host or container counts while it is renewed', async () => {
+    const [link, place] = [join(folder, 'three.lock-far'), { ...here, namespace: 'another' }];
+    symlinkSync(JSON.stringify({ ...thisProcess(), pid: DEAD, place }), link);
+    let renewals = 0;
+    const renewing = setInterval(() => {
+      lutimesSync(link, new Date(), new Date());
+      if (++renewals === 20) clearInterval(renewing);
+    }, 20);
+    const told: number[] = [];
+    await locked(
+      join(folder, 'three'),
+      ({ pid }) => told.push(pid),
+      async () => expect(renewals).toBe(20),
+      times,
+    );
+    expect(told).toEqual([DEAD]);
+    expect(existsSync(link)).toBe(false);
   });
 });
 

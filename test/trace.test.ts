@@ -52,6 +52,10 @@ describe.skipIf(!hasGraphs())("what can't be traced is refused", () => {
   tf.add(weight, 0).dispose(); // tensors reach TensorFlow when they are first used
   const outside = random('outside');
   const optimizer = tf.train.adam(0.1);
+  const stateful = tf.layers.lstm({ units: 1, stateful: true, batchInputShape: [1, 2, 2] });
+  tf.sequential({ layers: [stateful] }); // builds it
+  const spent = tf.train.momentum(0.1, 0.9);
+  spent.dispose();
   const gone = tf.scalar(1);
   gone.dispose();
   afterAll(() => {
@@ -132,6 +136,16 @@ describe.skipIf(!hasGraphs())("what can't be traced is refused", () => {
       },
       ['iterations'],
     ],
+    ['a stateful layer', x => stateful.apply(tf.reshape(x, [1, 2, 2])) as Tensor, ['lstm', 'stateful: false']],
+    [
+      'a backend that is set',
+      x => {
+        void tf.setBackend('cpu');
+        return tf.neg(x);
+      },
+      ["'cpu'"],
+    ],
+    ['an optimizer that was disposed', x => [x, spent.minimize(() => tf.sum(tf.mul(weight, x)), true)], ['optimizer']],
     ['a disposed tensor', x => tf.add(x, gone), []],
     ['what TensorFlow refuses', x => tf.einsum('ij,jk->ik', x, tf.ones([3, 3])), ['Einsum']],
     ['texts', x => [x, tf.reshape(tf.tensor1d(['a', 'b']), [2, 1])], ['strings']],
@@ -164,8 +178,8 @@ describe.skipIf(!hasGraphs())("what can't be traced is refused", () => {
   });
 
   it.each<[string, (x: Tensor) => unknown, RegExp]>([
-    ['no result and no assignment', () => undefined, /returns no tensor/],
-    ['a number among the results', x => ({ x, loss: 1 }), /\.loss is a number/],
+    ['no result and no assignment', () => undefined, /returns no tensor.*trace\.test\.ts:\d+/],
+    ['a number among the results', x => ({ x, loss: 1 }), /trace\.test\.ts:\d+.*\.loss is a number/],
     [
       'a disposed result',
       x => {
@@ -175,7 +189,7 @@ describe.skipIf(!hasGraphs())("what can't be traced is refused", () => {
       },
       /disposed/,
     ],
-    ['a promise as the result', async x => tf.booleanMaskAsync(x, tf.greater(x, 1)), /async/],
+    ['a promise as the result', async x => tf.booleanMaskAsync(x, tf.greater(x, 1)), /async.*trace\.test\.ts:\d+/],
     [
       "an error of the function's own",
       () => {

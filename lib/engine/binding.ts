@@ -46,6 +46,8 @@ export interface Binding {
   getNumOfTensors(): number;
   executeOp(op: string, attrs: Attr[], inputs: number[], outputs: number): TensorHandle[];
   readonly TF_Version: string;
+  /** The instruction set that the addon is built for, as `EDGEVIT_ISA` spells it; an addon of earlier sources does not say. */
+  readonly isa?: string;
   readonly TF_FLOAT: number;
   readonly TF_INT32: number;
   readonly TF_INT64: number;

@@ -1,6 +1,7 @@
 import { cpus } from 'node:os';
 import { isNative } from '../tensor/tf';
-import { nodeBackend } from './binding';
+import { hasGraphs, nodeBackend } from './binding';
+import { labelOf } from './build/isa';
 
 /** What computes here: times compare among each other, and with none of another machine. */
 export interface Machine {
@@ -9,6 +10,11 @@ export interface Machine {
   /** `TensorFlow 2.19.1`, or `pure JavaScript`. */
   engine: string;
   node: string;
+}
+
+/** What the addon in use is built for: `AVX2`, `AVX-512`, …; `none` in pure JavaScript. */
+export function instructionSet(): string {
+  return hasGraphs() ? labelOf(nodeBackend().binding.isa ?? 'unknown') : 'none';
 }
 
 export function machine(): Machine {

@@ -1,6 +1,6 @@
 import { readdirSync, readlinkSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { isGone, type Owner, thisProcess } from './owner';
+import { isGone, type Owner, thisProcess } from '../util/owner';
 import type { Run } from './store';
 
 /*

@@ -5,6 +5,7 @@ import { cpus } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { nodeBackend } from '../engine/binding';
+import { instructionSet } from '../engine/machine';
 import { ops, stockOps } from '../tensor/ops';
 import { isNative, tf } from '../tensor/tf';
 import { ROOT } from '../util/root';
@@ -29,7 +30,7 @@ export interface Environment {
   threads: number;
   /** Name, and where the system tells them family, model and stepping: machines that share a name need not share kernels. */
   cpu: string;
-  /** The widest vectors that libraries may take of this processor: `AVX-512`, `AVX2`, `SSE2`, `NEON`, … */
+  /** What the addon in use is built for: `AVX-512`, `AVX2`, `AVX`, `NEON`; `none` in pure JavaScript. */
   instructionSet: string;
   /** Extensions among which math libraries choose their kernels, in alphabetical order. */
   cpuFeatures: string;
@@ -87,7 +88,7 @@ export function environment(): Environment {
     kernels: ops === stockOps ? 'stock' : 'own',
     threads: threadsPerOp(),
     cpu: name,
-    instructionSet: widest(features),
+    instructionSet: instructionSet(),
     cpuFeatures: features.join(' '),
     variables: variables(),
     tfjs: tf.version_core,
@@ -154,9 +155,9 @@ function versionOf(name: string): string {
  */
 const READ_BY_LIBRARIES =
   /^(TF_(ENABLE|DISABLE|USE|FORCE|ONEDNN|MKL|XLA|SET|DETERMINISTIC|OVERRIDE|CPU|AUTO)_?|XLA_|ONEDNN_|DNNL_|MKL_|OMP_|GOMP_|KMP_|OPENBLAS_|VIPS_|EDGEVIT_)/;
-/** Of these: what is printed, where files are, and how many threads there are, which has a field of its own. */
+/** Of these: what is printed, where files are, and the threads and the instruction set, which have fields of their own. */
 const WITHOUT_EFFECT =
-  /^OMP_NUM_THREADS$|_(VERBOSE|CACHE|LOG|DIR|PATH|FILE|FOLDER)$|^VIPS_(CONCURRENCY|INFO|WARNING|LEAK|PROFILE)$/;
+  /^(OMP_NUM_THREADS|EDGEVIT_ISA)$|_(VERBOSE|CACHE|LOG|DIR|PATH|FILE|FOLDER)$|^VIPS_(CONCURRENCY|INFO|WARNING|LEAK|PROFILE)$/;
 
 function variables(): string {
   return Object.entries(process.env)
@@ -187,16 +188,6 @@ function processor(): { name: string; features: string[] } {
   }).flatMap(([what, number]) => (number === undefined ? [] : [`${what} ${number}`]));
   const features = (value('flags') ?? value('Features') ?? '').split(' ').filter(flag => EXTENSION.test(flag));
   return { name: [model, ...numbers].join(', '), features: features.sort() };
-}
-
-/** The widest vectors among features. What a variable forbids of them is recorded with the variables. */
-function widest(features: readonly string[]): string {
-  const has = (...names: string[]): boolean => names.every(name => features.includes(name));
-  if (has('avx512f', 'avx512bw', 'avx512dq', 'avx512vl')) return 'AVX-512';
-  if (has('avx2', 'fma')) return 'AVX2';
-  if (has('avx')) return 'AVX';
-  if (process.arch === 'arm64') return has('sve') ? 'SVE' : 'NEON';
-  return process.arch === 'x64' ? 'SSE2' : process.arch;
 }
 
 let libcVersion: string | undefined;

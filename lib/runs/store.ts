@@ -8,10 +8,10 @@ import type { Recipe } from '../train/recipe';
 import { UserError } from '../util/errors';
 import { isTemporary, writeFileAtomic } from '../util/files';
 import { isScratch, moveFolder, scratchFolder } from '../util/folders';
+import { isGone, type Owner } from '../util/owner';
 import { ROOT } from '../util/root';
 import { printable } from '../util/text';
 import type { Environment } from './environment';
-import { isGone, type Owner } from './owner';
 import { evaluationSchema, metricRowSchema, predictionsSchema, recordSchema } from './schemas';
 
 /** Where runs are kept unless told otherwise. */

@@ -10,13 +10,13 @@ import { createTrainer, DivergenceError, type TrainEvent, type Trainer } from '.
 import { Failure, UserError } from '../util/errors';
 import { noRoom } from '../util/files';
 import { FORMAT_VERSION, otherFormat } from '../util/format';
+import { thisProcess } from '../util/owner';
 import { thousands } from '../util/tables';
 import { claimRun } from './claim';
 import { medianRate } from './consistency';
 import { here, type Reporter } from './console';
 import { type Environment, environment, environmentDifferences } from './environment';
 import { logged } from './log';
-import { thisProcess } from './owner';
 import {
   createRun,
   type KeptDataOptions,

@@ -20,15 +20,19 @@ const folder = mkdtempSync(join(tmpdir(), 'edgevit-jupyter-'));
 vi.stubEnv('JUPYTER_DATA_DIR', join(folder, 'data')); // its history is not the user's
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
+/** nbclient, nbformat, Jupyter's test of kernels (which is none of the requirements) and all that they need. */
+const NBCLIENT = [
+  'jupyter_kernel_test==0.7.0 --hash=sha256:2c60503b36cf0c58a7fb3b62e29254d2f2a9bd11c3fe634041e46f0a9b9eab98',
+  ...['nbclient', 'nbformat', 'jupyter-client', 'jupyter-core', 'traitlets', 'python-dateutil', 'six', 'tzdata'],
+  ...['tornado', 'pyzmq', 'platformdirs', 'fastjsonschema', 'jsonschema', 'attrs', 'referencing', 'rpds-py'],
+  ...['jsonschema-specifications', 'typing-extensions'],
+];
+
 let python: string | undefined;
 let reason = '';
 beforeAll(async () => {
   try {
-    python = await pythonEnvironment(
-      join(ROOT, '.venv-test'),
-      ['nbclient', 'nbformat', 'jupyter_kernel_test==0.7.0'],
-      () => {},
-    );
+    python = await pythonEnvironment(join(ROOT, '.venv-test'), NBCLIENT, () => {});
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
     reason = error.message;

@@ -4,9 +4,11 @@ import { totalmem } from 'node:os';
 import { basename, dirname, join, relative, sep } from 'node:path';
 import { writeFileAtomic } from '../../util/files';
 import { inScratch } from '../../util/folders';
+import { locked } from '../../util/lock';
 import { execute } from '../../util/processes';
 import { describe, FEATURES_SOURCE, featuresProbe, type InstructionSet, processorFeatures, setOf } from './isa';
 import { packageFolder, packageVersion } from './packages';
+import { pruneCache } from './prune';
 import { isIntact, isUntouched, record } from './sums';
 import { diskFull, ignoreReadOnly, Obstacle } from './system';
 import { libraryFolder, TENSORFLOW, type Wheel } from './wheel';
@@ -91,8 +93,19 @@ export async function installAddon(
   report: (line: string) => void,
 ): Promise<string> {
   const addon = builtAddon(cache, set);
-  const usable = existsSync(addon) && (await isIntact(addon)) !== false && (await works(cache, set, addon));
-  if (!usable) await build(cache, wheel, set, addon, report);
+  const isUsable = async () =>
+    existsSync(addon) && (await isIntact(addon)) !== false && (await works(cache, set, addon));
+  if (!(await isUsable()))
+    await locked(
+      addon,
+      ({ pid, host }) => report(`Process ${pid} on ${host} builds the addon for ${set.label} already: waiting for it.`),
+      async () => {
+        if (await isUsable()) return;
+        await build(cache, wheel, set, addon, report);
+        await record(addon);
+        pruneCache(cache, [addon]);
+      },
+    );
   if (!isUntouched(addon)) await record(addon).catch(ignoreReadOnly);
   return addon;
 }

@@ -7,6 +7,7 @@ import { ROOT } from '../../util/root';
 import { builtAddon, findFeatures, installAddon, probe } from './addon';
 import { chooseSet, type InstructionSet, machineSets, processorFeatures, supportedSets } from './isa';
 import { ensurePackages, havePackages } from './packages';
+import { markAddonUsed, markUsed } from './prune';
 import { isIntact, isUntouched } from './sums';
 import { asObstacle, cacheFolder, Obstacle } from './system';
 import { installLibrary, isComplete, libraryFolder, machineWheel, requireWheel, TENSORFLOW } from './wheel';
@@ -200,7 +201,11 @@ function remember(engine: Engine): void {
   const before = readNote(cache);
   const earlier = engine.addon ?? before?.earlier;
   const note: Note = { key: noteKey(cache, set), engine, ...(earlier && { earlier }) };
-  if (JSON.stringify(note) === JSON.stringify(before)) return;
+  if (earlier) markAddonUsed(earlier);
+  if (JSON.stringify(note) === JSON.stringify(before)) {
+    markUsed(noteFile(cache, set));
+    return;
+  }
   try {
     writeFileAtomic(noteFile(cache, set), JSON.stringify(note));
   } catch {

@@ -82,6 +82,11 @@ export function setOf(addon: string): InstructionSet | undefined {
   return machineSets.find(set => set.isa === isa);
 }
 
+/** For people: an instruction set by the name that `EDGEVIT_ISA` has for it. */
+export function labelOf(isa: string): string {
+  return machineSets.find(set => set.isa === isa)?.label ?? isa;
+}
+
 /** For people: what a processor with these features has. */
 export function describe(features: ReadonlySet<string>): string {
   return supportedSets(features).at(-1)?.label ?? 'no AVX';

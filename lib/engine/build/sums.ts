@@ -11,7 +11,8 @@ interface Recorded {
   modified: number;
 }
 
-const recordOf = (file: string): string => `${file}.sum`;
+/** Where a file's sum is kept. */
+export const recordOf = (file: string): string => `${file}.sum`;
 
 function state(file: string): Omit<Recorded, 'sha256'> | undefined {
   const entry = statSync(file, { throwIfNoEntry: false });

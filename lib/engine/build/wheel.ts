@@ -13,6 +13,8 @@ import { pipeline } from 'node:stream/promises';
 import * as yauzl from 'yauzl';
 import { inScratch } from '../../util/folders';
 import { limited, request } from '../../util/https';
+import { locked } from '../../util/lock';
+import type { Owner } from '../../util/owner';
 import { execute } from '../../util/processes';
 import { byteProgress } from '../../util/progress';
 import { isIntact, isUntouched, record, sha256 } from './sums';
@@ -133,7 +135,17 @@ export async function installLibrary(
   full = false,
 ): Promise<void> {
   const folder = libraryFolder(cache);
-  if ((!full && isComplete(folder, wheel)) || (await isSame(folder, wheel))) return;
+  const isThere = async () => (!full && isComplete(folder, wheel)) || (await isSame(folder, wheel));
+  if (await isThere()) return;
+  const wait = ({ pid, host }: Owner) =>
+    report(`Process ${pid} on ${host} sets up TensorFlow's library already: waiting for it.`);
+  await locked(folder, wait, async () => {
+    if (!(await isThere())) await fetchLibrary(cache, wheel, report);
+  });
+}
+
+async function fetchLibrary(cache: string, wheel: Wheel, report: (line: string) => void): Promise<void> {
+  const folder = libraryFolder(cache);
   await inScratch(cache, async scratch => {
     const file = await download(wheel, scratch, report);
     await checkSum(file, wheel);

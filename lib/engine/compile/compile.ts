@@ -59,9 +59,15 @@ interface Engine {
     inputs: Record<string, Tensor>;
   }): Tensor[];
   gradients(f: () => Tensor, xs: Tensor[], dy: undefined, allowNoGradients: true): { grads: (Tensor | undefined)[] };
+  moveData(backend: unknown, dataId: object): void;
 }
 
 const engine = () => tf.engine() as unknown as Engine;
+
+/** Takes a tensor's data back that another backend has, as tfjs itself does for an op. */
+function bringHere({ dataId }: Tensor): void {
+  if (!nodeBackend().tensorMap.has(dataId)) engine().moveData(nodeBackend(), dataId);
+}
 
 type AnyFunction = (...args: readonly StaticTree[]) => Result;
 
@@ -178,8 +184,9 @@ class Program {
       const tensor = source.read();
       if (tensor.isDisposed)
         throw new Error(
-          `The compiled function reads the variable '${(tensor as TensorFlow.Variable).name}', which was disposed.`,
+          `The compiled function reads the variable '${(tensor as TensorFlow.Variable).name}', which was disposed${callerLine()}.`,
         );
+      bringHere(tensor);
       return tensor;
     });
   }
@@ -310,8 +317,8 @@ export function compile<A extends readonly StaticTree[], R extends Result>(
         `'${name}' is compiled for the backend 'tensorflow', and '${tf.getBackend()}' is set${callerLine()}: tf.setBackend('tensorflow').`,
       );
     const { structure, leaves } = flattenArguments(args, name);
-    if (!leaves.every(leaf => nodeBackend().tensorMap.has(leaf.dataId)))
-      throw new Error(`An argument of '${name}' was disposed${callerLine()}.`);
+    if (leaves.some(leaf => leaf.isDisposed)) throw new Error(`An argument of '${name}' was disposed${callerLine()}.`);
+    leaves.forEach(bringHere);
     const isDynamic = dynamicBatch.length
       ? args.flatMap((arg, i) => flatten(arg, 'all').leaves.map(() => dynamicBatch.includes(i)))
       : [];

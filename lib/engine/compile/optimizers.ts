@@ -30,7 +30,17 @@ export const settingsOf = (optimizer: Optimizer): string =>
   );
 
 export const areUnchanged = (optimizers: ReadonlyMap<Optimizer, string>) => () =>
-  [...optimizers].every(([optimizer, before]) => settingsOf(optimizer) === before);
+  [...optimizers].every(([optimizer, before]) => {
+    requireAlive(optimizer);
+    return settingsOf(optimizer) === before;
+  });
+
+/** An optimizer's tensors are its own properties, or stand in lists of `{ variable }`. */
+function requireAlive(optimizer: Optimizer): void {
+  const own = (Object.values(optimizer) as unknown[]).flat() as ({ isDisposed?: boolean; variable?: Tensor } | null)[];
+  if (own.some(value => value?.isDisposed || value?.variable?.isDisposed))
+    throw new TraceError(`An optimizer that the compiled function uses was disposed${callerLine()}.`);
+}
 
 /**
  * What tfjs's optimizers keep on the host becomes an input: they work with `symbols` in the place of what they keep. Iterations are counted after
@@ -44,6 +54,7 @@ export function patchOptimizers(
     const { applyGradients } = prototype;
     return override(prototype, {
       applyGradients(this: Optimizer, grads) {
+        requireAlive(this);
         const restore = override<{ learningRate?: number; c?: Tensor }>(this, symbols(this));
         try {
           applyGradients.call(this, grads);

@@ -34,6 +34,28 @@ export function patchKernels(checking: (indices: object | undefined) => void): (
   };
 }
 
+/** A recurrent layer of tfjs, which keeps its state between calls where it is stateful. */
+interface RecurrentLayer {
+  name: string;
+  stateful: boolean;
+  call(...args: unknown[]): unknown;
+}
+
+/** Layers of tfjs whose state would be frozen into the graph are refused. Returns what undoes it. */
+export function patchLayers(): () => void {
+  const recurrent = (tf as unknown as { RNN: { prototype: RecurrentLayer } }).RNN.prototype; // of all such layers
+  const { call } = recurrent;
+  return override(recurrent, {
+    call(this: RecurrentLayer, ...args) {
+      if (this.stateful)
+        throw new TraceError(
+          `The layer '${this.name}' is stateful${callerLine()}: its state would be frozen into the graph. Make it with stateful: false, and pass its state in and out (initialState, returnState).`,
+        );
+      return call.apply(this, args);
+    },
+  });
+}
+
 /** tfjs's debug mode, and Math.random, while a function is traced. Returns what undoes it. */
 export function patchHost(): () => void {
   // In debug mode tfjs reads every kernel's result.

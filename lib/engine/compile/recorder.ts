@@ -20,6 +20,9 @@ function canonical(
   return { op, attrs };
 }
 
+/** Bytes of a constant up to which equal ones become one node. */
+const SMALL = 64;
+
 /** The nodes of a graph in the making, whose shapes TensorFlow infers as they come. */
 export class Recorder {
   readonly inputs: Node[] = [];
@@ -27,6 +30,9 @@ export class Recorder {
   private readonly oracle: NativeGraph;
   /** The oracle's names of each node's outputs. */
   private readonly native = new Map<Node, number[]>();
+
+  /** Small constants by what they hold: gradients and layers of tfjs make the same scalars, shapes and axes over and over. */
+  private readonly constants = new Map<string, Output>();
 
   constructor(private readonly real: Binding) {
     this.oracle = real.graphNew();
@@ -46,7 +52,7 @@ export class Recorder {
     }[tensor.dtype];
     if (dtype === this.real.TF_STRING)
       throw new TraceError(
-        "A tensor of strings can't be an input of a graph: allowed are float32, int32, bool and complex64.",
+        `A tensor of strings can't be an input of a graph${callerLine()}: allowed are float32, int32, bool and complex64.`,
       );
     const { TF_ATTR_TYPE, TF_ATTR_SHAPE } = this.real;
     const node: Node = {
@@ -67,9 +73,17 @@ export class Recorder {
   constant(shape: readonly number[], dtype: number, values: Values): Output {
     if (!ArrayBuffer.isView(values))
       throw new TraceError(`A tensor of strings can't be a constant of a graph${callerLine()}.`);
+    const { buffer, byteOffset, byteLength } = values;
+    const content =
+      byteLength <= SMALL &&
+      `${dtype}[${shape.join()}]${Buffer.from(buffer, byteOffset, byteLength).toString('latin1')}`;
+    const known = content !== false && this.constants.get(content);
+    if (known) return known;
     const node: Node = { op: 'Const', attrs: [], inputs: [], outputs: [{ dtype, shape: [...shape] }], values };
     this.record(node);
-    return { node, index: 0 };
+    const output = { node, index: 0 };
+    if (content !== false) this.constants.set(content, output);
+    return output;
   }
 
   negative(x: Output): Output {

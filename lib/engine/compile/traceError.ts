@@ -3,7 +3,7 @@ export class TraceError extends Error {
   override name = 'TraceError';
 }
 
-/** The line of the caller's code that led here: the first frame outside the engine and the packages. */
+/** The line of the caller's code that led here: the first frame outside the engine, what it stands on, and the packages. */
 export function callerLine(): string {
   const { stackTraceLimit } = Error;
   Error.stackTraceLimit = Infinity; // a dozen frames of tfjs lie between
@@ -12,7 +12,7 @@ export function callerLine(): string {
   const own = frames.find(
     frame =>
       /:\d+:\d+/.test(frame) &&
-      !/node_modules|node:|[\\/]lib[\\/]engine[\\/]|[\\/]tfjs[a-z-]*[\\/]src[\\/]/.test(frame),
+      !/node_modules|node:|[\\/]lib[\\/](engine|tensor|util)[\\/]|[\\/]tfjs[a-z-]*[\\/]src[\\/]/.test(frame),
   );
   return own ? ` (${own.trim().replace(/^at /, 'at ')})` : '';
 }

@@ -13,7 +13,7 @@ import { type Captured, rateOf, rateTensorOf, type Seed, seedOf, tensorOf, varia
 import { type Graph, load, type Output, reachable } from './ir';
 import { areUnchanged, marker, type Optimizer, patchOptimizers, settingsOf } from './optimizers';
 import { override } from './override';
-import { patchHost, patchKernels } from './patches';
+import { patchHost, patchKernels, patchLayers } from './patches';
 import { core, randomOps } from './randomOps';
 import { Recorder } from './recorder';
 import { callerLine, TraceError } from './traceError';
@@ -52,6 +52,7 @@ export interface TraceOptions {
 interface Engine {
   state: {
     registeredVariables: Record<string, TensorFlow.Variable>;
+    tensorInfo: { has(dataId: object): boolean };
     gradientDepth: number;
     kernelDepth: number;
     activeTape: unknown;
@@ -59,6 +60,8 @@ interface Engine {
   runKernel(name: string, inputs: Record<string, unknown>, attrs?: object): Tensor | Tensor[];
   disposeTensor(tensor: Tensor): void;
   disposeVariable(variable: TensorFlow.Variable): void;
+  setBackend(name: string): Promise<boolean>;
+  moveData(backend: unknown, dataId: object): void;
   trackTensor(tensor: Tensor, backend: unknown): void;
   makeVariable(initial: Tensor, ...options: unknown[]): TensorFlow.Variable;
   incRef(tensor: Tensor, backend: unknown): void;
@@ -67,6 +70,15 @@ interface Engine {
 
 /** Ids that stand for outputs of traced nodes; real tensors of the addon count from 0. */
 const SYMBOLIC = 2 ** 30;
+
+/** The tensors of a function's result. */
+function leavesOf(result: StaticTree): Tensor[] {
+  try {
+    return flatten(result, 'empty').leaves;
+  } catch (error) {
+    throw new TypeError(`A result of the function can't be given${callerLine()}: ${(error as Error).message}`);
+  }
+}
 
 /** Runs a function on symbols instead of tensors and records every op. Nothing is computed; TensorFlow infers the shapes. */
 export class Tracer {
@@ -137,7 +149,9 @@ export class Tracer {
         }
         if ((trace.result as unknown) instanceof Promise) {
           (trace.result as unknown as Promise<unknown>).catch(() => {}); // it may wait for a value and so reject
-          throw new TraceError("An async function can't be compiled: it waits for values that a graph computes later.");
+          throw new TraceError(
+            `An async function can't be compiled${callerLine()}: it waits for values that a graph computes later.`,
+          );
         }
         trace.assigned = [...this.standIns]
           .filter(([variable, dataId]) => variable.dataId !== dataId)
@@ -145,12 +159,12 @@ export class Tracer {
         const frozen = this.capture === 'constant' && trace.assigned[0];
         if (frozen)
           throw new TraceError(
-            `The function assigns the variable '${frozen.name}', which is frozen into its graph: capture it as 'input', or return the new value.`,
+            `The function assigns the variable '${frozen.name}', which is frozen into its graph${callerLine()}: capture it as 'input', or return the new value.`,
           );
-        const results = flatten(trace.result, 'empty').leaves;
+        const results = leavesOf(trace.result);
         if (!results.length && !trace.assigned.length && !iterations.size)
           throw new TraceError(
-            'The function returns no tensor and assigns no variable, so that there is nothing to compute: return its results.',
+            `The function returns no tensor and assigns no variable${callerLine()}, so that there is nothing to compute: return its results.`,
           );
         trace.outputs = [...results, ...trace.assigned].map(tensor => this.outputOf(tensor));
       });
@@ -228,6 +242,9 @@ export class Tracer {
         disposeTensor.call(engine, tensor);
       },
       disposeVariable: refuseDisposal,
+      setBackend: name => {
+        throw new TraceError(`The compiled function sets the backend '${name}'${callerLine()}: set it outside.`);
+      },
       runKernel: (name, inputs, attrs) => {
         const result = runKernel.call(engine, name, inputs, attrs);
         const x = inputs.x as Tensor | undefined;
@@ -253,6 +270,7 @@ export class Tracer {
       },
     });
     const restoreKernels = patchKernels(indices => (this.checked = indices));
+    const restoreLayers = patchLayers();
     const restoreOptimizers = patchOptimizers(
       optimizer => this.symbolsOf(optimizer),
       optimizer => void this.iterations.set(optimizer, (this.iterations.get(optimizer) ?? 0) + 1),
@@ -270,6 +288,7 @@ export class Tracer {
       Object.assign(engine.state, { gradientDepth, kernelDepth, activeTape });
       restoreHost();
       restoreOptimizers();
+      restoreLayers();
       restoreKernels();
       restoreEngine();
       for (const variable of this.standIns.keys()) {
@@ -326,10 +345,14 @@ export class Tracer {
   }
 
   private outputOf(tensor: Tensor): Output {
-    if (!this.backend.tensorMap.has(tensor.dataId))
-      throw new TraceError(
-        `The compiled function uses or returns a tensor that was disposed${callerLine()}: tf.keep what leaves a tidy or a gradient function.`,
-      );
+    if (!this.backend.tensorMap.has(tensor.dataId)) {
+      if (!this.engine.state.tensorInfo.has(tensor.dataId))
+        throw new TraceError(
+          `The compiled function uses or returns a tensor that was disposed${callerLine()}: tf.keep what leaves a tidy or a gradient function.`,
+        );
+      this.engine.moveData(this.backend, tensor.dataId); // another backend had it, as an op of tfjs would find out
+      this.created.delete(tensor.dataId);
+    }
     const record = this.backend.tensorMap.get(tensor.dataId)!;
     if (record.id >= SYMBOLIC) return this.symbolOf(record.id);
     let output = this.byDataId.get(tensor.dataId);

@@ -4,6 +4,13 @@
 #include <node_api.h>
 #undef NAPI_MODULE
 #define NAPI_MODULE(name, init)  // tfjs-node's registration; the module at the end of this file takes its place
+#include <algorithm>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
 #include "absl/log/globals.h"
 #include "binding/tfjs_backend.cc"
 #include "binding/tfjs_binding.cc"
@@ -12,6 +19,7 @@
 #include "signals.h"
 #include "tensorflow.h"
 #include "tensorflow/c/tf_tensor_internal.h"
+#include "tensorflow/core/common_runtime/optimization_registry.h"
 #include "tensorflow/core/framework/graph.pb.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/protobuf/config.pb.h"
@@ -265,6 +273,7 @@ napi_value SessionNew(napi_env env, napi_value* args) {
   // TensorFlow's graph optimizer changes values: max(x, 2x) becomes the minimum, (x + c) − c becomes x, a NaN that
   // passes a fused ReLU 0. What of it pays, compile/passes does; constants are folded without it.
   options.config.mutable_graph_options()->mutable_rewrite_options()->set_disable_meta_optimizer(true);
+  options.config.mutable_experimental()->set_disable_output_partition_graphs(true);  // copies that nobody reads
   auto session = std::make_shared<Session>();
   session->session.reset(tensorflow::NewSession(options));
   Check(session->session->Create(std::move(graph)));
@@ -399,11 +408,61 @@ napi_value SessionDelete(napi_env env, napi_value* args) {
   return nullptr;
 }
 
-// tfjs-node's executeOp.
-napi_value ExecuteOp(napi_env env, napi_callback_info info) {
+// A function of tfjs-node's that computes.
+template <napi_value (*function)(napi_env, napi_callback_info)>
+napi_value Guarded(napi_env env, napi_callback_info info) {
   const SignalsHeld held;
   const DenormalsFlushed flushed;
-  return tfnodejs::ExecuteOp(env, info);
+  return function(env, info);
+}
+
+template <napi_value (*function)(napi_env, napi_callback_info)>
+void ExportGuarded(napi_env env, napi_value exports, const char* name) {
+  napi_value value;
+  Check(env, napi_create_function(env, name, NAPI_AUTO_LENGTH, Guarded<function>, nullptr, &value));
+  Check(env, napi_set_named_property(env, exports, name, value));
+}
+
+// tfjs-node's exports, some of them guarded. They go into an object of ours, because they are read-only in tfjs-node's,
+// where setting them changes nothing and says nothing.
+void ExportTfjs(napi_env env, napi_value exports) {
+  napi_value theirs, names;
+  Check(env, napi_create_object(env, &theirs));
+  theirs = tfnodejs::InitTFNodeJSBinding(env, theirs);
+  Check(env, napi_get_all_property_names(env, theirs, napi_key_own_only, napi_key_all_properties,
+                                         napi_key_numbers_to_strings, &names));
+  for (const auto& name : ReadList(env, names, ReadString))
+    Check(env, napi_set_named_property(env, exports, name.c_str(), Field(env, theirs, name.c_str())));
+  ExportGuarded<tfnodejs::ExecuteOp>(env, exports, "executeOp");
+  ExportGuarded<tfnodejs::LoadSavedModel>(env, exports, "loadSavedModel");
+  ExportGuarded<tfnodejs::RunSavedModel>(env, exports, "runSavedModel");
+}
+
+// XLA's graph passes find nothing to do in graphs of this lab, and took two fifths of the time in which a session
+// loads.
+void DropXlaPasses() {
+  const std::set<std::string> names{
+      "FunctionalizeControlFlowForXlaPass",
+      "EncapsulateXlaComputationsPass",
+      "IntroduceFloatingPointJitterPass",
+      "CloneConstantsForBetterClusteringPass",
+      "ClusterScopingPass",
+      "MarkForCompilationPass",
+      "ForceXlaConstantsOnHostPass",
+      "IncreaseDynamismForAutoJitPass",
+      "PartiallyDeclusterPass",
+      "ReportClusteringInfoPass",
+      "EncapsulateSubgraphsPass",
+      "BuildXlaOpsPass",
+  };
+  for (const auto& [grouping, phases] : tensorflow::OptimizationPassRegistry::Global()->groups()) {
+    for (const auto& [phase, passes] : phases) {
+      // The registry only adds. It is no constant itself, and no session reads it yet.
+      auto& list = const_cast<std::vector<std::unique_ptr<tensorflow::GraphOptimizationPass>>&>(passes);
+      list.erase(std::remove_if(list.begin(), list.end(), [&](const auto& pass) { return names.count(pass->name()); }),
+                 list.end());
+    }
+  }
 }
 
 // What this file is built for, to be read in it by who has yet to decide whether the processor can run it.
@@ -414,13 +473,22 @@ napi_value ExecuteOp(napi_env env, napi_callback_info info) {
 
 NAPI_MODULE_INIT() {
   const lab::SignalsHeld held;  // in TensorFlow's threads for good
-  absl::SetMinLogLevel(
-      absl::LogSeverityAtLeast::kError);  // TF_CPP_MIN_LOG_LEVEL does not reach all that TensorFlow logs
-  lab::RegisterOps();
-  exports = tfnodejs::InitTFNodeJSBinding(env, exports);
-  napi_value execute_op;
-  napi_create_function(env, "executeOp", NAPI_AUTO_LENGTH, lab::ExecuteOp, nullptr, &execute_op);
-  napi_set_named_property(env, exports, "executeOp", execute_op);
+  static std::once_flag once;   // of all Node's threads that load this file
+  std::call_once(once, [] {
+    absl::SetMinLogLevel(
+        absl::LogSeverityAtLeast::kError);  // TF_CPP_MIN_LOG_LEVEL does not reach all that TensorFlow logs
+    lab::RegisterOps();
+    lab::DropXlaPasses();
+  });
+  try {
+    lab::ExportTfjs(env, exports);
+    lab::Check(env, napi_set_named_property(env, exports, "isa", lab::Text(env, LAB_ISA)));
+  } catch (const lab::Pending&) {
+    return nullptr;
+  } catch (const std::exception& error) {
+    napi_throw_error(env, nullptr, error.what());
+    return nullptr;
+  }
   lab::Export<lab::GraphNew>(env, exports, "graphNew");
   lab::Export<lab::GraphOp>(env, exports, "graphOp");
   lab::Export<lab::GraphConst>(env, exports, "graphConst");

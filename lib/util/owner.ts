@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { isAlive, isGoneFrom, type Place, thisPlace } from '../util/processes';
+import { isAlive, isGoneFrom, type Place, thisPlace } from './processes';
 
 /** A process that works on a run. */
 export interface Owner {
