@@ -2,17 +2,22 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { env, pipeline, RawImage } from '@huggingface/transformers';
 import { afterAll, describe, expect, it } from 'vitest';
+import { networkInput } from '../lib/data/input';
 import { parseAugmentation } from '../lib/data/transforms/augmentation';
 import { hasGraphs } from '../lib/engine/binding';
 import { type Exportable, weightsOf } from '../lib/export/exportable';
 import { exportModel } from '../lib/export/formats';
+import { preprocessorConfig } from '../lib/export/huggingFace';
 import type { Model } from '../lib/model/module';
 import { createModel } from '../lib/model/registry';
 import { torchShape, toTorch } from '../lib/tensor/layout';
 import { tf } from '../lib/tensor/tf';
 import { UserError } from '../lib/util/errors';
+import { random } from '../lib/util/random';
 import { ROOT } from '../lib/util/root';
+import { fromHalf, toHalf } from '../lib/weights/elements';
 import { readTensors } from '../lib/weights/safetensors';
 import { readStateDict } from '../lib/weights/stateDict';
 import { bothWays, NETWORKS, trainedLike } from './onnx/compare';
@@ -79,6 +84,54 @@ const { readFileSync } = require('node:fs');
   console.log('RESULT' + JSON.stringify(Array.from(logits.dataSync())));
 })();
 `;
+
+describe.skipIf(!hasGraphs())('the folder for the Hugging Face hub', () => {
+  const source = () => exportable(tiny('edgevit-xxs'));
+
+  it('is run by transformers.js in float32, float16 and 8 bits', async () => {
+    const exported = source();
+    const { model, classes, augment } = exported;
+    const folder = join(scratch, 'hub');
+    await exportModel(exported, 'hf', folder);
+    const { params, buffers } = weightsOf(exported);
+    Object.assign(env, { allowRemoteModels: false, localModelPath: '' });
+    const rng = random('photos');
+    const photos = Array.from({ length: 4 }, () => Uint8Array.from({ length: 64 * 64 * 3 }, () => rng.int(256)));
+    for (const [dtype, tolerance] of [
+      ['fp32', 1e-5],
+      ['fp16', 1e-2], // 11 bits in each of some fifty layers
+      ['q8', 0.1], // 8 bits
+    ] as const) {
+      const classify = await pipeline('image-classification', folder, { dtype, device: 'cpu' });
+      for (const pixels of photos) {
+        const input = networkInput({ width: 64, height: 64, pixels }, 64, augment);
+        const { logits } = model.forward(input, params, buffers, { train: false });
+        const told = await classify(new RawImage(pixels, 64, 64, 3), { top_k: classes.length });
+        const scores = classes.map(name => told.find(({ label }) => label === name)!.score);
+        expect(scores, dtype).toBeAllclose(tf.softmax(logits).dataSync<'float32'>(), tolerance);
+      }
+      await classify.dispose();
+    }
+  });
+
+  it('tells Python how to resize, crop and normalise', () => {
+    const augment = parseAugmentation({ centerCrop: 0.875, interpolation: 'bicubic', mean: [0.5, 0.4, 0.3] });
+    expect(preprocessorConfig({ ...source(), augment })).toMatchObject({
+      size: { shortest_edge: 73 },
+      crop_size: { height: 64, width: 64 },
+      do_center_crop: true,
+      resample: 3,
+      image_mean: [0.5, 0.4, 0.3],
+    });
+    expect(preprocessorConfig(source())).toMatchObject({ size: { height: 64, width: 64 }, do_center_crop: false });
+  });
+
+  it('rounds to float16 as the standard does', () => {
+    const values = Float32Array.of(1, -2.5, 65504, 65520, 2 ** -24, 2 ** -25, 1 + 2 ** -11, 1 + 3 * 2 ** -11, 6.1e-5);
+    const kept = [1, -2.5, 65504, Infinity, 2 ** -24, 0, 1, 1 + 2 ** -9, Math.round(6.1e-5 * 2 ** 24) / 2 ** 24];
+    expect(Array.from(fromHalf(toHalf(values)))).toEqual(kept);
+  });
+});
 
 describe.skipIf(!hasGraphs())('exportModel', () => {
   it('writes a graph model that plain TensorFlow.js runs, for any batch', async () => {

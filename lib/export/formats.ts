@@ -8,9 +8,12 @@ import { moveFolder, scratchFolder } from '../util/folders';
 import { writeTensors } from '../weights/safetensors';
 import { writeTorchFile } from '../weights/torchWriter';
 import { type Exportable, metadataOf, weightsOf } from './exportable';
+import { hubConfig, modelCard, preprocessorConfig } from './huggingFace';
 import { inferenceGraph } from './inference';
 import { toOnnx } from './onnx/convert';
 import { encodeOnnx, type OnnxGraph } from './onnx/graph';
+import { inHalf } from './onnx/half';
+import { quantizeDynamically } from './onnx/quantize';
 import { toGraphModel } from './tfjs';
 
 interface Format {
@@ -28,15 +31,20 @@ export interface ExportOptions {
 export const OPSET = 20;
 
 /** The network as ONNX, with what a runtime can't know of it as metadata. */
-function onnxOf(source: Exportable, { opset = OPSET }: ExportOptions): OnnxGraph {
+function onnxOf(
+  source: Exportable,
+  { opset = OPSET, convolutions }: ExportOptions & { convolutions?: boolean },
+): OnnxGraph {
   const weights = weightsOf(source);
   try {
     const graph = inferenceGraph(source.model, weights, 'fused');
-    return { ...toOnnx(graph, source.model.name, { opset }), metadata: metadataOf(source) };
+    return { ...toOnnx(graph, source.model.name, { opset, convolutions }), metadata: metadataOf(source) };
   } finally {
     tf.dispose([weights.params, weights.buffers]);
   }
 }
+
+const json = (value: object): string => `${JSON.stringify(value, null, 2)}\n`;
 
 /** What a model can be written as, by name. */
 export const FORMATS = {
@@ -44,6 +52,24 @@ export const FORMATS = {
     about: 'one .onnx file',
     write(source, folder, options) {
       writeFileAtomic(join(folder, 'model.onnx'), encodeOnnx(onnxOf(source, options)));
+    },
+  },
+  hf: {
+    about: 'the folder that transformers.js and the Hugging Face hub expect',
+    write(source, folder, options) {
+      const graph = onnxOf(source, options);
+      const files: Record<string, string | Uint8Array> = {
+        'README.md': modelCard(source),
+        'config.json': json(hubConfig(source)),
+        'preprocessor_config.json': json(preprocessorConfig(source)),
+        'onnx/model.onnx': encodeOnnx(graph),
+        'onnx/model_fp16.onnx': encodeOnnx(inHalf(graph)),
+        'onnx/model_quantized.onnx': encodeOnnx(
+          quantizeDynamically(onnxOf(source, { ...options, convolutions: false })),
+        ),
+      };
+      for (const [name, content] of Object.entries(files)) writeFileAtomic(join(folder, name), content);
+      FORMATS.safetensors.write(source, folder);
     },
   },
   safetensors: {

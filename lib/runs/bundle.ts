@@ -14,7 +14,7 @@ import { packArchive } from './archive';
 import { checkBundle, ENTRY, manifestOf, PROJECT_FILES, SOURCE } from './bundleFile';
 import { codeDigest, codeFiles } from './code';
 import { percent } from './console';
-import { folderOf, portableData, portableOptions, portablePath } from './portable';
+import { portableRecord } from './portable';
 import { recordOfFormat2 } from './schemas';
 import { Run, type RunRecord, reportFiles, type WriteReport } from './store';
 
@@ -98,15 +98,9 @@ function readInit({ path, sha256 }: { path: string; sha256: string }, refuse: (w
 
 /** run.json as it can be read elsewhere: no folders of this machine, nor its name. The whole is still a run's record, so that an unpacked bundle is a run folder. */
 function portable(record: RunRecord, files: Record<string, string>): RunRecord {
-  const { recipe, dataset, dataOptions, init } = record;
-  const folder = folderOf(recipe.data);
-  const shorten = (text: string): string =>
-    folder !== undefined && text.endsWith(folder) ? text.slice(0, -folder.length) + portablePath(folder) : text;
+  const { init } = record;
   return {
-    ...record,
-    recipe: { ...recipe, data: portableData(recipe.data) },
-    dataset: { ...dataset, description: shorten(dataset.description) },
-    dataOptions: portableOptions(dataOptions),
+    ...portableRecord(record),
     init: init && { path: ENTRY.init, sha256: init.sha256 },
     owner: { host: 'elsewhere', pid: 0, since: null },
     files,

@@ -1,7 +1,7 @@
 import { basename, isAbsolute, relative, resolve, sep } from 'node:path';
 import { formatDataset, parseDataset } from '../data/open';
 import { ROOT } from '../util/root';
-import type { KeptDataOptions } from './store';
+import type { KeptDataOptions, RunRecord } from './store';
 
 /**
  * What `--data` says, by paths that mean something elsewhere: a folder inside the checkout by its path there, any other by its name. A table of
@@ -41,5 +41,19 @@ export function portableOptions({ side, decode, strict }: KeptDataOptions): Kept
     ...(side !== undefined && { side }),
     ...(decode !== undefined && { decode }),
     ...(strict !== undefined && { strict }),
+  };
+}
+
+/** What a record says of its data, without this machine's folders. */
+export function portableRecord<R extends Pick<RunRecord, 'recipe' | 'dataset' | 'dataOptions'>>(record: R): R {
+  const { recipe, dataset, dataOptions } = record;
+  const folder = folderOf(recipe.data);
+  const shorten = (text: string): string =>
+    folder !== undefined && text.endsWith(folder) ? text.slice(0, -folder.length) + portablePath(folder) : text;
+  return {
+    ...record,
+    recipe: { ...recipe, data: portableData(recipe.data) },
+    dataset: { ...dataset, description: shorten(dataset.description) },
+    dataOptions: portableOptions(dataOptions),
   };
 }

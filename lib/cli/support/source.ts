@@ -1,10 +1,11 @@
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { parseAugmentation } from '../../data/transforms/augmentation';
 import type { Exportable } from '../../export/exportable';
 import type { Model } from '../../model/module';
 import { architectureOf, createModel, MODELS, parseSize } from '../../model/registry';
 import { rerunCommand } from '../../report/commands';
+import { portableRecord } from '../../runs/portable';
 import { openRun, RUNS, type Run } from '../../runs/store';
 import { torchShape, toTorch } from '../../tensor/layout';
 import { buildModel } from '../../train/recipe';
@@ -45,6 +46,7 @@ export async function openSource(name: string, options: SourceOptions = {}, fres
 /** A run's last weights: those that were judged, which is their moving average where the run has one. */
 function ofRun(run: Run): Exportable {
   const { recipe, dataset, dataOptions, result, name } = run.record;
+  const shared = portableRecord(run.record);
   if (!existsSync(run.lastCheckpoint))
     throw new UserError(`The run '${name}' holds no checkpoint yet: let it end its first epoch.`);
   const model = buildModel(recipe, dataset.classes.length);
@@ -67,9 +69,9 @@ function ofRun(run: Run): Exportable {
     reading: { decode: dataOptions.decode, side: dataOptions.side },
     run: {
       name,
-      data: dataset.description,
+      data: shared.dataset.description,
       result: result && { top1: result.top1, top5: result.top5, images: dataset.test },
-      command: rerunCommand(run.record),
+      command: rerunCommand({ ...shared, init: shared.init && { ...shared.init, path: basename(shared.init.path) } }),
       weights: result?.weights ?? null,
       epochs: recipe.epochs,
     },
