@@ -1,8 +1,10 @@
 // The lab's kernels without TensorFlow: under sanitizers, by other compilers, for other processors (see kernels.ts).
 //   harness digest THREADS       one line for each of some runs on odd shapes: op, shapes, attributes, sums of the
 //   outputs harness fuzz COUNT SEED      random shapes, half of them wrong: a kernel computes, or refuses by name
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <set>
 
 #include "denormals.h"
@@ -173,7 +175,8 @@ std::vector<Tensor> RandomInputs(const Case& run, Random& random) {
   std::vector<Tensor> inputs;
   for (const auto& shape : run.shapes) {
     inputs.emplace_back(Elements(shape));
-    for (int64_t i = 0; i < inputs.back().size; i++) inputs.back().floats[i] = random.Normal();
+    Random own{random.Next()};  // one draw for each: the size of panels is the processor's
+    for (int64_t i = 0; i < inputs.back().size; i++) inputs.back().floats[i] = own.Normal();
   }
   for (size_t i = 0, at = 0; i < run.op->inputs.size(); i++) {  // a variance is positive
     const auto& name = run.op->inputs[i].name;
@@ -231,8 +234,13 @@ int Digest(int threads) {
       for (size_t output = 0; output < outputs.size(); output++) {
         if (op->outputs[output].name == "hidden") continue;
         uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
-        const auto* bytes = reinterpret_cast<const unsigned char*>(outputs[output].floats.get());
-        for (int64_t at = 0; at < outputs[output].size * 4; at++) hash = (hash ^ bytes[at]) * 0x100000001b3;
+        for (int64_t at = 0; at < outputs[output].size; at++) {
+          // A NaN's sign and payload are the processor's.
+          const float value = std::isnan(outputs[output].floats[at]) ? NAN : outputs[output].floats[at];
+          unsigned char bytes[sizeof value];
+          std::memcpy(bytes, &value, sizeof value);
+          for (const unsigned char byte : bytes) hash = (hash ^ byte) * 0x100000001b3;
+        }
         std::printf(" %016llx", static_cast<unsigned long long>(hash));
       }
       std::printf("\n");
