@@ -101,8 +101,3 @@ function command(
   const before = variables ? `${variables.split(' ').map(quoted).join(' ')} ` : '';
   return `${before}npm run ${name.includes(' -- ') ? name : `${name} --`} ${line}`;
 }
-
-/** For a shell. */
-function quoted(word: string): string {
-  return /^[\w.,:/=+-]*$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
-}
