@@ -181,6 +181,7 @@ describe('trials in processes of this machine', () => {
     });
     const progress = {
       began: ({ name }: { name: string }) => void began.push(name),
+      noted: () => {},
       ended: ({ name }: { name: string }, why: string) => {
         ended[name] = why;
         onEnd();

@@ -1,9 +1,10 @@
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { DATASET_SPECS } from '../data/open';
 import { parseSeeds } from '../runs/seeds';
 import { UserError } from '../util/errors';
 import { numberOfRetries } from '../util/options';
 import { nearest } from '../util/suggest';
+import { BACKENDS } from './support/backends';
 import { checked } from './support/checked';
 import { threadCount, wholeNumber, withDataOptions } from './support/dataOptions';
 import { type ExperimentFlags, loadExperiments } from './support/experiments';
@@ -41,6 +42,20 @@ export async function register(program: Command): Promise<void> {
         (value: string, all: string[] = []) => [...all, value],
       )
       .option('--jobs <n>', 'trials at once, each in a process of its own (default: 1)', wholeNumber)
+      .addOption(
+        new Option('--on <where>', 'who trains: processes here, a Slurm cluster, or workers of a Redis').choices(
+          BACKENDS,
+        ),
+      )
+      .option('--partition <name>', 'of Slurm')
+      .option(
+        '--time <limit>',
+        "of each trial, as sbatch takes it; one that doesn't come to its end in it is queued again",
+      )
+      .option('--array-limit <k>', 'trials at once on Slurm', wholeNumber)
+      .option('--redis <url>', 'redis://[[USER]:PASSWORD@]HOST[:PORT] (default: REDIS_URL, or this machine)')
+      .option('--cancel', 'end what Slurm or Redis have of this experiment, each with a checkpoint')
+      .option('--cache <folder>', 'take trials that are there from it, each checked, and keep there what is trained')
       .option(
         '--threads <n>',
         'of each trial, on which its last bits depend (default: the cores, shared out)',

@@ -7,6 +7,7 @@ import type { RunRecord } from '../runs/store';
 import type { TrialResult } from '../runs/trialResults';
 import { DEFAULT_RECIPE, RECIPES, type Recipe, settingsOf } from '../train/recipe';
 import { ROOT } from '../util/root';
+import { quoted } from '../util/shell';
 
 /** What a command has to say beside the recipe, so that it ends at the same bytes on an equal machine. */
 interface Circumstances {
@@ -100,9 +101,4 @@ function command(
   const line = [...words, ...flags, ...(strict ? ['--strict'] : [])].map(quoted).join(' ');
   const before = variables ? `${variables.split(' ').map(quoted).join(' ')} ` : '';
   return `${before}npm run ${name.includes(' -- ') ? name : `${name} --`} ${line}`;
-}
-
-/** For a shell. */
-function quoted(word: string): string {
-  return /^[\w.,:/=+-]*$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }

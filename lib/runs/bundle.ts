@@ -67,7 +67,7 @@ export async function makeBundle(run: Run, writeReport: WriteReport): Promise<Bu
 }
 
 /** Throws where the checkpoint holds other weights than those that run.json names. A trial keeps its moving average alone, which names nothing. */
-function checkWeights(run: Run, refuse: (why: string) => never): void {
+export function checkWeights(run: Run, refuse: (why: string) => never): void {
   const { recipe, dataset, result, trial } = run.record;
   if (trial !== null && recipe.ema > 0) return;
   const model = buildModel(recipe, dataset.classes.length);

@@ -12,14 +12,11 @@ const CLAIM = /^\.claim-(\d+)-(\d+)$/;
 
 /**
  * Takes a run that no process works on. Returns what gives it back, to be called when run.json names this process or when it cannot be resumed;
- * undefined where another process is faster.
+ * undefined where another process is faster. Claims up to the number `silent` are known to be of processes that are gone.
  */
-export function claimRun(run: Run): (() => void) | undefined {
+export function claimRun(run: Run, silent = 0): (() => void) | undefined {
   const session = sessions(run);
-  const last = claims(run)
-    .filter(claim => claim.session === session)
-    .sort((a, b) => b.number - a.number)
-    .at(0);
+  const last = newestClaim(run);
   const path = join(run.folder, `.claim-${session}-${(last?.number ?? 0) + 1}`);
   const end = (): void => {
     const passed = sessions(run) > session;
@@ -27,7 +24,7 @@ export function claimRun(run: Run): (() => void) | undefined {
       if (claim.path === path || (passed && claim.session <= session)) rmSync(claim.path, { force: true });
   };
   try {
-    if (last && !isGone(JSON.parse(readlinkSync(last.path)) as Owner)) return undefined;
+    if (last && last.number > silent && !isGone(JSON.parse(readlinkSync(last.path)) as Owner)) return undefined;
     symlinkSync(JSON.stringify(thisProcess()), path);
   } catch (error) {
     // Another one made it first, or was done with it before it could be read.
@@ -38,6 +35,18 @@ export function claimRun(run: Run): (() => void) | undefined {
   if (sessions(run) === session) return end;
   rmSync(path, { force: true }); // a whole session went by since the run was read
   return undefined;
+}
+
+/** The number of the last claim on a run's next session; 0 where there is none. */
+export function lastClaim(run: Run): number {
+  return newestClaim(run)?.number ?? 0;
+}
+
+function newestClaim(run: Run): ReturnType<typeof claims>[number] | undefined {
+  return claims(run)
+    .filter(claim => claim.session === sessions(run))
+    .sort((a, b) => b.number - a.number)
+    .at(0);
 }
 
 /** How often the run was resumed. */

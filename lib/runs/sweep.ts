@@ -7,6 +7,7 @@ import { writeFileAtomic } from '../util/files';
 import type { Backend, Task } from './backends/backend';
 import { type Environment, environment } from './environment';
 import { budgetDigest, trialIdentity } from './identity';
+import type { ResultsCache } from './received';
 import type { KeptDataOptions, Run } from './store';
 import { findTrial, type TrialFile } from './trialFile';
 import { type TrialResult, trialRow } from './trialResults';
@@ -38,13 +39,18 @@ export interface SweepTrial {
   readonly variant: string;
   readonly seed: number;
   readonly plan: TrainingPlan;
-  /** Of its run folder, made of all that decides its outcome. */
+  /** Of its run folder, made of all that decides its outcome; and the whole digest of that. */
   readonly name: string;
+  readonly digest: string;
   /** Multiply-accumulates of all its steps: what its time is guessed by. */
   readonly work: number;
   state: TrialState;
-  /** Whether it was done before the sweep began. */
+  /** Whether it was done before the sweep began, in the folder of runs or in a cache. */
   known: boolean;
+  /** What a scheduler says of it. */
+  note?: string;
+  /** The step that it is at by a backend that trains it elsewhere. */
+  step?: number;
   /** When this process took it up, and how long it took: milliseconds. */
   began?: number;
   took?: number;
@@ -99,7 +105,7 @@ export function planSweep(
   const there = { ...surroundings, threads };
   const trials = requests.map(({ variant, seed }, i): SweepTrial => {
     const plan = plans[i];
-    const { name } = trialIdentity(plan, there);
+    const { name, digest } = trialIdentity(plan, there);
     const run = findTrial(runs, name);
     const done = run?.status === 'done';
     return {
@@ -107,6 +113,7 @@ export function planSweep(
       seed,
       plan,
       name,
+      digest,
       work: plan.totalSteps * plan.recipe.batch * plan.counts.macs,
       state: done ? 'done' : 'waiting',
       known: done,
@@ -124,6 +131,8 @@ function duration({ record: { started, ended, resumedAt } }: Run): number | unde
 export interface SweepOptions {
   /** Where trials are trained. */
   backend: Backend;
+  /** Done trials of other sweeps and machines; those of this one are added. */
+  cache?: ResultsCache;
   /** Ends the sweep: the backend says what becomes of trials under way. */
   signal: AbortSignal;
   /** Called after each change of a trial's state. */
@@ -135,7 +144,9 @@ export interface SweepOptions {
  * that one which ends in any way resumes where it was. A trial that fails is told, and the rest continues. Resolves when all are done or failed, or
  * the signal ended it.
  */
-export async function runSweep(plan: SweepPlan, { backend, signal, onChange }: SweepOptions): Promise<void> {
+export async function runSweep(plan: SweepPlan, { backend, cache, signal, onChange }: SweepOptions): Promise<void> {
+  if (cache) await takeCached(plan, cache, onChange);
+  const kept: Promise<void>[] = [];
   const waiting = new Map(
     plan.trials.filter(({ state }) => state === 'waiting').map(trial => [writeTrial(plan, trial), trial]),
   );
@@ -144,16 +155,39 @@ export async function runSweep(plan: SweepPlan, { backend, signal, onChange }: S
   await backend.run(
     [...waiting.keys()],
     {
-      began: task => change(task, { state: 'running', began: performance.now() }),
-      ended: (task, obstacle) => change(task, outcome(plan, waiting.get(task)!, obstacle, signal)),
+      began: task => {
+        if (waiting.get(task)!.state === 'waiting') change(task, { state: 'running', began: performance.now() });
+      },
+      noted: (task, note, step) => void Object.assign(waiting.get(task)!, { note, step }),
+      ended: (task, obstacle) => {
+        change(task, outcome(plan, waiting.get(task)!, obstacle, signal));
+        if (cache && waiting.get(task)!.state === 'done') kept.push(cache.put(findTrial(plan.runs, task.name)!));
+      },
     },
     signal,
   );
+  await Promise.all(kept);
 }
+
+async function takeCached(plan: SweepPlan, cache: ResultsCache, onChange: SweepOptions['onChange']): Promise<void> {
+  const { runs, dataOptions, budget, asked } = plan;
+  for (const trial of plan.trials.filter(({ state }) => state === 'waiting')) {
+    if (!(await cache.take({ ...trial, dataOptions }, runs))) continue;
+    const row = trialRow(findTrial(runs, trial.name)!, trial.plan, { variant: trial.variant, budget, asked });
+    onChange(Object.assign(trial, { state: 'done', known: true, row }));
+  }
+}
+
+/** The tasks that a sweep would hand over now. */
+export function tasksOf({ runs, trials }: SweepPlan): Task[] {
+  return trials.filter(({ state }) => state !== 'done').map(({ name }) => ({ name, file: trialPath(runs, name) }));
+}
+
+const trialPath = (runs: string, name: string): string => join(runs, 'trials', `${name}.json`);
 
 /** Writes a trial's file. */
 function writeTrial({ runs, threads, dataOptions }: SweepPlan, { name, plan: { recipe } }: SweepTrial): Task {
-  const file = join(runs, 'trials', `${name}.json`);
+  const file = trialPath(runs, name);
   writeFileAtomic(file, `${JSON.stringify({ name, threads, dataOptions, recipe } satisfies TrialFile, null, 2)}\n`);
   return { name, file };
 }
@@ -177,7 +211,7 @@ function outcome(
 }
 
 /** Steps done of a trial under way, by its run folder. */
-export function stepsDone({ runs }: SweepPlan, { name }: SweepTrial): number {
+export function stepsDone({ runs }: SweepPlan, { name, step }: SweepTrial): number {
   const rows = findTrial(runs, name)?.metrics() ?? [];
-  return rows.at(-1)?.step ?? 0;
+  return rows.at(-1)?.step ?? step ?? 0;
 }

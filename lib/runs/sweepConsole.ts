@@ -24,7 +24,10 @@ export function sweepDisplay(plan: SweepPlan, jobs: number | undefined, out: Out
   const draw = (): void => {
     const { running, summary } = standing(plan, jobs);
     const lines = [
-      ...running.map(({ trial, share }) => `${title(trial)} | ${bar(share)} ${percent(share)}`),
+      ...running.map(
+        ({ trial, share }) =>
+          `${title(trial)} | ${bar(share)} ${percent(share)}${trial.note === undefined ? '' : ` | ${printable(trial.note)}`}`,
+      ),
       summary,
     ].map(line => line.slice(0, (out.columns ?? 80) - 1));
     clear();
@@ -66,10 +69,11 @@ function standing(
     .map(trial => ({ trial, share: stepsDone(plan, trial) / trial.plan.totalSteps }));
   const count = (wanted: SweepTrial['state']): number => trials.filter(({ state }) => state === wanted).length;
   const failed = count('failed');
+  const waits = trials.find(({ state, note }) => state === 'waiting' && note !== undefined)?.note;
   const left = timeLeft(trials, running, jobs ?? Math.max(1, running.length));
   return {
     running,
-    summary: `${count('done')} of ${trials.length} done${failed > 0 ? ` | ${failed} failed` : ''} | eta ${duration(left)}`,
+    summary: `${count('done')} of ${trials.length} done${failed > 0 ? ` | ${failed} failed` : ''}${waits === undefined ? '' : ` | next ${printable(waits)}`} | eta ${duration(left)}`,
   };
 }
 

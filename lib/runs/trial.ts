@@ -16,6 +16,7 @@ import { claimRun } from './claim';
 import { medianRate } from './consistency';
 import { here, type Reporter } from './console';
 import { type Environment, environment, environmentDifferences } from './environment';
+import { beat, checkOwner, TakenOverError } from './heartbeat';
 import { logged } from './log';
 import {
   createRun,
@@ -146,6 +147,8 @@ export interface ResumeOptions extends TrialOptions {
   data?: KeptDataOptions;
   /** Resumes in an environment that decides other bytes too, and records where it did. Never for a trial, whose name stands for one. */
   force?: boolean;
+  /** The run's owner, of which nothing was heard for long, is taken for gone, and so are claims up to this number. */
+  silent?: number;
 }
 
 /**
@@ -158,9 +161,9 @@ export async function resumeTrial(run: Run, given: ResumeOptions): Promise<Run> 
   const { name, owner, version, environment: before } = run.record;
   if (version !== FORMAT_VERSION) throw new UserError(otherFormat(`The run '${name}'`, version, before.lab, 'resumes'));
   if (run.status === 'done') throw new UserError(`The run '${name}' is already finished; there is nothing to resume.`);
-  if (run.status === 'running')
+  if (run.status === 'running' && options.silent === undefined)
     throw new BusyError(`The run '${name}' is still running, as process ${owner.pid} of ${owner.host}.`);
-  const endClaim = claimRun(run);
+  const endClaim = claimRun(run, options.silent);
   if (!endClaim) throw new BusyError(`Another process works on the run '${name}' at this moment.`);
   let trainer: Trainer;
   try {
@@ -259,6 +262,10 @@ async function drive(run: Run, trainer: Trainer, { reporter, interruption, write
   const totals = { batch, epochs, stepsPerEpoch: trainer.plan.stepsPerEpoch, totalSteps: trainer.plan.totalSteps };
   let savedAt = existsSync(run.lastCheckpoint) ? trainer.progress.step : undefined;
   let due = 0;
+  const endBeat = trial === null ? undefined : beat(run);
+  const check = (): void => {
+    if (trial !== null) checkOwner(run);
+  };
   const save = (): void => {
     const began = performance.now();
     trainer.save(run.lastCheckpoint);
@@ -269,6 +276,7 @@ async function drive(run: Run, trainer: Trainer, { reporter, interruption, write
   };
   try {
     for await (const event of trainer.events(signal)) {
+      check();
       run.append(toRow(event));
       if (event.kind === 'step') reporter.step(event, totals);
       else {
@@ -280,6 +288,7 @@ async function drive(run: Run, trainer: Trainer, { reporter, interruption, write
       }
     }
     const evaluation = trainer.progress.epoch === epochs ? await trainer.test(signal) : undefined;
+    check();
     if (!evaluation) {
       save();
       run.update({ status: 'interrupted', ended: new Date().toISOString() });
@@ -306,6 +315,7 @@ async function drive(run: Run, trainer: Trainer, { reporter, interruption, write
     run.update({ status: 'done' });
     return run;
   } catch (error) {
+    if (error instanceof TakenOverError) throw error; // the folder is another's
     const failure = explain(error, run, trainer, savedAt);
     try {
       run.update({
@@ -319,6 +329,7 @@ async function drive(run: Run, trainer: Trainer, { reporter, interruption, write
     throw failure;
   } finally {
     reporter.end();
+    await endBeat?.();
     trainer.dispose();
   }
 }

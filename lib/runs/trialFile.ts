@@ -9,12 +9,13 @@ import { UserError } from '../util/errors';
 import { parseOptions } from '../util/options';
 import { threadsPerOp } from '../util/threads';
 import { environment } from './environment';
+import { silenceOf } from './heartbeat';
 import { trialIdentity } from './identity';
 import { dataOptionsSchema } from './schemas';
 import { type KeptDataOptions, openRun, type Run, TakenError } from './store';
 import { BusyError, resumeTrial, startTrial, type TrialOptions } from './trial';
 
-const schema = z.strictObject({
+export const trialSchema = z.strictObject({
   /** What whoever wrote the file computed: where code, images or threads here make it another trial, it is refused. */
   name: z.string().optional(),
   recipe: z
@@ -41,7 +42,7 @@ export function readTrialFile(path: string): TrialFile {
   } catch (error) {
     throw new UserError(`${path} holds no trial: ${(error as Error).message}.`);
   }
-  return parseOptions(schema, json, path);
+  return parseOptions(trialSchema, json, path);
 }
 
 /** A trial's run folder, where there is one: the folder bears its name. */
@@ -54,7 +55,7 @@ const WAIT_MS = 500;
 
 /**
  * Trains a trial into the run folder of its name, unless that is done already: an interrupted one is resumed, and one that another
- * process works on is waited for. Throws UserError for what cannot begin, Failure for what ran off.
+ * process works on is waited for, until that is done or gone. Throws UserError for what cannot begin, Failure for what ran off.
  */
 export async function runTrial(
   { name, recipe, dataOptions, threads: wanted = threadsPerOp() }: TrialFile,
@@ -74,7 +75,7 @@ export async function runTrial(
   const signal = options.interruption?.();
   const training = { ...options, plan, interruption: signal && (() => signal) };
   const { reporter } = options;
-  let told = false;
+  let waiting: { silence(): number | undefined } | undefined;
   while (true) {
     const run = findTrial(runs, identity.name);
     if (run?.status === 'done') {
@@ -83,7 +84,7 @@ export async function runTrial(
     }
     try {
       return await (run
-        ? resumeTrial(run, training)
+        ? resumeTrial(run, { ...training, silent: waiting?.silence() })
         : startTrial({
             ...training,
             recipeName: DEFAULT_RECIPE,
@@ -97,8 +98,8 @@ export async function runTrial(
       if (error instanceof TakenError) continue; // another process was faster
       if (!(error instanceof BusyError)) throw error;
       if (signal?.aborted) return run!;
-      if (!told) reporter.say(`${error.message} Waiting for it.`);
-      told = true;
+      if (!waiting) reporter.say(`${error.message} Waiting for it.`);
+      waiting ??= { silence: silenceOf(run!) };
     }
     await sleep(WAIT_MS);
   }

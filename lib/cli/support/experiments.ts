@@ -29,6 +29,19 @@ export interface ExperimentFlags extends KeptDataOptions {
   set?: readonly string[];
   jobs?: number;
   retries?: number;
+  /** Where trials are trained (default: local). */
+  on?: 'local' | 'slurm' | 'redis';
+  /** Of Slurm, as sbatch takes them. */
+  partition?: string;
+  time?: string;
+  /** Tasks of a Slurm array at once. */
+  arrayLimit?: number;
+  /** Its address, which may hold a password. */
+  redis?: string;
+  /** Ends what a scheduler has of the experiment. */
+  cancel?: boolean;
+  /** A folder of done trials. */
+  cache?: string;
   threads?: number;
   runs?: string;
   save?: boolean;

@@ -4,14 +4,13 @@ import { parseSettings } from '../../model/config';
 import type { ReportedExperiment } from '../../report/experiment';
 import { writeReport } from '../../report/runReport';
 import { INTERVALS, variantTable } from '../../report/sections';
-import { localBackend } from '../../runs/backends/local';
 import { makeBundle } from '../../runs/bundle';
 import { here } from '../../runs/console';
 import { packExperiment } from '../../runs/experimentBundle';
 import { absoluteData } from '../../runs/portable';
 import { firstSeeds } from '../../runs/seeds';
 import { openRun, RUNS } from '../../runs/store';
-import { planSweep, resolveSweep, runSweep, type Sweep, type SweepPlan } from '../../runs/sweep';
+import { planSweep, resolveSweep, runSweep, type Sweep, type SweepPlan, tasksOf } from '../../runs/sweep';
 import { outcome, sweepDisplay } from '../../runs/sweepConsole';
 import {
   byVariant,
@@ -28,9 +27,9 @@ import { processors } from '../../util/processors';
 import { allowedNames } from '../../util/suggest';
 import { textTable, thousands } from '../../util/tables';
 import { counted } from '../../util/text';
+import { checkBackendFlags, openBackend, openCache } from './backends';
 import type { Experiment, ExperimentFlags } from './experiments';
 import { interruption } from './training';
-import { startTrialProcess } from './trialProcess';
 
 /** Name, which begins the file of results; title, baseline and charts are the report's. One without charts is not in it. */
 interface Definition
@@ -53,36 +52,48 @@ export function sweepExperiment({ base, variants, seeds: usual = 3, preface, ...
     promise,
     reported: charts && { name, title, baseline, baselineName, order, color, charts, captions },
     takes: [
-      'data',
-      'seeds',
-      'epochs',
-      'size',
-      'only',
-      'set',
-      'jobs',
-      'threads',
-      'retries',
-      'runs',
-      'save',
-      'bundle',
-      'dryRun',
-    ],
-    async run({
-      seeds = firstSeeds(usual),
-      only,
-      data,
-      size,
-      epochs,
-      set = [],
-      jobs = 1,
-      threads = sharedThreads(jobs),
-      retries,
-      runs = RUNS,
-      save = false,
-      bundle,
-      dryRun = false,
-      ...dataOptions
-    }) {
+      ...[
+        'data',
+        'seeds',
+        'epochs',
+        'size',
+        'only',
+        'set',
+        'jobs',
+        'threads',
+        'retries',
+        'runs',
+        'save',
+        'bundle',
+        'dryRun',
+      ],
+      ...['on', 'partition', 'time', 'arrayLimit', 'redis', 'cancel', 'cache'],
+    ] as (keyof ExperimentFlags)[],
+    async run(flags) {
+      checkBackendFlags(flags);
+      const {
+        seeds = firstSeeds(usual),
+        only,
+        data,
+        size,
+        epochs,
+        set = [],
+        jobs = 1,
+        threads = sharedThreads(jobs),
+        retries: _retries,
+        runs = RUNS,
+        save = false,
+        bundle,
+        dryRun = false,
+        cancel = false,
+        cache,
+        on = 'local',
+        partition: _partition,
+        time: _time,
+        arrayLimit: _arrayLimit,
+        redis: _redis,
+        ...dataOptions
+      } = flags;
       checkJobs(jobs);
       const settings = { ...parseSettings(set), ...given({ data: data && absoluteData(data), size, epochs }) };
       checkSettings(name, variants, settings);
@@ -96,10 +107,10 @@ export function sweepExperiment({ base, variants, seeds: usual = 3, preface, ...
       };
       // For the preface, before several trials set it up at once, and because what is done already depends on the engine.
       await openEngine({ announce: true });
-      const backend = localBackend({ jobs, retries, launch: (path, log) => startTrialProcess(path, runs, log) });
       const sweep = resolveSweep(request, dataOptions);
       const dataset = await openDataset(sweep.base.data, sweep.dataOptions);
       const plan = planSweep(sweep, dataset, { runs, threads });
+      const backend = await openBackend(name, plan, dataset.fingerprint, flags, jobs);
       const { trials } = plan;
       if (preface) console.log(`${preface()}\n`);
       console.log(`${dataset.name}: ${dataset.description}`);
@@ -108,6 +119,12 @@ export function sweepExperiment({ base, variants, seeds: usual = 3, preface, ...
       );
       if (dryRun) {
         console.log(`\n${formatTrials(plan)}`);
+        const tasks = tasksOf(plan);
+        if (backend.preview && tasks.length > 0) console.log(`\n${backend.preview(tasks)}`);
+        return;
+      }
+      if (cancel) {
+        console.log(await backend.cancel!(tasksOf(plan)));
         return;
       }
       const published = readResults(resultsFile(name, dataset.name));
@@ -123,11 +140,17 @@ export function sweepExperiment({ base, variants, seeds: usual = 3, preface, ...
       };
       trials.filter(({ known }) => known).forEach(tell);
       try {
-        await runSweep(plan, { backend, signal, onChange: tell });
+        await runSweep(plan, {
+          backend,
+          cache: cache === undefined ? undefined : openCache(cache),
+          signal,
+          onChange: tell,
+        });
       } finally {
         display.end();
       }
       if (signal.aborted) {
+        if (on !== 'local') console.log(formatTrials(plan));
         console.log(backend.farewell());
         process.exitCode = 130;
         return;
@@ -213,12 +236,12 @@ function chosen(name: string, variants: Sweep['variants'], only?: readonly strin
 }
 
 function formatTrials({ trials }: SweepPlan): string {
-  const rows = trials.map(({ variant, seed, plan, work, known, name }) => ({
+  const rows = trials.map(({ variant, seed, plan, work, state, note, name }) => ({
     variant,
     seed: String(seed),
     steps: thousands(plan.totalSteps),
     work: `${(work / 1e12).toFixed(2)} T`,
-    state: known ? 'done' : 'to do',
+    state: state === 'done' ? 'done' : (note ?? (state === 'waiting' ? 'to do' : state)),
     name,
   }));
   return textTable(

@@ -3,13 +3,20 @@ import { closeSync, openSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 
+const MAIN = join(__dirname, '../main.ts');
+const tsx = (): string => createRequire(__filename).resolve('tsx');
+
+/** The words by which another machine with this checkout begins `npm run trial`. */
+export function trialCommand(): string[] {
+  return [process.execPath, '--import', tsx(), MAIN, 'trial'];
+}
+
 /** `npm run trial` in a process of its own, that ends with this one: what it writes to stderr can be read, its stdout is added to a log. */
 export function startTrialProcess(path: string, runs: string, log: string): ChildProcess {
-  const execArgv = ['--import', createRequire(__filename).resolve('tsx')];
   const file = openSync(log, 'a');
   try {
-    return fork(join(__dirname, '../main.ts'), ['trial', path, '--runs', runs], {
-      execArgv,
+    return fork(MAIN, ['trial', path, '--runs', runs], {
+      execArgv: ['--import', tsx()],
       stdio: ['ignore', file, 'pipe', 'ipc'],
     });
   } finally {

@@ -33,7 +33,7 @@ export function localBackend({ jobs, retries = 1, launch }: LocalOptions): Backe
           if (either.aborted) return;
           try {
             progress.began(task);
-            const { obstacle, full } = await train(task, retries, launch, either);
+            const { obstacle, full } = await trainHere(task, retries, launch, either);
             if (trouble.signal.aborted) return; // another one's trouble stopped it, which is no failure of its own
             progress.ended(task, obstacle);
             if (full)
@@ -52,8 +52,8 @@ export function localBackend({ jobs, retries = 1, launch }: LocalOptions): Backe
 }
 
 /** Trains a task in a process, and again where that is killed: memory that ran out is no fault of the trial's. */
-async function train(
-  { file }: Task,
+export async function trainHere(
+  { file }: Pick<Task, 'file'>,
   retries: number,
   launch: LocalOptions['launch'],
   signal: AbortSignal,

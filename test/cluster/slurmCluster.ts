@@ -1,0 +1,115 @@
+import type { ChildProcess } from 'node:child_process';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { daemon, freePorts, output, stop, until } from './daemons';
+
+/** Nodes of the cluster, all on this host. */
+export const NODES = ['n1', 'n2'] as const;
+type Node = (typeof NODES)[number];
+
+const TRIES = 3;
+
+/** A real Slurm on this host: a controller, a daemon for each node, and munge, by which they know each other. Needs root. */
+export class SlurmCluster {
+  private controller?: ChildProcess;
+  private readonly nodes = new Map<Node, ChildProcess>();
+  private munged?: ChildProcess;
+
+  private constructor(
+    private readonly folder: string,
+    private readonly config: string,
+  ) {}
+
+  static async start(folder: string): Promise<SlurmCluster> {
+    for (let i = 1; ; i++) {
+      const cluster = new SlurmCluster(folder, join(folder, 'slurm.conf'));
+      try {
+        await cluster.begin(await freePorts(1 + NODES.length));
+        return cluster;
+      } catch (error) {
+        await cluster.end();
+        if (i === TRIES) throw error; // another process may have taken a port
+      }
+    }
+  }
+
+  private async begin([port, ...nodePorts]: number[]): Promise<void> {
+    const { folder, config } = this;
+    const host = hostname().split('.')[0];
+    for (const name of ['state', ...NODES.map(node => `spool.${node}`)])
+      mkdirSync(join(folder, name), { recursive: true });
+    const key = join(folder, 'munge.key');
+    if (!existsSync(key)) writeFileSync(key, Buffer.alloc(128, folder), { mode: 0o400 });
+    const socket = join(folder, 'munge.socket');
+    this.munged = daemon('munged', [
+      ...['--foreground', '--force', `--key-file=${key}`, `--socket=${socket}`],
+      ...['pid', 'log', 'seed'].map(what => `--${what}-file=${join(folder, `munge.${what}`)}`),
+    ]);
+    await until('munged listens', () => existsSync(socket));
+    writeFileSync(
+      config,
+      `ClusterName=test
+SlurmctldHost=${host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket=${socket},cred_expire=5
+StateSaveLocation=${folder}/state
+SlurmdSpoolDir=${folder}/spool.%n
+SlurmctldPidFile=${folder}/slurmctld.pid
+SlurmdPidFile=${folder}/slurmd.%n.pid
+SlurmctldLogFile=${folder}/slurmctld.log
+SlurmdLogFile=${folder}/slurmd.%n.log
+SlurmdTimeout=10
+KillWait=5
+ProctrackType=proctrack/pgid
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerParameters=sched_interval=2,batch_sched_delay=0,sched_min_interval=0
+ReturnToService=2
+SlurmctldPort=${port}
+${NODES.map((node, i) => `NodeName=${node} NodeHostname=${host} NodeAddr=127.0.0.1 Port=${nodePorts[i]} CPUs=1`).join('\n')}
+PartitionName=main Nodes=${NODES.join()} Default=YES MaxTime=INFINITE State=UP
+`,
+    );
+    process.env.SLURM_CONF = config; // read by the commands of Slurm that the sweep calls
+    this.beginController();
+    for (const node of NODES) this.beginNode(node);
+    await until('both nodes are idle', () => {
+      if (this.controller!.exitCode !== null) throw new Error('slurmctld ended.');
+      return this.idle() === NODES.length;
+    });
+  }
+
+  beginController(): void {
+    this.controller = daemon('slurmctld', ['-D', '-f', this.config]);
+  }
+
+  beginNode(node: Node): void {
+    this.nodes.set(node, daemon('slurmd', ['-D', '-f', this.config, '-N', node]));
+  }
+
+  async endController(signal: NodeJS.Signals): Promise<void> {
+    await stop(this.controller, signal);
+  }
+
+  async endNode(node: Node, signal: NodeJS.Signals): Promise<void> {
+    await stop(this.nodes.get(node), signal);
+  }
+
+  private idle(): number {
+    try {
+      return output('sinfo', ['-hN', '-o', '%T'])
+        .split('\n')
+        .filter(line => line === 'idle').length;
+    } catch {
+      return 0;
+    }
+  }
+
+  async end(): Promise<void> {
+    for (const child of [...this.nodes.values(), this.controller, this.munged]) await stop(child);
+  }
+}

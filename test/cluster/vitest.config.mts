@@ -1,0 +1,15 @@
+import { defineConfig } from 'vitest/config';
+
+/** `npm run test:cluster`: sweeps on a real Slurm and a real Redis, where these are installed. At most 90 seconds on two cores. */
+export default defineConfig({
+  test: {
+    root: `${import.meta.dirname}/../..`,
+    include: ['test/cluster/*.test.ts'],
+    setupFiles: [`${import.meta.dirname}/../engine.ts`],
+    globalSetup: `${import.meta.dirname}/../setup.ts`,
+    pool: 'forks',
+    maxWorkers: 1,
+    testTimeout: 300_000,
+    hookTimeout: 300_000,
+  },
+});
