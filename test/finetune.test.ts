@@ -101,6 +101,14 @@ describe('learning rates', () => {
     expect(new Set(rateScales(model, {}).values())).toEqual(new Set([1]));
   });
 
+  test('decay through a network with tokens of no layer, which come first', () => {
+    const vit = createModel('vit-tiny', { numClasses: 3, size: 32 });
+    const scales = rateScales(vit, { layerDecay: 0.5 });
+    expect(scales.get('head.weight')).toBe(1);
+    expect(scales.get('cls_token')).toBe(Math.min(...scales.values()));
+    expect(scales.get('cls_token')).toBeGreaterThan(0);
+  });
+
   test.each(['adam', 'adamw'] as const)('go through %s and its weight decay', optimizer => {
     const adam = { optimizer, weightDecay: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
     const whole = oneStep({ ...adam }).moved['head.weight'];

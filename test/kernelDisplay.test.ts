@@ -171,7 +171,8 @@ test('charts drawn at once have equal bytes for equal specifications, and ids of
 test('pixels: tensors of either type, colour maps, enlarging, mosaics, overlays', () => {
   const rgb = { width: 1, height: 2, pixels: Uint8Array.of(255, 0, 128, 10, 20, 30) };
   expect(toPicture(tf.tensor3d([255, 0, 128, 10, 20, 30], [2, 1, 3], 'int32'))).toEqual(rgb);
-  expect(toPicture(tf.tensor2d([[0, 2]])).pixels).toEqual(Uint8Array.of(0, 0, 0, 255, 255, 255));
+  expect(toPicture(tf.tensor2d([[0, 1]])).pixels).toEqual(Uint8Array.of(0, 0, 0, 255, 255, 255));
+  expect(() => toPicture(tf.tensor2d([[0, 2]]))).toThrow(RangeError);
   expect(() => toPicture(tf.zeros([2, 2, 2]))).toThrow(/not \[2, 2, 2\]/);
   expect(heatMap([0, 1, NaN], 3, 1).pixels).toEqual(Uint8Array.of(68, 1, 84, 253, 231, 37, 255, 255, 255));
   expect(enlarge(rgb, 2).pixels.slice(0, 9)).toEqual(Uint8Array.of(255, 0, 128, 255, 0, 128, 255, 0, 128));

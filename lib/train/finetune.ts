@@ -52,20 +52,19 @@ export function rateScales(
   model: Model,
   { lr = 1, lrHead = null, layerDecay = 1 }: FineTuning,
 ): ReadonlyMap<string, number> {
-  const layers = layersOf(model);
-  const last = Math.max(...layers.values());
+  const decays = layerDecay === 1 ? undefined : decaysOf(model, layerDecay);
   const head = new Set(lrHead === null ? [] : headOf(model));
-  return new Map(
-    model.params.map(({ name }) => [name, head.has(name) ? lrHead! / lr : layerDecay ** (last - layers.get(name)!)]),
-  );
+  return new Map(model.params.map(({ name }) => [name, head.has(name) ? lrHead! / lr : (decays?.get(name) ?? 1)]));
 }
 
 /** `blocks1.0` of `blocks1.0.LocalAgg.norm1.weight`, `norm` of `norm.weight`. */
-const layerOf = (name: string): string => /^[^.]+(\.\d+)?/.exec(name)![0];
+const layerOf = (name: string): string => /^[^.]*(\.\d+)?/.exec(name)![0];
 
-/** Which layer each parameter is in, counted in the order of computation: a patch embedding, a block, the norm, the head are one each. */
-function layersOf(model: Model): Map<string, number> {
-  const order = [...new Set([...countConfig(model).keys()].map(layerOf))];
+/** What is multiplied by each parameter's rate: layers count in the order of computation; a patch embedding, a block, the norm, the head are one each. */
+function decaysOf(model: Model, layerDecay: number): Map<string, number> {
   // Tokens and position embeddings belong to no layer that computes: they come first.
-  return new Map(model.params.map(({ name }) => [name, Math.max(0, order.indexOf(layerOf(name)))]));
+  const order = [...new Set([...countConfig(model).keys()].map(layerOf))].filter(layer => layer !== '');
+  const layers = model.params.map(({ name }) => Math.max(0, order.indexOf(layerOf(name))));
+  const last = Math.max(...layers);
+  return new Map(model.params.map(({ name }, i) => [name, layerDecay ** (last - layers[i]!)]));
 }

@@ -317,7 +317,10 @@ export function compile<A extends readonly StaticTree[], R extends Result>(
         `'${name}' is compiled for the backend 'tensorflow', and '${tf.getBackend()}' is set${callerLine()}: tf.setBackend('tensorflow').`,
       );
     const { structure, leaves } = flattenArguments(args, name);
-    if (leaves.some(leaf => leaf.isDisposed)) throw new Error(`An argument of '${name}' was disposed${callerLine()}.`);
+    // As in eager ops, what counts is the data, which a clone may keep.
+    const { tensorMap } = nodeBackend();
+    if (leaves.some(({ isDisposed, dataId }) => isDisposed && !tensorMap.has(dataId)))
+      throw new Error(`An argument of '${name}' was disposed${callerLine()}.`);
     leaves.forEach(bringHere);
     const isDynamic = dynamicBatch.length
       ? args.flatMap((arg, i) => flatten(arg, 'all').leaves.map(() => dynamicBatch.includes(i)))
