@@ -86,7 +86,12 @@ export const outcomes = ({ runs, trials }: SweepPlan) =>
       evaluation: text('evaluation.json'),
       predictions: text('predictions.json'),
       altered: run?.alteredFiles(),
-      files: run && readdirSync(run.folder).sort(),
+      // What was printed while it trained stays where it trained.
+      files:
+        run &&
+        readdirSync(run.folder)
+          .sort()
+          .filter(file => file !== 'log.txt'),
     };
   });
 

@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config';
 
-/** `npm run test:notebooks`: Jupyter's own tools, from Python, on our kernel and our notebooks. */
+/** `npm run test:notebooks`: notebooks by our runner and by Jupyter's own tools, and the package that a folder without this checkout installs. */
 export default defineConfig({
   test: {
     root: `${import.meta.dirname}/../..`,

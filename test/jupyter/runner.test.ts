@@ -3,21 +3,21 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { compareNotebooks } from '../lib/jupyter/notebook/compare';
-import { executeNotebook } from '../lib/jupyter/notebook/execute';
+import { compareNotebooks } from '../../lib/jupyter/notebook/compare';
+import { executeNotebook } from '../../lib/jupyter/notebook/execute';
 import {
   type CodeCell,
   type Notebook,
   type Output,
   readNotebook,
   writeNotebook,
-} from '../lib/jupyter/notebook/notebook';
-import { withoutParameters, withParameters } from '../lib/jupyter/notebook/parameters';
-import { UserError } from '../lib/util/errors';
+} from '../../lib/jupyter/notebook/notebook';
+import { withoutParameters, withParameters } from '../../lib/jupyter/notebook/parameters';
+import { UserError } from '../../lib/util/errors';
 
 // The runner: notebooks in, executed notebooks out, without Jupyter.
 
-const ROOT = resolve(__dirname, '..');
+const ROOT = resolve(__dirname, '../..');
 const folder = mkdtempSync(join(tmpdir(), 'edgevit-notebooks-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -359,7 +359,7 @@ describe('the comparison', () => {
 
   test('reads images as pixels', async () => {
     const png = async (red: number): Promise<string> => {
-      const { toPng } = await import('../lib/jupyter/display/pictures');
+      const { toPng } = await import('../../lib/jupyter/display/pictures');
       return toPng({ width: 2, height: 1, pixels: Uint8Array.of(red, 0, 0, 9, 9, 9) });
     };
     expect(await compare([data({ 'image/png': await png(100) })], [data({ 'image/png': await png(101) })])).toEqual([]);

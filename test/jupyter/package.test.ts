@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
-import { KernelClient } from '../lib/jupyter/notebook/client';
-import { createModel } from '../lib/model/registry';
-import { saveWeights } from '../lib/train/checkpoint';
-import { ROOT } from '../lib/util/root';
+import { KernelClient } from '../../lib/jupyter/notebook/client';
+import { createModel } from '../../lib/model/registry';
+import { saveWeights } from '../../lib/train/checkpoint';
+import { ROOT } from '../../lib/util/root';
 
 /** An empty folder in which the package was installed as anybody would: from a tarball, by npm, installers allowed. */
 let place: string;
