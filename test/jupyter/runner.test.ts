@@ -12,6 +12,7 @@ import {
   readNotebook,
   writeNotebook,
 } from '../../lib/jupyter/notebook/notebook';
+import { parseKeepingNumbers } from '../../lib/jupyter/notebook/numbers';
 import { withoutParameters, withParameters } from '../../lib/jupyter/notebook/parameters';
 import { UserError } from '../../lib/util/errors';
 
@@ -346,6 +347,13 @@ describe('the comparison', () => {
     expect(await compare([text('loss 0.50')], [text('loss 0.51')], 0.05)).toEqual([]);
     expect(await compare([text('top-1 0.5')], [text('top-2 0.5')])).toHaveLength(1);
     expect(await compare([text('good')], [text('bad')])).toHaveLength(1);
+  });
+
+  test('takes a number for the same however another program writes it', async () => {
+    const form = 'application/vnd.vegalite.v5+json';
+    const pythons = parseKeepingNumbers('{"values": [1e-05, 1.0, NaN]}');
+    expect(await compare([data({ [form]: pythons })], [data({ [form]: { values: [0.00001, 1, NaN] } })])).toEqual([]);
+    expect(await compare([data({ [form]: pythons })], [data({ [form]: { values: [0.001, 1, NaN] } })])).toHaveLength(1);
   });
 
   test('reads charts as data and leaves their images out', async () => {

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import sharp from 'sharp';
 import type { CodeCell, Notebook, Output } from './notebook';
+import { plainNumbers } from './numbers';
 
 /** One place where the outputs of two runs of a notebook differ. */
 export interface Difference {
@@ -63,7 +64,8 @@ function forms(output: Output): Forms {
 async function agree(before: unknown, after: unknown, form: string, tolerance: number): Promise<boolean> {
   if (isDeepStrictEqual(before, after)) return true;
   if (form === 'image/png') return samePicture(String(before), String(after), tolerance);
-  if (typeof before !== 'string' || typeof after !== 'string') return sameJson(before, after, tolerance);
+  if (typeof before !== 'string' || typeof after !== 'string')
+    return sameJson(plainNumbers(before), plainNumbers(after), tolerance);
   const pictures = [before, after].map(text => [...text.matchAll(INLINE_PICTURE)].map(([, base64]) => base64));
   if (pictures[0].length !== pictures[1].length) return false;
   for (const [i, picture] of pictures[0].entries())
@@ -97,7 +99,7 @@ function sameJson(before: unknown, after: unknown, tolerance: number): boolean {
 
 /** What is small beside 1 is compared as if it were a thousandth: a loss that has come to nothing has no digits left to agree. */
 function close(a: number, b: number, tolerance: number): boolean {
-  return a === b || Math.abs(a - b) <= tolerance * Math.max(Math.abs(a), Math.abs(b), 1e-3);
+  return Object.is(a, b) || a === b || Math.abs(a - b) <= tolerance * Math.max(Math.abs(a), Math.abs(b), 1e-3);
 }
 
 async function samePicture(before: string, after: string, tolerance: number): Promise<boolean> {

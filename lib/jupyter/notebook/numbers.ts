@@ -18,3 +18,11 @@ export function parseKeepingNumbers(text: string): unknown {
 export function stringifyKeptNumbers(value: unknown): string {
   return JSON.stringify(value, null, 1).replace(KEPT, '$1');
 }
+
+/** The same value with JavaScript's numbers for marked ones: to be compared, not to be written. */
+export function plainNumbers(value: unknown): unknown {
+  if (typeof value === 'string') return value.startsWith(START) ? Number(value.slice(START.length)) : value;
+  if (Array.isArray(value)) return value.map(plainNumbers);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, plainNumbers(each)]));
+}
