@@ -132,6 +132,8 @@ class Wire {
     const flushed = [this.iopub.flushed(), ...Object.values(this.outboxes).map(outbox => outbox.flushed())];
     await Promise.race([Promise.all(flushed), sleep(1000)]); // a front end that does not read can't keep the kernel
     this.sockets.close();
+    // What waits at a socket is refused in the loop's next turns; zeromq aborts a process that ends before.
+    for (let turn = 0; turn < 3; turn++) await new Promise(setImmediate);
     Atomics.store(flags, Flag.closed, 1);
     Atomics.notify(flags, Flag.closed);
   }

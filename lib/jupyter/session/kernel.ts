@@ -155,7 +155,8 @@ wire.on('exit', code => {
 });
 process.on('exit', () => {
   send({ kind: 'close', mark: streams.mark() });
-  Atomics.wait(flags, Flag.closed, 0, 2000);
+  // A process that ends while the other thread has its sockets open is aborted by zeromq, so patience is for a machine that is busy.
+  Atomics.wait(flags, Flag.closed, 0, 10_000);
 });
 
 const onSigint = (): void => session.interrupt();
