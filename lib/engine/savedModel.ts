@@ -1,11 +1,10 @@
-import { readdirSync, rmSync, statSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { withStockOps } from '../tensor/ops';
 import { type Tensor, tf } from '../tensor/tf';
 import type { StaticTree, Tree } from '../tensor/tree';
 import { oneOf, UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
-import { moveFolder, scratchFolder } from '../util/folders';
+import { newFolder } from '../util/folders';
 import { hasGraphs, nodeBackend } from './binding';
 import { BATCHES, unify } from './compile/dynamicBatch';
 import { dtypeOf, type Output, serialise, shapeOf } from './compile/ir';
@@ -37,22 +36,13 @@ type NamedTensors = Record<string, Tensor>;
  */
 export function exportSavedModel(dir: string, fn: (inputs: NamedTensors) => Tree, signature: Signature): void {
   if (!hasGraphs()) throw new UserError('A SavedModel can be exported with the native engine only: npm run setup.');
-  refuseOccupied(dir);
-  const savedModel = savedModelOf(fn, signature);
-  const target = resolve(dir);
-  const temporary = scratchFolder(dirname(target));
+  const { folder, keep, discard } = newFolder(dir, 'a SavedModel');
   try {
-    writeFileAtomic(join(temporary, 'saved_model.pb'), savedModel);
-    if (!moveFolder(temporary, target)) refuseOccupied(dir); // filled by another process meanwhile
+    writeFileAtomic(join(folder, 'saved_model.pb'), savedModelOf(fn, signature));
+    keep();
   } finally {
-    rmSync(temporary, { recursive: true, force: true });
+    discard();
   }
-}
-
-function refuseOccupied(dir: string): void {
-  const found = statSync(dir, { throwIfNoEntry: false });
-  if (found && !(found.isDirectory() && readdirSync(dir).length === 0))
-    throw new UserError(`'${dir}' is there already: a SavedModel needs a new or empty folder.`);
 }
 
 function refuseName(name: string): void {

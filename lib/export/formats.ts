@@ -1,10 +1,8 @@
-import { readdirSync, rmSync, statSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { exportSavedModel } from '../engine/savedModel';
 import { tf } from '../tensor/tf';
-import { UserError } from '../util/errors';
-import { ensureFolder, writeFileAtomic } from '../util/files';
-import { moveFolder, scratchFolder } from '../util/folders';
+import { writeFileAtomic } from '../util/files';
+import { newFolder } from '../util/folders';
 import { writeTensors } from '../weights/safetensors';
 import { writeTorchFile } from '../weights/torchWriter';
 import { type Exportable, metadataOf, weightsOf } from './exportable';
@@ -124,21 +122,11 @@ export async function exportModel(
   dir: string,
   options: ExportOptions = {},
 ): Promise<void> {
-  refuseOccupied(dir);
-  const target = resolve(dir);
-  const parent = dirname(target);
-  ensureFolder(parent);
-  const temporary = scratchFolder(parent);
+  const { folder, keep, discard } = newFolder(dir, 'an export');
   try {
-    await (FORMATS[format] as Format).write(source, temporary, options);
-    if (!moveFolder(temporary, target)) refuseOccupied(dir); // filled by another process meanwhile
+    await (FORMATS[format] as Format).write(source, folder, options);
+    keep();
   } finally {
-    rmSync(temporary, { recursive: true, force: true });
+    discard();
   }
-}
-
-function refuseOccupied(dir: string): void {
-  const found = statSync(dir, { throwIfNoEntry: false });
-  if (found && !(found.isDirectory() && readdirSync(dir).length === 0))
-    throw new UserError(`'${dir}' is there already: an export needs a new or empty folder, --out=DIR names one.`);
 }

@@ -1,5 +1,6 @@
-import { chmodSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { chmodSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { UserError } from './errors';
 import { ensureFolder } from './files';
 import { isGoneFrom, thisPlace } from './processes';
 
@@ -44,6 +45,30 @@ export function moveFolder(from: string, to: string): boolean {
     if (['EEXIST', 'ENOTEMPTY', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return false;
     throw error;
   }
+}
+
+/**
+ * A folder to be made at `dir` by whoever asks: filled as `folder`, given its name by `keep`, and gone by `discard` where it was not. Throws
+ * UserError, now or in `keep`, where something stands there already; `what` is it for, as in 'an export'.
+ */
+export function newFolder(dir: string, what: string): { folder: string; keep(): void; discard(): void } {
+  const refuseOccupied = (): void => {
+    const found = statSync(dir, { throwIfNoEntry: false });
+    if (found && !(found.isDirectory() && readdirSync(dir).length === 0))
+      throw new UserError(`'${dir}' is there already: ${what} needs a new or empty folder.`);
+  };
+  refuseOccupied();
+  const target = resolve(dir);
+  const folder = scratchFolder(dirname(target));
+  return {
+    folder,
+    keep() {
+      if (!moveFolder(folder, target)) refuseOccupied(); // filled by another process meanwhile
+    },
+    discard() {
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
 }
 
 /** Host, boot and PID namespace of the process, and its number. */
