@@ -11,9 +11,12 @@ const MAX_MESSAGE_SIZE = 1 << 28;
 /** Of messages with zeromq; more wait where they can be counted (iopub.ts). */
 const QUEUE_LENGTH = 100;
 
+/** Messages that were sent just before a socket closes have this long to leave; beyond it zeromq drops them. */
+export const LINGER_MS = 1000;
+
 const LIMITS = { maxMessageSize: MAX_MESSAGE_SIZE };
 /** A front end that comes back under its old identity, as a browser tab that reloads, gets the replies. */
-const ROUTER = { ...LIMITS, handover: true, linger: 1000 };
+const ROUTER = { ...LIMITS, handover: true, linger: LINGER_MS };
 
 /** The five sockets of a kernel. */
 export class Sockets {
@@ -23,7 +26,7 @@ export class Sockets {
   readonly stdin_port = new Router({ ...ROUTER, mandatory: true });
   readonly iopub_port = new XPublisher({
     ...LIMITS,
-    linger: 1000,
+    linger: LINGER_MS,
     sendHighWaterMark: QUEUE_LENGTH,
     sendTimeout: 0, // refuses what it would have to drop, so that it can be sent later
     noDrop: true,

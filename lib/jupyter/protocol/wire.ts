@@ -13,7 +13,7 @@ import { kernelInfo } from './kernelInfo';
 import { lastWords, logIsStuck } from './log';
 import { type Content, encode, type Header, type MalformedMessage, type Message, newHeader } from './message';
 import { Outbox } from './outbox';
-import { Sockets } from './sockets';
+import { LINGER_MS, Sockets } from './sockets';
 import { Flag, type FromSession, type InputAnswer, type ToSession, type WireData } from './threads';
 import { Transcript } from './transcript';
 import { Usage } from './usage';
@@ -140,9 +140,12 @@ class Wire {
 
   private async exit(): Promise<void> {
     await this.close();
-    if (logIsStuck()) process.kill(process.pid, 'SIGKILL');
-    this.toSession({ kind: 'exit' });
-    await this.blocked(() => false, 1000); // a cell that keeps the main thread cannot hear this
+    // A kill, unlike an exit, does not wait for what zeromq has not sent yet, the last replies.
+    if (logIsStuck()) await sleep(LINGER_MS);
+    else {
+      this.toSession({ kind: 'exit' });
+      await this.blocked(() => false, LINGER_MS); // a cell that keeps the main thread cannot hear this
+    }
     process.kill(process.pid, 'SIGKILL');
   }
 
