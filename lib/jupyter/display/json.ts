@@ -1,6 +1,8 @@
+import type { IMimeBundle } from '@jupyterlab/nbformat';
+
 /** JSON has no word for some values: of those that can be written otherwise, what was written instead. */
 export interface Serialised {
-  json: unknown;
+  json: IMimeBundle;
   told: string[];
 }
 

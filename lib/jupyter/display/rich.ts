@@ -4,7 +4,7 @@ import { describe } from './text';
 /** A value as an output: its text, and what shows it better where a front end can. */
 export interface Rich {
   data: Record<string, unknown>;
-  metadata: Record<string, unknown>;
+  metadata: Record<string, never>;
 }
 
 /** Of Deno's notebooks: a method by which an object says how it is shown. */

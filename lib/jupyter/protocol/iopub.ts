@@ -1,5 +1,6 @@
+import type { KernelMessage } from '@jupyterlab/services';
 import type { XPublisher } from 'zeromq';
-import { type Content, encode, type Header, newHeader } from './message';
+import { type ContentOf, encode, type Header, newHeader } from './message';
 import { Outbox } from './outbox';
 
 /** A cell may print 100,000 lines: what comes within this time goes out as one message. */
@@ -37,7 +38,7 @@ export class Iopub {
   }
 
   /** `parent` is the header of the request that the message belongs to. */
-  publish(type: string, content: Content, parent: Header | undefined): void {
+  publish<T extends KernelMessage.IOPubMessageType>(type: T, content: ContentOf<T>, parent: Header | undefined): void {
     this.flush();
     this.send(type, content, parent);
   }
@@ -64,7 +65,7 @@ export class Iopub {
     return this.outbox.flushed();
   }
 
-  private send(type: string, content: Content, parent: Header | undefined, topic: Buffer = Buffer.from(type)): void {
+  private send(type: string, content: object, parent: Header | undefined, topic: Buffer = Buffer.from(type)): void {
     if (OUTPUTS.includes(type) && this.outbox.size > WAITING_LIMIT) {
       Object.assign(this.leftOut, { count: this.leftOut.count + 1, parent });
       return;

@@ -1,9 +1,11 @@
 import { version as typescriptVersion } from 'typescript/package.json';
 import { version } from '../../../package.json';
-import { type Content, PROTOCOL_VERSION } from './message';
+import { type ContentOf, PROTOCOL_VERSION } from './message';
 
 /** What front ends learn of the kernel. A CodeMirror mode is a name: strict clients (nteract, Zed) refuse other objects. */
-export function kernelInfo(language: 'typescript' | 'javascript'): Content {
+export function kernelInfo(
+  language: 'typescript' | 'javascript',
+): ContentOf<'kernel_info_reply'> & { debugger: boolean } {
   const isTypeScript = language === 'typescript';
   return {
     status: 'ok',

@@ -1,4 +1,5 @@
 import { createHmac, randomUUID, timingSafeEqual } from 'node:crypto';
+import type { KernelMessage } from '@jupyterlab/services';
 import { z } from 'zod';
 
 /** The Jupyter wire protocol's messages (https://jupyter-client.readthedocs.io/en/stable/messaging.html), for the kernel and for its client. */
@@ -15,6 +16,12 @@ export type Header = z.infer<typeof headerSchema>;
 export type Content = Record<string, unknown>;
 const contentSchema = z.record(z.string(), z.unknown());
 
+/** What JupyterLab takes the content of a message of type `T` to be. */
+export type ContentOf<T extends KernelMessage.MessageType> = Extract<
+  KernelMessage.Message,
+  KernelMessage.IMessage<T>
+>['content'];
+
 export interface Message {
   /** Routing prefix of zeromq: who asked; empty on a client. */
   identities: Buffer[];
@@ -24,6 +31,9 @@ export interface Message {
   metadata: Content;
   content: Content;
 }
+
+/** A message on its way out, whose content has the type of its kind. */
+export type Outgoing = Omit<Message, 'content'> & { content: object };
 
 export type Frames = (Buffer | string)[];
 
@@ -61,7 +71,7 @@ function sign(key: string, parts: readonly (Buffer | string)[]): string {
   return hmac.digest('hex');
 }
 
-export function encode(key: string, message: Message): Frames {
+export function encode(key: string, message: Outgoing): Frames {
   const parts = [message.header, message.parent, message.metadata, message.content].map(part => JSON.stringify(part));
   return [...message.identities, DELIMITER, sign(key, parts), ...parts];
 }

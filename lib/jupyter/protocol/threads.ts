@@ -1,13 +1,30 @@
 import type { MessagePort } from 'node:worker_threads';
+import type { KernelMessage } from '@jupyterlab/services';
 import type { Name } from './descriptors';
-import type { Content } from './message';
+import type { Content, ContentOf } from './message';
 
 /** What the thread of the wire protocol (wire.ts) and the main thread (kernel.ts), which runs the cells, tell each other. */
 export type ToSession =
-  | { kind: 'request'; type: string; content: Content; cell: number; request: number }
+  | { kind: 'request'; type: keyof Answers; content: Content; cell: number; request: number }
   | { kind: 'interrupt' }
   | { kind: 'terminated' }
   | { kind: 'exit' };
+
+/** How a cell ended, and its last value. */
+export type Executed =
+  | { status: 'ok'; result?: Pick<ContentOf<'execute_result'>, 'data' | 'metadata'> }
+  | KernelMessage.IReplyErrorContent;
+
+/** What the session is asked, and what it answers. */
+export interface Answers {
+  execute_request: Executed;
+  complete_request: ContentOf<'complete_reply'>;
+  inspect_request: ContentOf<'inspect_reply'>;
+  is_complete_request: ContentOf<'is_complete_reply'>;
+}
+
+/** What code of a cell has the kernel tell all front ends. */
+export type Published = 'display_data' | 'update_display_data' | 'clear_output' | 'error';
 
 /**
  * `request` is the one whose code has written it, which may have been answered long ago. `mark` is that in descriptors 1 and 2 which tells
@@ -15,8 +32,8 @@ export type ToSession =
  */
 export type FromSession =
   | { kind: 'stream'; name: Name; text: string; request?: number; mark: number }
-  | { kind: 'publish'; type: string; content: Content; request?: number; mark: number }
-  | { kind: 'reply'; content: Content; mark: number }
+  | { kind: 'publish'; type: Published; content: ContentOf<Published>; request?: number; mark: number }
+  | { kind: 'reply'; content: Answers[keyof Answers]; mark: number }
   | { kind: 'input'; id: number; prompt: string; mark: number }
   | { kind: 'close'; mark: number }
   | { kind: 'closed'; name: Name }

@@ -1,12 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { cpus, freemem, hostname, totalmem } from 'node:os';
-import type { Content } from './message';
 
 /** What the kernel and its machine use, as ipykernel tells it to JupyterLab. Percentages are of the time since the last call. */
 export class Usage {
   private before = reading();
 
-  report(): Content {
+  report() {
     const { before } = this;
     const now = reading();
     this.before = now;

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Session as Inspector } from 'node:inspector';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parentPort, workerData } from 'node:worker_threads';
+import type { KernelMessage } from '@jupyterlab/services';
 import type { Router } from 'zeromq';
 import { z } from 'zod';
 import { Failure, UserError } from '../../util/errors';
@@ -11,10 +12,18 @@ import { History, historySchema } from './history';
 import { Iopub } from './iopub';
 import { kernelInfo } from './kernelInfo';
 import { lastWords, logIsStuck } from './log';
-import { type Content, encode, type Header, type MalformedMessage, type Message, newHeader } from './message';
+import {
+  type Content,
+  type ContentOf,
+  encode,
+  type Header,
+  type MalformedMessage,
+  type Message,
+  newHeader,
+} from './message';
 import { Outbox } from './outbox';
 import { LINGER_MS, Sockets } from './sockets';
-import { Flag, type FromSession, type InputAnswer, type ToSession, type WireData } from './threads';
+import { type Answers, Flag, type FromSession, type InputAnswer, type ToSession, type WireData } from './threads';
 import { Transcript } from './transcript';
 import { Usage } from './usage';
 
@@ -22,6 +31,8 @@ interface Request {
   message: Message;
   replies: Outbox;
 }
+
+type Reply = { status: string } | { status: string; [field: string]: unknown };
 
 /** The cell that runs. */
 interface Execution {
@@ -72,7 +83,7 @@ class Wire {
   /** Outputs of nobody known belong to this request, also when they come after its reply. */
   private latest: Header | undefined;
   private executionCount = 0;
-  private answered: ((content: Content) => void) | undefined;
+  private answered: ((answer: Answers[keyof Answers]) => void) | undefined;
   private interrupting = false;
   /** What the session was asked to execute: an output may come long after the reply. */
   private readonly requests = new Map<number, Header>();
@@ -199,7 +210,7 @@ class Wire {
     }
   }
 
-  private async answer(request: Request): Promise<Content | undefined> {
+  private async answer(request: Request): Promise<Reply | undefined> {
     const { header } = request.message;
     this.iopub.publish('status', { execution_state: 'busy' }, header);
     const content = await this.handle(request.message).catch((error: Error) => errorReply(error.name, error.message));
@@ -209,14 +220,14 @@ class Wire {
     return content;
   }
 
-  private send(request: Request, content: Content): void {
+  private send(request: Request, content: Reply): void {
     const { header } = request.message;
     this.iopub.publish('status', { execution_state: 'busy' }, header);
     this.reply(request, content);
     this.iopub.publish('status', { execution_state: 'idle' }, header);
   }
 
-  private reply({ message, replies }: Request, content: Content): void {
+  private reply({ message, replies }: Request, content: Reply): void {
     const { msg_type, session, username } = message.header;
     const header = newHeader(`${msg_type.replace(/_request$/, '')}_reply`, session, username);
     const { identities, header: parent } = message;
@@ -224,7 +235,7 @@ class Wire {
   }
 
   /** The reply's content; nothing for a message that wants none. Throws what is wrong with the request. */
-  private async handle(message: Message): Promise<Content | undefined> {
+  private async handle(message: Message): Promise<Reply | undefined> {
     const { header, content } = message;
     switch (header.msg_type) {
       case 'kernel_info_request':
@@ -240,7 +251,7 @@ class Wire {
       case 'comm_info_request':
         return { status: 'ok', comms: {} };
       case 'comm_open': // no target is known
-        this.iopub.publish('comm_close', { comm_id: content.comm_id ?? '', data: {} }, header);
+        this.iopub.publish('comm_close', { comm_id: String(content.comm_id ?? ''), data: {} }, header);
         return undefined;
       case 'interrupt_request':
         void this.interrupt();
@@ -256,7 +267,7 @@ class Wire {
     }
   }
 
-  private async execute(message: Message): Promise<Content> {
+  private async execute(message: Message): Promise<ContentOf<'execute_reply'>> {
     const request = parseOptions(executeSchema, message.content, 'execute_request');
     const { code, silent, store_history, allow_stdin, user_expressions } = request;
     const counts = !silent && store_history;
@@ -267,41 +278,49 @@ class Wire {
     const help = await this.help(code);
     if (help) return { status: 'ok', execution_count: this.executionCount, user_expressions: {}, payload: [help] };
     this.execution = { message, allowStdin: allow_stdin };
-    const { result, ...outcome } = await this.ask('execute_request', { code }, counts ? this.executionCount : 0);
+    const outcome = await this.ask('execute_request', { code }, counts ? this.executionCount : 0);
     this.endInput({ ended: 'over' });
     this.execution = undefined;
-    if (result && !silent) {
-      const shown = result as { data: Content };
-      if (counts) this.history.result(this.executionCount, String(shown.data['text/plain'] ?? ''));
-      this.iopub.publish('execute_result', { ...shown, execution_count: this.executionCount }, header);
-    }
     if (outcome.status === 'error') {
       const { ename, evalue, traceback } = outcome;
       this.iopub.publish('error', { ename, evalue, traceback }, header);
+      return { ...outcome, execution_count: this.executionCount };
     }
-    const expressions: Content = {};
-    if (outcome.status === 'ok')
-      for (const [name, expression] of Object.entries(user_expressions ?? {})) {
-        const { result: value, ...end } = await this.ask('execute_request', { code: expression });
-        expressions[name] = {
-          ...end,
-          ...(end.status === 'ok' ? { data: {}, metadata: {}, ...(value as Content) } : {}),
-        };
-      }
-    return { ...outcome, execution_count: this.executionCount, user_expressions: expressions, payload: [] };
+    const { result } = outcome;
+    if (result && !silent) {
+      if (counts) this.history.result(this.executionCount, String(result.data['text/plain'] ?? ''));
+      this.iopub.publish('execute_result', { ...result, execution_count: this.executionCount }, header);
+    }
+    return {
+      status: 'ok',
+      execution_count: this.executionCount,
+      user_expressions: (await this.evaluate(
+        user_expressions ?? {},
+      )) as KernelMessage.IExecuteReply['user_expressions'],
+      payload: [],
+    };
+  }
+
+  private async evaluate(expressions: Record<string, string>): Promise<Content> {
+    const values: Content = {};
+    for (const [name, code] of Object.entries(expressions)) {
+      const outcome = await this.ask('execute_request', { code });
+      values[name] = outcome.status === 'ok' ? { status: 'ok', data: {}, metadata: {}, ...outcome.result } : outcome;
+    }
+    return values;
   }
 
   /** `name?` opens what is known of the name in the front end's pager, as in IPython. */
-  private async help(code: string): Promise<Content | undefined> {
+  private async help(code: string): Promise<NonNullable<KernelMessage.IExecuteReply['payload']>[number] | undefined> {
     const [, name] = /^\s*([\w$.]+)\?\s*$/.exec(code) ?? [];
     if (name === undefined) return undefined;
-    const { found, data } = await this.ask('inspect_request', { code: name, cursor_pos: name.length });
-    return found === true ? { source: 'page', data, start: 0 } : undefined;
+    const answer = await this.ask('inspect_request', { code: name, cursor_pos: name.length });
+    return answer.status === 'ok' && answer.found ? { source: 'page', data: answer.data, start: 0 } : undefined;
   }
 
   /** `cell` names the code in stack traces; 0 is code that belongs to no cell. */
-  private async ask(type: string, content: Content, cell = 0): Promise<Content> {
-    const reply = new Promise<Content>(resolve => (this.answered = resolve));
+  private async ask<T extends keyof Answers>(type: T, content: Content, cell = 0): Promise<Answers[T]> {
+    const reply = new Promise<Answers[T]>(resolve => (this.answered = answer => resolve(answer as Answers[T])));
     const request = ++this.requestCount;
     if (type === 'execute_request' && this.latest) this.requests.set(request, this.latest);
     this.toSession({ kind: 'request', type, content, cell, request });
@@ -361,7 +380,7 @@ class Wire {
   }
 }
 
-function errorReply(ename: string, evalue: string): Content {
+function errorReply(ename: string, evalue: string): KernelMessage.IReplyErrorContent {
   return { status: 'error', ename, evalue, traceback: [`${ename}: ${evalue}`] };
 }
 

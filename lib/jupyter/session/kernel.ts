@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { join, resolve } from 'node:path';
 import { MessageChannel, Worker } from 'node:worker_threads';
+import type { KernelMessage } from '@jupyterlab/services';
 import { userJupyter } from '../../util/jupyter';
 import { toJson } from '../display/json';
 import { provideKernelOutput } from '../display/output';
@@ -8,8 +9,15 @@ import { knowTensorsOf } from '../display/rich';
 import { NAMES } from '../protocol/descriptors';
 import { Input } from '../protocol/input';
 import { lastWords } from '../protocol/log';
-import type { Content } from '../protocol/message';
-import { Flag, type FromSession, type ToSession, type WireData } from '../protocol/threads';
+import type { Content, ContentOf } from '../protocol/message';
+import {
+  type Answers,
+  Flag,
+  type FromSession,
+  type Published,
+  type ToSession,
+  type WireData,
+} from '../protocol/threads';
 import { provideConsole } from './console';
 import { provideGlobals } from './globals';
 import { placeOf } from './place';
@@ -57,8 +65,8 @@ const streams: Streams = new Streams({
   onText: (name, text, mark) => send({ kind: 'stream', name, text, request: session.request, mark }),
 });
 
-const publish = (type: string, content: object, request = session.request): void =>
-  send({ kind: 'publish', type, content: content as Content, request, mark: streams.mark() });
+const publish = <T extends Published>(type: T, content: ContentOf<T>, request = session.request): void =>
+  send({ kind: 'publish', type, content: content as ContentOf<Published>, request, mark: streams.mark() });
 
 const display: Parameters<typeof provideKernelOutput>[0]['display'] = (data, { id, update = false } = {}) => {
   const { json, told } = toJson(data);
@@ -93,15 +101,21 @@ const session: Session = new Session({
   warn: text => process.stderr.write(text),
 });
 
-async function answer(type: string, content: Content, cell: number, request: number): Promise<Content> {
+async function answer(
+  type: keyof Answers,
+  content: Content,
+  cell: number,
+  request: number,
+): Promise<Answers[keyof Answers]> {
   const code = String(content.code ?? '');
   const position = Number(content.cursor_pos ?? 0);
   switch (type) {
     case 'execute_request': {
       stdin.cellBegins();
       printer.endGroups(); // of a cell that failed in the middle of one
-      const { ...outcome } = await session.execute(code, cell, request);
-      if (outcome.status === 'error' || !outcome.result) return outcome;
+      const outcome = await session.execute(code, cell, request);
+      if (outcome.status === 'error') return outcome;
+      if (!outcome.result) return { status: 'ok' };
       const { json, told } = toJson(outcome.result.data);
       for (const line of told) tellOnce(line);
       return { ...outcome, result: { ...outcome.result, data: json } };
@@ -123,7 +137,7 @@ async function answer(type: string, content: Content, cell: number, request: num
 }
 
 /** Of anything, also of what fails while it is described. */
-function refusal(error: unknown): Content {
+function refusal(error: unknown): KernelMessage.IReplyErrorContent {
   const evalue = error instanceof Error ? `${error.message}` : 'the kernel failed';
   return { status: 'error', ename: 'Error', evalue, traceback: [`Error: ${evalue}`] };
 }
