@@ -106,24 +106,26 @@ test(
     expect(before).toHaveLength(2);
 
     const { edits, commands } = example(readFileSync(join(copy, 'CONTRIBUTING.md'), 'utf8'));
+    const [setting, experiment, ...more] = new Set(edits.map(([path]) => path));
+    expect([setting, experiment, more]).toEqual(['lib/model/blocks.ts', 'experiments/position-encoding.ts', []]);
     for (const edit of edits) apply(...edit);
     await npmRun(...parts);
     expect(told(rowsOf('lgl'))).toEqual(before);
 
-    expect(await npmRun('experiments')).toContain('head-bias');
+    expect(await npmRun('experiments')).toContain('position-encoding');
     for (const [command, ...args] of commands) {
       const small = command === 'report' ? [] : [DATA, ...TINY, ...(command === 'experiment' ? ['--seeds=1'] : [])];
       await npmRun(command, ...args, ...small);
     }
-    const [full, without] = rowsOf('head-bias');
-    expect([full.variant, without.variant]).toEqual(['full', 'noHeadBias']);
+    const [full, without] = rowsOf('position-encoding');
+    expect([full.variant, without.variant]).toEqual(['full', 'noPosEmbed']);
     expect(full.weights).toBe(before.find(({ variant, seed }) => variant === 'full' && seed === 0)!.weights);
     expect(without.weights).not.toBe(full.weights);
 
     const report = join(copy, 'experiments/report');
-    expect(readFileSync(join(report, 'report.html'), 'utf8')).toContain('What the bias of the classifier buys');
-    expect(readFileSync(join(report, 'tables.md'), 'utf8')).toMatch(/^\| noHeadBias \|/m);
-    expect(existsSync(join(report, 'charts/head-bias-runs.svg'))).toBe(true);
+    expect(readFileSync(join(report, 'report.html'), 'utf8')).toContain('What the position encoding buys');
+    expect(readFileSync(join(report, 'tables.md'), 'utf8')).toMatch(/^\| noPosEmbed \|/m);
+    expect(existsSync(join(report, 'charts/position-encoding-runs.svg'))).toBe(true);
   },
   TIMEOUT,
 );

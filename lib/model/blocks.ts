@@ -1,5 +1,7 @@
+import { z } from 'zod';
 import { type Tensor, type Tensor4D, tf } from '../tensor/tf';
-import type { EdgeViTConfig } from './config';
+import { flag, oddInteger, positive } from '../util/options';
+import type { Tally } from './count';
 import {
   attention,
   batchNorm,
@@ -20,8 +22,49 @@ import {
 } from './layers';
 import type { Layer, Scope } from './module';
 
-/** The configuration of one block: that of its stage. */
-export type BlockConfig = Omit<EdgeViTConfig, 'depths' | 'dims' | 'heads' | 'sampleRates' | 'localAgg' | 'dropPath'> & {
+/**
+ * The settings that all blocks of a network have in common, where what they decide is built and counted: with an entry here a setting has its
+ * option, its type and its place in run.json, and the contract suite walks it. The defaults are the official code's.
+ */
+export const BLOCK_SETTINGS = {
+  /** Hidden channels of the FFNs, relative to dims. */
+  mlpRatio: positive.default(4),
+  /** Whether blocks attend; without, the residual GSA(LN(x)) is gone, position encoding and FFN stay. */
+  attention: flag.default(true),
+  /** Whether delegates attend to each other; without, each hands on what it saw, and there is no qkv. */
+  delegatesAttend: flag.default(true),
+  /** What stands for a window in attention: its top-left pixel, mean or maximum. */
+  delegate: z.enum(['topleft', 'mean', 'max']).default('topleft'),
+  /**
+   * How a delegate's result returns to its window: the learned transposed convolution, upsampling without parameters, or not at
+   * all: to its top-left pixel alone, and the others get zero.
+   */
+  localProp: z.enum(['transposed', 'nearest', 'bilinear', 'none']).default('transposed'),
+  /** Kernel of LocalAgg's depthwise convolution. */
+  localAggKernel: oddInteger.default(5),
+  /** A second batch norm in LocalAgg, before its last 1×1 convolution. */
+  localAggNorm: flag.default(false),
+  /** Norm of patch embedding and LocalProp: per token over channels, or over the whole image. */
+  norm: z.enum(['layer', 'group']).default('layer'),
+  /** Norms before attention and the FFNs. */
+  preNorm: flag.default(true),
+  /** Whether attention logits are divided by √headDim. */
+  attentionScale: flag.default(true),
+  /** How the channels of qkv split. */
+  qkvOrder: z.enum(['qkv-head', 'head-qkv']).default('qkv-head'),
+  /** Biases of the query, key and value projection. */
+  qkvBias: flag.default(true),
+  /** Biases of all other convolutions and linear layers, except LocalProp's and the head's, which stay. */
+  bias: flag.default(true),
+  /** Epsilon of the norms before attention and FFN. */
+  blockNormEps: positive.default(1e-6),
+  /** Epsilon of the norms of patch embedding and LocalProp. */
+  normEps: positive.default(1e-5),
+  batchNormEps: positive.default(1e-5),
+};
+
+/** The configuration of one block: these settings, and those of its stage. */
+export type BlockConfig = z.output<z.ZodObject<typeof BLOCK_SETTINGS>> & {
   dim: number;
   heads: number;
   sampleRate: number;
@@ -39,7 +82,7 @@ export function patchEmbed(
   inDim: number,
   dim: number,
   patch: number,
-  config: Pick<EdgeViTConfig, 'norm' | 'normEps' | 'bias'>,
+  config: Pick<BlockConfig, 'norm' | 'normEps' | 'bias'>,
 ): Layer {
   const norm = tokenNorm(scope.at('norm'), dim, config);
   const proj = conv2d(scope.at('proj'), inDim, dim, patch, { stride: patch, padding: 0, bias: config.bias });
@@ -165,7 +208,44 @@ export function residual(norm: Layer, branch: Layer, add: Residual): Layer {
   return (x, ctx) => add(x, branch(norm(x, ctx), ctx), ctx);
 }
 
-const tokenNorm = (scope: Scope, dim: number, config: Pick<EdgeViTConfig, 'norm' | 'normEps'>): Layer =>
+const tokenNorm = (scope: Scope, dim: number, config: Pick<BlockConfig, 'norm' | 'normEps'>): Layer =>
   (config.norm === 'layer' ? layerNorm : groupNorm)(scope, dim, config.normEps);
 
 const identity: Layer = (x: Tensor) => x;
+
+/** What `lglBlock` holds and does, by arithmetic alone; `pixels` are those of its stage. */
+export function countLglBlock(tally: Tally, name: string, block: BlockConfig, pixels: number): void {
+  const { dim, bias, sampleRate, preNorm } = block;
+  const hidden = Math.floor(dim * block.mlpRatio);
+  if (block.localAgg) {
+    const at = `${name}.LocalAgg`;
+    tally.depthwise(`${at}.pos_embed`, dim, 3, pixels, bias);
+    tally.batchNorm(`${at}.norm1`, dim, pixels);
+    tally.conv(`${at}.conv1`, dim, dim, 1, pixels, bias);
+    tally.conv(`${at}.conv2`, dim, dim, 1, pixels, bias);
+    tally.depthwise(`${at}.attn`, dim, block.localAggKernel, pixels, bias);
+    if (block.localAggNorm) tally.batchNorm(`${at}.attn_norm`, dim, pixels);
+    if (preNorm) tally.batchNorm(`${at}.norm2`, dim, pixels);
+    tally.conv(`${at}.mlp.fc1`, dim, hidden, 1, pixels, bias);
+    tally.conv(`${at}.mlp.fc2`, hidden, dim, 1, pixels, bias);
+  }
+  const at = `${name}.SelfAttn`;
+  tally.depthwise(`${at}.pos_embed`, dim, 3, pixels, bias);
+  if (block.attention) {
+    const delegates = pixels / sampleRate ** 2;
+    if (preNorm) tally.tokenNorm(`${at}.norm1`, dim, pixels);
+    const projected = block.localProp === 'none' ? delegates : pixels;
+    if (block.delegatesAttend) {
+      tally.linear(`${at}.attn.qkv`, dim, 3 * dim, delegates, block.qkvBias);
+      tally.attention(`${at}.attn.attention`, dim, delegates);
+    }
+    tally.linear(`${at}.attn.proj`, dim, dim, projected, bias);
+    if (sampleRate > 1) {
+      if (block.localProp === 'transposed') tally.localProp(`${at}.attn.LocalProp`, dim, sampleRate, pixels);
+      tally.tokenNorm(`${at}.attn.norm`, dim, projected);
+    }
+  }
+  if (preNorm) tally.tokenNorm(`${at}.norm2`, dim, pixels);
+  tally.linear(`${at}.mlp.fc1`, dim, hidden, pixels, bias);
+  tally.linear(`${at}.mlp.fc2`, hidden, dim, pixels, bias);
+}

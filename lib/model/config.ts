@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import { UserError } from '../util/errors';
-import { dropRate, flag, oddInteger, parseOptions, positive, positiveInteger } from '../util/options';
+import { dropRate, flag, parseOptions, positiveInteger } from '../util/options';
 import { allowedNames } from '../util/suggest';
+import { BLOCK_SETTINGS } from './blocks';
 
 /** One value per stage. */
 export type PerStage<T> = readonly [T, T, T, T];
@@ -17,49 +18,17 @@ const perStage = <V, I>(value: z.ZodType<V, I>) =>
 
 /**
  * EdgeViT as data: every setting with the official value where all variants have the same one. Variants are rows of it, ablations are
- * differences in it, and one code path builds them all. The defaults are the official code's; drop path is the default of its main.py.
+ * differences in it, and one code path builds them all. `BLOCK_SETTINGS` stand beside the blocks, those of the network here. The defaults are the
+ * official code's; drop path is the default of its main.py.
  */
 export const EDGEVIT_SETTINGS = z.strictObject({
   /** Side of the window that one delegate token stands for; 1 is full attention. */
   sampleRates: perStage(positiveInteger).default([4, 2, 2, 1]),
-  /** Hidden channels of the FFNs, relative to dims. */
-  mlpRatio: positive.default(4),
   /** Drop path rate of the last block; the first has 0, those between grow linearly. */
   dropPath: dropRate.default(0.1),
   /** Whether blocks open with LocalAgg. */
   localAgg: perStage(flag).default([true, true, true, false]),
-  /** Whether blocks attend; without, the residual GSA(LN(x)) is gone, position encoding and FFN stay. */
-  attention: flag.default(true),
-  /** Whether delegates attend to each other; without, each hands on what it saw, and there is no qkv. */
-  delegatesAttend: flag.default(true),
-  /** What stands for a window in attention: its top-left pixel, mean or maximum. */
-  delegate: z.enum(['topleft', 'mean', 'max']).default('topleft'),
-  /**
-   * How a delegate's result returns to its window: the learned transposed convolution, upsampling without parameters, or not at
-   * all: to its top-left pixel alone, and the others get zero.
-   */
-  localProp: z.enum(['transposed', 'nearest', 'bilinear', 'none']).default('transposed'),
-  /** Kernel of LocalAgg's depthwise convolution. */
-  localAggKernel: oddInteger.default(5),
-  /** A second batch norm in LocalAgg, before its last 1×1 convolution. */
-  localAggNorm: flag.default(false),
-  /** Norm of patch embedding and LocalProp: per token over channels, or over the whole image. */
-  norm: z.enum(['layer', 'group']).default('layer'),
-  /** Norms before attention and the FFNs. */
-  preNorm: flag.default(true),
-  /** Whether attention logits are divided by √headDim. */
-  attentionScale: flag.default(true),
-  /** How the channels of qkv split. */
-  qkvOrder: z.enum(['qkv-head', 'head-qkv']).default('qkv-head'),
-  /** Biases of the query, key and value projection. */
-  qkvBias: flag.default(true),
-  /** Biases of all other convolutions and linear layers, except LocalProp's and the head's, which stay. */
-  bias: flag.default(true),
-  /** Epsilon of the norms before attention and FFN. */
-  blockNormEps: positive.default(1e-6),
-  /** Epsilon of the norms of patch embedding and LocalProp. */
-  normEps: positive.default(1e-5),
-  batchNormEps: positive.default(1e-5),
+  ...BLOCK_SETTINGS,
   /** LGL blocks. */
   depths: perStage(positiveInteger),
   /** Channels. */
@@ -120,7 +89,7 @@ const PSEUDOCODE_DEPTHS: Partial<Record<Variant, PerStage<number>>> = {
 export function ablate(variant: Variant, ablation?: string): EdgeViTConfig {
   if (ablation === undefined) return VARIANTS[variant];
   if (!Object.hasOwn(ABLATIONS, ablation)) {
-    throw new UserError(`Unknown ablation '${ablation}': ${allowedNames(ablation, Object.keys(ABLATIONS))}.`);
+    throw new UserError(`Unknown ablation '${ablation}': ${allowedNames(ablation, Object.keys(ABLATIONS))}`);
   }
   const config = { ...VARIANTS[variant], ...ABLATIONS[ablation as Ablation] };
   return ablation === 'pseudocode' ? { ...config, depths: PSEUDOCODE_DEPTHS[variant] ?? config.depths } : config;

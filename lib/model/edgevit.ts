@@ -1,6 +1,6 @@
 import { UserError } from '../util/errors';
 import { architecture, DOTCOM, type Reported } from './architecture';
-import { lglBlock, patchEmbed } from './blocks';
+import { countLglBlock, lglBlock, patchEmbed } from './blocks';
 import { ablate, EDGEVIT_SETTINGS, type EdgeViTConfig, VARIANTS, type Variant } from './config';
 import type { Tally } from './count';
 import { batchNorm, dropPathRates, globalAveragePool, linear } from './layers';
@@ -94,52 +94,11 @@ function countEdgeViT(
     pixels /= PATCHES[i] ** 2;
     tally.tokenNorm(`patch_embed${i + 1}.norm`, dim, pixels);
     tally.conv(`patch_embed${i + 1}.proj`, from, dim, PATCHES[i], pixels, config.bias);
-    blocks.forEach((block, j) => countBlock(tally, `blocks${i + 1}.${j}`, block, pixels));
+    blocks.forEach((block, j) => countLglBlock(tally, `blocks${i + 1}.${j}`, block, pixels));
     from = dim;
   });
   tally.batchNorm('norm', from, pixels);
   tally.linear('head', from, numClasses, 1);
-}
-
-function countBlock(
-  tally: Tally,
-  name: string,
-  block: ReturnType<typeof stageBlocks>[number][number],
-  pixels: number,
-): void {
-  const { dim, bias, sampleRate, preNorm } = block;
-  const hidden = Math.floor(dim * block.mlpRatio);
-  if (block.localAgg) {
-    const at = `${name}.LocalAgg`;
-    tally.depthwise(`${at}.pos_embed`, dim, 3, pixels, bias);
-    tally.batchNorm(`${at}.norm1`, dim, pixels);
-    tally.conv(`${at}.conv1`, dim, dim, 1, pixels, bias);
-    tally.conv(`${at}.conv2`, dim, dim, 1, pixels, bias);
-    tally.depthwise(`${at}.attn`, dim, block.localAggKernel, pixels, bias);
-    if (block.localAggNorm) tally.batchNorm(`${at}.attn_norm`, dim, pixels);
-    if (preNorm) tally.batchNorm(`${at}.norm2`, dim, pixels);
-    tally.conv(`${at}.mlp.fc1`, dim, hidden, 1, pixels, bias);
-    tally.conv(`${at}.mlp.fc2`, hidden, dim, 1, pixels, bias);
-  }
-  const at = `${name}.SelfAttn`;
-  tally.depthwise(`${at}.pos_embed`, dim, 3, pixels, bias);
-  if (block.attention) {
-    const delegates = pixels / sampleRate ** 2;
-    if (preNorm) tally.tokenNorm(`${at}.norm1`, dim, pixels);
-    const projected = block.localProp === 'none' ? delegates : pixels;
-    if (block.delegatesAttend) {
-      tally.linear(`${at}.attn.qkv`, dim, 3 * dim, delegates, block.qkvBias);
-      tally.attention(`${at}.attn.attention`, dim, delegates);
-    }
-    tally.linear(`${at}.attn.proj`, dim, dim, projected, bias);
-    if (sampleRate > 1) {
-      if (block.localProp === 'transposed') tally.localProp(`${at}.attn.LocalProp`, dim, sampleRate, pixels);
-      tally.tokenNorm(`${at}.attn.norm`, dim, projected);
-    }
-  }
-  if (preNorm) tally.tokenNorm(`${at}.norm2`, dim, pixels);
-  tally.linear(`${at}.mlp.fc1`, dim, hidden, pixels, bias);
-  tally.linear(`${at}.mlp.fc2`, hidden, dim, pixels, bias);
 }
 
 const edgeViTModel = (variant: Variant, reported: readonly Reported[]) =>
