@@ -260,8 +260,10 @@ describe('a run whose files say two things', () => {
   });
 });
 
-test('many lines that are none are refused at the first', async () => {
+test('many lines that are none are refused at the first, and a long one before it is read', async () => {
   const path = join(runs, 'lines.zip');
+  writeFileSync(path, await fitting({ [ENTRY.metrics]: `[${'1,'.repeat(20_000_000)}1]\n` }));
+  await expect(readBundle(path)).rejects.toThrow(/line 1 of metrics\.jsonl: it has more than/);
   writeFileSync(path, await fitting({ [ENTRY.metrics]: '\n'.repeat(5_000_000) }));
   await expect(readBundle(path)).rejects.toThrow(/line 1 of metrics\.jsonl/);
   writeFileSync(path, await fitting({ [ENTRY.predictions]: ' '.repeat(17 * 2 ** 20) }));
@@ -355,6 +357,13 @@ describe('an archive from anywhere', () => {
       'has predictions of another shape',
       () => repack({ [ENTRY.predictions]: '{"labels":[1.5],"top":[],"probabilities":[]}' }),
     ],
+    ['has more outputs than there is memory', () => editRun(record => (record.model.outputs = 4e9))],
+    ['has a table of more outputs than a list can have', () => editRun(record => (record.model.outputs = 2 ** 40))],
+    ['has a recipe of nothing', () => editRun(record => (record.recipe = {}))],
+    [
+      'has a configuration without a bottom',
+      () => editRun(record => (record.model.config = JSON.parse(`{"a":${'['.repeat(2000)}${']'.repeat(2000)}}`))),
+    ],
     ['has an evaluation of another shape', () => repack({ [ENTRY.evaluation]: '[]' })],
     ['lacks weights', () => repack({ [ENTRY.weights]: undefined })],
     ['has sources that its run was not made by', () => repack({ [`${SOURCE}lib/util/errors.ts`]: 'x' })],
@@ -423,4 +432,22 @@ test('an experiment is the bundles of its runs and their rows, which say the sam
   }
   writeFileSync(path, await packExperiment(new Map([['plain', bytes.subarray(0, 1000)]]), formatResults([row])));
   await expect(all(path)).rejects.toThrow(UserError);
+  writeFileSync(path, await packExperiment(bundles, formatResults([row]) + ' '.repeat(17 * 2 ** 20)));
+  await expect(all(path)).rejects.toThrow(/results\.json has more than/);
+});
+
+test('the bundles of an experiment together hold no more than a few times what the file may', async () => {
+  const path = join(runs, 'bombs.zip');
+  const bomb = await repack({ bomb: Buffer.alloc(2e6) });
+  const row = trialRow(run, tinyPlan({ ema: 0 }), { variant: 'full', budget: 'a' });
+  const numbers = [0, 1, 2, 3, 4];
+  const rows = numbers.map(i => ({ ...row, variant: `${i}` }));
+  writeFileSync(path, await packExperiment(new Map(numbers.map(i => [`${i}`, bomb])), formatResults(rows)));
+  const each = { ...bounds(), bytes: bounds().bytes + 2e6 };
+  let read = 0;
+  const readAll = async () => {
+    for await (const _ of readBundles(path, each)) read++;
+  };
+  await expect(readAll()).rejects.toThrow(/holds more than/);
+  expect(read).toBe(4);
 });

@@ -57,6 +57,7 @@ describe('mistyped names', () => {
     const { status, stderr } = npmRun(args);
     expect(status).toBe(2);
     expect(stderr).toContain(question);
+    expect(stderr).not.toMatch(/[?.][.]/);
   });
 
   test('nothing is suggested for what is like none', () => {

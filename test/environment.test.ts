@@ -2,7 +2,14 @@ import { execFileSync } from 'node:child_process';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { currentEngine } from '../lib/engine/build/install';
 import { setOf } from '../lib/engine/build/isa';
-import { decisive, type Environment, environment, environmentDifferences, FIELDS } from '../lib/runs/environment';
+import {
+  decisive,
+  type Environment,
+  environment,
+  environmentDifferences,
+  FIELDS,
+  recordedVariables,
+} from '../lib/runs/environment';
 import { environmentSchema } from '../lib/runs/schemas';
 import { ROOT } from '../lib/util/root';
 
@@ -31,6 +38,17 @@ describe('an environment', () => {
     ['VIPS_NOVECTOR', '1', ['variables']],
     ['TF_NUM_INTRAOP_THREADS', '31', ['threads']],
   ])('tells %s=%s', (name, value, fields) => expect(withVariable(name, value)).toEqual(fields));
+
+  test('has variables with spaces, which a command sets again, and of a record nothing else', () => {
+    vi.stubEnv('XLA_FLAGS', "--a=1 --b='2'\n");
+    vi.stubEnv('ONEDNN_MAX_CPU_ISA', 'AVX2');
+    const { variables } = environmentSchema.parse(environment());
+    expect(recordedVariables(variables)).toContainEqual(['XLA_FLAGS', "--a=1 --b='2'\ufffd"]);
+    expect(recordedVariables(variables)).toContainEqual(['ONEDNN_MAX_CPU_ISA', 'AVX2']);
+    expect(recordedVariables('LD_PRELOAD=/x.so XLA_FLAGS=a; b NODE_OPTIONS=--require=x')).toEqual([
+      ['XLA_FLAGS', 'a; b'],
+    ]);
+  });
 
   test('keeps to itself what is printed, and what belongs to other programs', () => {
     for (const name of [

@@ -12,7 +12,7 @@ import { toSvg } from '../lib/charts/svg';
 import { countedAndReported, type Point, paretoFront, reportedTradeoff, tradeoff } from '../lib/charts/tradeoffs';
 import { REPORTED } from '../lib/measure/reported';
 import { meanInterval } from '../lib/measure/statistics';
-import type { EpochRow } from '../lib/runs/store';
+import type { EpochRow } from '../lib/runs/metrics';
 import { byVariant } from '../lib/runs/trialResults';
 import { createMeter } from '../lib/train/metrics';
 import { madeUpRow } from './reports';

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { writeReport } from '../lib/report/runReport';
 import { makeBundle } from '../lib/runs/bundle';
 import { type Bundle, readBundle } from '../lib/runs/bundleFile';
@@ -86,6 +86,24 @@ describe('a replay', () => {
     await expect(again(tellsWhereabouts)).rejects.toThrow('--data=folder:PATH'); // a bundle has no say in what is read of this machine
   });
 
+  test('names each image that cannot be read once, with one reason', async () => {
+    const meadow = await folderOfPictures(join(folder, 'damaged'));
+    writeFileSync(join(meadow, 'train/red/broken.png'), 'no image');
+    writeFileSync(join(meadow, 'test/blue/cut.png'), readFileSync(join(meadow, 'test/blue/0.png')).subarray(0, 60));
+    const recipe = tinyRecipe({ data: `folder:${meadow}`, epochs: 1 });
+    const bundle = await bundled({ name: 'damaged', plan: await openPlan(recipe, data), data });
+    const said: string[] = [];
+    const spies = (['log', 'error'] as const).map(method =>
+      vi.spyOn(console, method).mockImplementation(line => void said.push(String(line))),
+    );
+    const reporter = consoleReporter({ write: text => said.push(text) > 0 });
+    await replay(bundle, { reporter, writeReport, runs: join(folder, 'there'), dataset: `folder:${meadow}`, data });
+    for (const spy of spies) spy.mockRestore();
+    const lines = said.flatMap(text => text.split('\n'));
+    for (const name of ['broken.png', 'cut.png']) expect(lines.filter(line => line.includes(name))).toHaveLength(1);
+    expect(lines.filter(line => /\b2 images\b/.test(line))).toHaveLength(1);
+  });
+
   test('of another recipe differs first where that has an effect', async () => {
     const { run } = petals;
     const { outcome } = await again({ ...petals, run: { ...run, recipe: { ...run.recipe, lr: 1e-3 } } });
@@ -121,6 +139,7 @@ describe('the comparison', () => {
     ...structuredClone({ metrics: petals.metrics, evaluation: petals.evaluation, predictions: petals.predictions }),
     weights: petals.weights,
     result: { ...petals.run.result },
+    ...structuredClone({ model: petals.run.model, dataset: petals.run.dataset }),
   });
   const edited = (edit: (outcome: Outcome) => void) => {
     const here = outcome();
@@ -142,6 +161,18 @@ describe('the comparison', () => {
     expect(difference.what).toBe('losses');
     expect(difference.how).toMatch(/^first at step 5: .*; 2 of 14 rows differ$/);
     expect(edited(({ metrics }) => metrics.pop())).toEqual([{ what: 'losses', how: '14 rows there, 13 here' }]);
+  });
+
+  test('finds what run.json says of the network and of the images', () => {
+    expect(edited(({ model }) => (model.macs /= 10))).toEqual([
+      { what: 'model', how: expect.stringContaining('macs') as string },
+    ]);
+    expect(edited(({ model }) => Object.assign(model.config, { delegate: 'max' }))).toEqual([
+      { what: 'model', how: expect.stringContaining('config.delegate') as string },
+    ]);
+    expect(edited(({ dataset }) => (dataset.skipped += 1))).toEqual([
+      { what: 'dataset', how: expect.stringContaining('skipped') as string },
+    ]);
   });
 
   test('finds one digit in the evaluation and in a prediction', () => {

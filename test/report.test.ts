@@ -1,11 +1,13 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { confusionMatrix } from '../lib/charts/classes';
+import { runCurves } from '../lib/charts/curves';
 import { isCrowded } from '../lib/charts/embed';
+import { toSvg } from '../lib/charts/svg';
 import { reportedExperiments } from '../lib/cli/support/experiments';
 import { type Findings, labReportFiles, writeLabReport } from '../lib/report/labReport';
 import { mistakePictures, mistakesOf } from '../lib/report/mistakes';
@@ -139,6 +141,20 @@ test('of many runs the page shows some in detail, and says so', async () => {
   expect(together.text.join()).toMatch(/Of 12 runs .* the first 2/);
 });
 
+test('of long names the ends are seen that tell them apart, and a curve of one epoch', async () => {
+  const [row] = run.epochs();
+  const name = (seed: number): string =>
+    `a-run-of-a-name-that-no-legend-has-room-for-of-some-settings-and-seed-${seed}`;
+  const curves = runCurves(
+    [1, 2].map(seed => ({ name: name(seed), epochs: [row] })),
+    'top1',
+    'Top-1',
+  );
+  const svg = await toSvg(curves);
+  for (const seed of [1, 2]) expect(svg).toMatch(new RegExp(`>a-run-of[^<]*…[^<]*seed-${seed}<`));
+  expect(svg.match(/aria-roledescription="point"|mark-symbol role-mark/g)).not.toBeNull();
+});
+
 test('a matrix of many classes keeps a width at which its labels can be read, and long names are cut', () => {
   const classes = (count: number) => {
     const meter = createMeter(
@@ -153,7 +169,9 @@ test('a matrix of many classes keeps a width at which its labels can be read, an
     return confusionMatrix(meter.result());
   };
   expect([12, 200].map(count => isCrowded(classes(count)))).toEqual([false, true]);
-  expect(JSON.stringify(classes(200))).toMatch(/"labelLimit":\d+/);
+  const all = JSON.stringify(classes(200));
+  expect(all).toMatch(/"labelLimit":\d+/);
+  expect(all).toContain('labelExpr');
 });
 
 describe('mistakes', () => {
@@ -192,6 +210,18 @@ describe('mistakes', () => {
       expect(text[0]).toContain(data);
     }
   });
+});
+
+test('a report writes nowhere that a run folder from elsewhere names', async () => {
+  const [images, cacheDir] = ['images', 'cache'].map(name => join(folder, name));
+  for (const file of ['train/a/1.png', 'train/b/1.png', 'test/a/1.png', 'test/b/1.png']) {
+    mkdirSync(join(images, file, '..'), { recursive: true });
+    writeFileSync(join(images, file), 'no image');
+  }
+  const other = openRun(folder, 'a.run');
+  other.record = { ...other.record, recipe: tinyRecipe({ data: `folder:${images}` }), dataOptions: { cacheDir } };
+  expect((await mistakePictures(other)).pictures).toEqual([]);
+  expect(existsSync(cacheDir)).toBe(false);
 });
 
 describe('the page in Chromium', () => {

@@ -31,6 +31,7 @@ import { packageFolder } from '../lib/engine/build/packages';
 import { cacheFolder } from '../lib/engine/build/system';
 import { installLibrary, isComplete, libraryFolder, type Wheel } from '../lib/engine/build/wheel';
 import { isScratch } from '../lib/util/folders';
+import { isAllowed } from '../lib/util/https';
 import { thisProcess } from '../lib/util/owner';
 import { execute, type Outcome } from '../lib/util/processes';
 
@@ -103,6 +104,15 @@ const timesCalled = (name: string): number =>
 
 const obstacle = (advice: RegExp): unknown =>
   expect.objectContaining({ name: 'Obstacle', message: expect.stringMatching(advice) });
+
+test('only HTTPS is downloaded from, and nothing leads from there to the servers of this machine', () => {
+  const [remote, plain, local] = ['https://a.org/x', 'http://a.org/x', 'http://127.0.0.1:8000/x'].map(
+    address => new URL(address),
+  );
+  expect([remote, plain, local].map(url => isAllowed(url))).toEqual([true, false, true]);
+  expect([remote, plain, local].map(url => isAllowed(url, remote))).toEqual([true, false, false]);
+  expect([remote, plain, local].map(url => isAllowed(url, local))).toEqual([true, false, true]);
+});
 
 describe('the library', () => {
   const LIBRARY = 'tensorflow/libtensorflow_cc.so.2';

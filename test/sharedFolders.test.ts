@@ -32,6 +32,7 @@ describe('a folder that hosts and containers have in common', () => {
     expect(isGoneFrom(here, DEAD)).toBe(true);
     expect(isGoneFrom({ ...here, boot: 'another' }, process.pid)).toBe(true);
     expect(isGoneFrom({ ...here, namespace: 'another' }, DEAD)).toBe(false);
+    expect(isGoneFrom({ ...here, namespace: 'another', boot: 'another' }, DEAD)).toBe(false); // one image, one name, two hosts
     expect(isGoneFrom({ ...here, host: 'another', boot: 'another' }, DEAD)).toBe(false);
   });
 

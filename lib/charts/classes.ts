@@ -1,8 +1,9 @@
 import type { Evaluation } from '../train/metrics';
-import { type Chart, frame, OWN, rounded, WIDTH } from './style';
+import { type Chart, frame, OWN, rounded, shortLabels, WIDTH } from './style';
 
-/** Pixels of a class's name beside a bar or a row; the tooltip has all of it. */
+/** Pixels of a class's name beside a bar or a row, and as many letters as fit where a chart is drawn without a browser, which takes all for wide. */
 const LABEL_LIMIT = 160;
+const LABEL_LETTERS = 18;
 
 /** Accuracy of each class, the worst last. */
 export function perClassAccuracy({ perClass }: Evaluation, title = 'Accuracy by class'): Chart {
@@ -37,7 +38,15 @@ export function perClassAccuracy({ perClass }: Evaluation, title = 'Accuracy by 
         type: 'nominal',
         sort: null,
         title: null,
-        axis: { ticks: false, domain: false, labelLimit: LABEL_LIMIT },
+        axis: {
+          ticks: false,
+          domain: false,
+          labelLimit: LABEL_LIMIT,
+          ...shortLabels(
+            values.map(row => row.class),
+            LABEL_LETTERS,
+          ),
+        },
       },
       tooltip: [
         { field: 'class' },
@@ -83,7 +92,13 @@ export function confusionMatrix({ confusion, perClass }: Evaluation, title = 'Co
     .filter(({ count }) => count > 0);
   const few = classes.length <= NUMBERED_CLASSES;
   const cell = few ? 28 : 11;
-  const axis = { labelFontSize: few ? 10 : 9, labelOverlap: false, labelLimit: LABEL_LIMIT, grid: false } as const;
+  const axis = {
+    labelFontSize: few ? 10 : 9,
+    labelOverlap: false,
+    labelLimit: LABEL_LIMIT,
+    ...shortLabels(classes, LABEL_LETTERS),
+    grid: false,
+  } as const;
   const used = confusion[0]
     .map((_, output) => nameOf(output))
     .filter((name, output) => output < classes.length || values.some(({ predicted }) => predicted === name));

@@ -1,7 +1,18 @@
 import { meanInterval } from '../measure/statistics';
-import type { EpochRow } from '../runs/store';
+import type { EpochRow } from '../runs/metrics';
 import type { VariantResult } from '../runs/trialResults';
-import { type Chart, colorBy, frame, OTHER, OWN, rounded, type VariantColors, variantColors, WIDTH } from './style';
+import {
+  type Chart,
+  colorBy,
+  frame,
+  OTHER,
+  OWN,
+  rounded,
+  shortLabels,
+  type VariantColors,
+  variantColors,
+  WIDTH,
+} from './style';
 
 const EPOCH = { field: 'epoch', type: 'quantitative', title: 'epoch', axis: { tickMinStep: 1, format: 'd' } } as const;
 /** A name in the legend, when clicked, stands out. */
@@ -10,6 +21,10 @@ const FAINT = { condition: { param: 'picked', value: 1 }, value: 0.15 };
 
 /** Up to so many epochs, each is a dot. */
 const DOTTED_EPOCHS = 20;
+
+/** For a curve of one epoch, whose line would be none. */
+const dots = (curves: readonly (readonly unknown[])[]): { point?: true } =>
+  curves.some(({ length }) => length === 1) ? { point: true } : {};
 
 /** Loss and top-1 by epoch, of training batches and of the images that each epoch ends with, side by side. */
 export function learningCurve(rows: readonly EpochRow[], title: string): Chart {
@@ -67,11 +82,24 @@ export function runCurves(
     width: WIDTH,
     height: 240,
     params: [{ ...PICK, select: { type: 'point', fields: ['run'] } }],
-    mark: { type: 'line', strokeWidth: 2 },
+    mark: { type: 'line', strokeWidth: 2, ...dots(runs.map(({ epochs }) => epochs)) },
     encoding: {
       x: EPOCH,
       y: { field: 'value', type: 'quantitative', title: label, axis: { format } },
-      color: { field: 'run', type: 'nominal', title: null, sort: null, legend: { orient: 'bottom', columns: 1 } },
+      color: {
+        field: 'run',
+        type: 'nominal',
+        title: null,
+        sort: null,
+        legend: {
+          orient: 'bottom',
+          columns: 1,
+          ...shortLabels(
+            runs.map(({ name }) => name),
+            42,
+          ),
+        },
+      },
       strokeDash: {
         field: 'pictures',
         type: 'nominal',
@@ -127,7 +155,7 @@ export function variantCurves(
     width: WIDTH,
     height: 240,
     params: [{ ...PICK, select: { type: 'point', fields: ['variant'] } }],
-    mark: { type: 'line', strokeWidth: 2 },
+    mark: { type: 'line', strokeWidth: 2, ...dots(variants.map(({ runs }) => runs[0].curve)) },
     encoding: {
       x: EPOCH,
       y: { field: 'top1', type: 'quantitative', title: 'top-1', axis: { format: '.0%' }, scale: { zero: false } },

@@ -28,6 +28,18 @@ export const [OWN, OTHER] = PALETTE;
 /** What is no data, on the charts' own white; a page that lets its own background through makes this the colour of its text (page.ts). */
 export const INK = '#222';
 
+/**
+ * Of an axis or a legend: where names are longer than so many characters, these lose their middle, since what tells names apart stands at their
+ * ends as often as at their beginnings. A tooltip has all of them.
+ */
+export function shortLabels(names: readonly string[], characters: number): { labelExpr?: string } {
+  if (names.every(({ length }) => length <= characters)) return {};
+  const half = Math.floor((characters - 1) / 2);
+  return {
+    labelExpr: `length(datum.label) > ${characters} ? slice(datum.label, 0, ${half}) + '…' + slice(datum.label, -${half}) : datum.label`,
+  };
+}
+
 /** Neither ours nor noteworthy: visible on white and on black. */
 export const QUIET = PALETTE[6];
 

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { openEngine } from '../engine/open';
 import { writeReport } from '../report/runReport';
-import type { Bundle } from '../runs/bundleFile';
+import type { Bundle, BundledRun } from '../runs/bundleFile';
 import { consoleReporter, duration, here, percent } from '../runs/console';
 import type { Difference } from '../runs/differences';
 import { readBundles } from '../runs/experimentBundle';
@@ -34,43 +34,51 @@ export function register(program: Command): void {
     .option('--yes', 'also where it takes long')
     .option('--runs <folder>', 'where runs are kept', RUNS);
   withDataOptions(command).action(async (file: string, { only, yes = false, ...flags }: Flags) => {
-    const bundles = await chosen(file, only);
-    const seconds = bundles.map(timeThere);
+    const chosen = await choose(file, only);
+    const seconds = chosen.map(timeThere);
     const total = seconds.includes(null) ? null : seconds.reduce<number>((sum, each) => sum + each!, 0);
-    const rows = bundles.reduce((sum, { metrics }) => sum + metrics.length, 0);
+    const rows = chosen.reduce((sum, { metrics }) => sum + metrics, 0);
     console.log(
-      `${bundles.length === 1 ? bundles[0].run.name : counted(bundles.length, 'run')}: ${counted(rows, 'row')} to compare, about ${duration(total)} at the speed of where it was made`,
+      `${chosen.length === 1 ? chosen[0].run.name : counted(chosen.length, 'run')}: ${counted(rows, 'row')} to compare, about ${duration(total)} at the speed of where it was made`,
     );
     if (!yes && (total ?? Infinity) > LONG_S) await consent(total);
     // Sums of another number of threads round otherwise, and TensorFlow makes its threads when it is loaded.
-    if (process.env.TF_NUM_INTRAOP_THREADS === undefined) setThreads(bundles[0].run.environment.threads);
+    if (process.env.TF_NUM_INTRAOP_THREADS === undefined) setThreads(chosen[0].run.environment.threads);
     await openEngine({ announce: true });
     let identical = 0;
-    for (const bundle of bundles) {
+    for await (const bundle of readBundles(file)) {
+      if (!chosen.some(({ run }) => run.name === bundle.run.name)) continue;
       const same = await replayOne(bundle, flags);
       if (same === undefined) return;
       if (same) identical++;
     }
-    if (bundles.length > 1) console.log(`\n${identical} of ${counted(bundles.length, 'run')} identical to the byte`);
-    process.exitCode = identical === bundles.length ? 0 : 1;
+    if (chosen.length > 1) console.log(`\n${identical} of ${counted(chosen.length, 'run')} identical to the byte`);
+    process.exitCode = identical === chosen.length ? 0 : 1;
   });
 }
 
+/** What is told of a run before it is run again: its bundle, of which an experiment may have hundreds, is read once more for that. */
+interface Chosen {
+  run: BundledRun;
+  /** Rows of them. */
+  metrics: number;
+}
+
 /** The runs of a file, or the one that is asked for. Throws UserError where there is none, or where one process cannot replay them all. */
-async function chosen(file: string, only: string | undefined): Promise<Bundle[]> {
-  const all: Bundle[] = [];
-  for await (const bundle of readBundles(file)) all.push(bundle);
-  const bundles = all.filter(({ run }) => only === undefined || run.name === only);
-  if (bundles.length === 0)
+async function choose(file: string, only: string | undefined): Promise<Chosen[]> {
+  const all: Chosen[] = [];
+  for await (const { run, metrics } of readBundles(file)) all.push({ run, metrics: metrics.length });
+  const chosen = all.filter(({ run }) => only === undefined || run.name === only);
+  if (chosen.length === 0)
     throw new UserError(
       `'${file}' has no run '${only}': ${allowedNames(
         only ?? '',
         all.map(({ run }) => run.name),
-      )}.`,
+      )}`,
     );
-  if (new Set(bundles.map(({ run }) => run.environment.threads)).size > 1)
+  if (new Set(chosen.map(({ run }) => run.environment.threads)).size > 1)
     throw new UserError(`The runs of '${file}' took different numbers of threads: replay one at a time, by --only.`);
-  return bundles;
+  return chosen;
 }
 
 /** Whether what comes out is identical; undefined where it was interrupted. */
@@ -117,7 +125,7 @@ async function replayOne(bundle: Bundle, { data: dataset, runs, ...data }: Omit<
 const LONG_S = 10 * 60;
 
 /** Seconds of training alone, at the speed that the bundle tells; null where it tells none. */
-function timeThere({ run: { recipe, dataset, result } }: Bundle): number | null {
+function timeThere({ run: { recipe, dataset, result } }: Chosen): number | null {
   const images = recipe.epochs * dataset.train;
   return result.imagesPerSecond ? images / result.imagesPerSecond : null;
 }

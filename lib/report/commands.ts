@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { isAbsolute, resolve } from 'node:path';
 import { formatDataset, parseDataset } from '../data/open';
+import { recordedVariables } from '../runs/environment';
 import { folderOf } from '../runs/portable';
 import { formatSeeds } from '../runs/seeds';
 import type { RunRecord } from '../runs/store';
@@ -99,6 +100,6 @@ function command(
     ([flag, value]) => (value === undefined ? [] : [`--${flag}=${value}`]),
   );
   const line = [...words, ...flags, ...(strict ? ['--strict'] : [])].map(quoted).join(' ');
-  const before = variables ? `${variables.split(' ').map(quoted).join(' ')} ` : '';
-  return `${before}npm run ${name.includes(' -- ') ? name : `${name} --`} ${line}`;
+  const before = recordedVariables(variables ?? '').map(([key, value]) => `${key}=${quoted(value)} `);
+  return `${before.join('')}npm run ${name.includes(' -- ') ? name : `${name} --`} ${line}`;
 }

@@ -175,10 +175,13 @@ th[role="button"] { cursor: pointer; } th[aria-sort="ascending"]::after { conten
 .chart.vega-embed .vega-actions { background: Canvas; border-color: var(--line); } .chart.vega-embed .vega-actions::before, .chart.vega-embed .vega-actions::after { display: none; }
 .chart.vega-embed .vega-actions a { color: CanvasText; } .chart.vega-embed .vega-actions a:hover { background: var(--line); }
 .chart.vega-embed details summary { background: Canvas; color: CanvasText; border-color: var(--line); }
-@media print { :root { color-scheme: light; } main { max-width: none; } nav, .vega-embed details, section > details > summary::marker { display: none; }
+@media print { :root { color-scheme: light; } main { max-width: none; } nav, .vega-embed details { display: none; } summary { list-style: none; }
   figure, tr { break-inside: avoid; } h2 { break-after: avoid; } .charts { display: block; } .charts figure { margin-bottom: 1.5rem; } .wide, .chart { overflow: visible; } table { white-space: normal; } }
 #vg-tooltip-element.vg-tooltip { background: Canvas; color: CanvasText; border-color: var(--line); font: .8rem system-ui, sans-serif; } #vg-tooltip-element table tr td.key { color: var(--quiet); }
 `;
+
+/** So many commands are printed with their section; a hundred would fill ten sheets, and are there where a reader has unfolded them. */
+const PRINTED_COMMANDS = 12;
 
 /** Tables are sorted by the column whose head is clicked: numbers by value, what is none last. On paper all sections are open. */
 const BEHAVIOUR = `
@@ -200,7 +203,12 @@ for (const table of document.querySelectorAll('table')) {
     cell.addEventListener('keydown', event => { if (event.key === 'Enter' || event.key === ' ') { event.preventDefault(); sort(); } });
   });
 }
-addEventListener('beforeprint', () => { for (const each of document.querySelectorAll('details')) each.open = true; });
+let folded = [];
+addEventListener('beforeprint', () => {
+  folded = [...document.querySelectorAll('section details:not([open])')].filter(each => each.querySelectorAll('dt').length <= ${PRINTED_COMMANDS});
+  for (const each of folded) each.open = true;
+});
+addEventListener('afterprint', () => { for (const each of folded) each.open = false; });
 const reveal = () => document.getElementById(decodeURIComponent(location.hash.slice(1)))?.querySelector('details')?.setAttribute('open', '');
 addEventListener('hashchange', reveal);
 `;

@@ -44,7 +44,9 @@ export async function mistakePictures(run: Run, limit = 24): Promise<Pick<Sectio
   if (mistakes.length === 0) return { text: [`${count}.`], pictures: [] };
   const shown = mistakes.slice(0, limit);
   try {
-    const dataset = await openDataset(recipe.data, dataOptions);
+    // Whoever wrote run.json, a report writes where it is told, and downloads nothing.
+    const { cacheDir: _, ...options } = dataOptions;
+    const dataset = await openDataset(recipe.data, { ...options, mayDownload: false });
     if (dataset.fingerprint !== fingerprint)
       return { text: [`${count}. Their images are not shown: '${recipe.data}' holds others by now.`], pictures: [] };
     const reader = pictureReader(dataset.test);

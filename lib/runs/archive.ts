@@ -2,7 +2,7 @@ import { readFileSync, statSync } from 'node:fs';
 import JSZip from 'jszip';
 import * as yauzl from 'yauzl';
 import { UserError } from '../util/errors';
-import { printable } from '../util/text';
+import { counted, printable, shortened } from '../util/text';
 
 /** Entries of a zip archive by name. They are held in memory: reading one writes nothing anywhere. */
 export type Entries = ReadonlyMap<string, Buffer>;
@@ -13,7 +13,7 @@ export interface Bounds {
   entries: number;
 }
 
-const BOUNDS: Bounds = { bytes: 2 ** 30, entries: 4096 };
+export const BOUNDS: Bounds = { bytes: 2 ** 30, entries: 4096 };
 
 /** Plain relative names: nothing that one system or another takes for a root, a parent, a drive, a stream or a device. */
 const NAME = /^(?!.*(^|\/)\.{1,2}(\/|$))[\w.@+-]+(\/[\w.@+-]+)*$/;
@@ -64,7 +64,8 @@ export async function unpackArchive(file: string, bytes: Buffer, bounds = BOUNDS
   const known = new Set<string>();
   try {
     const zip = await yauzl.fromBufferPromise(bytes, { strictFileNames: true });
-    if (zip.entryCount > bounds.entries) refuse(`it has ${zip.entryCount} entries, ${bounds.entries} are allowed`);
+    if (zip.entryCount > bounds.entries)
+      refuse(`it has ${counted(zip.entryCount, 'entry', 'entries')}, ${bounds.entries} are allowed`);
     let left = bounds.bytes;
     for await (const entry of zip.eachEntry()) {
       const { fileName: name, uncompressedSize: size } = entry;
@@ -88,8 +89,7 @@ export async function unpackArchive(file: string, bytes: Buffer, bounds = BOUNDS
 /** Throws the UserError that refuses a file. What is quoted from the file is cut, and can't act on a terminal. */
 export function refuser(file: string): (why: string) => never {
   return why => {
-    const said = printable(why);
-    throw new UserError(`'${file}' is refused: ${said.length > 300 ? `${said.slice(0, 300)}…` : said}.`);
+    throw new UserError(`'${file}' is refused: ${shortened(printable(why))}.`);
   };
 }
 

@@ -8,8 +8,8 @@ import { printable } from '../util/text';
 import { type Bounds, type Entries, readArchive, refuser } from './archive';
 import { digestSources } from './code';
 import { contradiction } from './consistency';
-import { evaluationSchema, metricRowSchema, plain, predictionsSchema, recordOfFormat2, sha256 } from './schemas';
-import type { MetricRow } from './store';
+import { type MetricRow, parseMetrics } from './metrics';
+import { evaluationSchema, plain, predictionsSchema, recordOfFormat2, sha256 } from './schemas';
 
 /*
  * A bundle: one run in one zip file. It is read here without the engine, because how many threads the engine takes has to be known
@@ -106,7 +106,11 @@ export function checkBundle(file: string, entries: Entries): Bundle {
   checkFormat(file, entries);
   checkManifest(entries, parse(manifestSchema, ENTRY.manifest), refuse);
   const run = parse(runSchema, ENTRY.run);
-  const metrics = rowsOf(bytesOf(ENTRY.metrics), refuse);
+  const metrics = parseMetrics(
+    bytesOf(ENTRY.metrics),
+    (line, why) => refuse(`line ${line} of ${ENTRY.metrics}: ${why}`),
+    MAX_ROWS,
+  );
   const init = run.init === null ? undefined : bytesOf(ENTRY.init);
   if (init && digest(init) !== run.init!.sha256)
     refuse(`${ENTRY.init} is not what ${ENTRY.run} says the run began with`);
@@ -137,30 +141,11 @@ export function checkFormat(file: string, entries: Entries): void {
   throw new UserError(otherFormat(`The bundle '${file}'`, version, known, 'replays'));
 }
 
-const NEWLINE = 10;
-
-/** The rows of metrics.jsonl, line by line: the first that is none ends it, however many follow. */
-function rowsOf(bytes: Buffer, refuse: (why: string) => never): MetricRow[] {
-  const rows: MetricRow[] = [];
-  for (let from = 0; from < bytes.length; ) {
-    const end = bytes.indexOf(NEWLINE, from);
-    if (end < 0) break; // cut short
-    const where = `line ${rows.length + 1} of ${ENTRY.metrics}`;
-    const { success, data, error } = metricRowSchema.safeParse(
-      json(bytes.subarray(from, end)) ?? refuse(`${where} is not JSON`),
-    );
-    rows.push(success ? data : refuse(`${where}: ${[...error.issues[0].path, error.issues[0].message].join(' ')}`));
-    if (rows.length > MAX_ROWS) refuse(`${ENTRY.metrics} has more than ${MAX_ROWS} lines`);
-    from = end + 1;
-  }
-  return rows;
-}
-
 /** Steps and epochs of a bundle: ten thousand epochs of Flowers-102 at batch 16. */
 const MAX_ROWS = 1_000_000;
 
 /** Bytes of an entry that is read as JSON: it becomes text first, and values of ten times its size. */
-const MAX_JSON = 16 * 2 ** 20;
+export const MAX_JSON = 16 * 2 ** 20;
 
 /** sha256 and size of every entry, as manifest.json. */
 export function manifestOf(entries: Entries, format: { format: string; version: number } = FORMAT): Buffer {
@@ -197,8 +182,9 @@ function digest(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex');
 }
 
-/** Undefined for what is no JSON, or null. */
+/** Undefined for what is no JSON, null, or too long. */
 export function json(bytes: Buffer): unknown {
+  if (bytes.length > MAX_JSON) return undefined;
   try {
     return JSON.parse(bytes.toString()) ?? undefined;
   } catch {

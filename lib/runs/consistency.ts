@@ -1,6 +1,7 @@
 import { median } from '../measure/statistics';
 import type { Evaluation, Predictions } from '../train/metrics';
-import type { EpochRow, MetricRow, RunRecord } from './store';
+import type { EpochRow, MetricRow } from './metrics';
+import type { RunRecord } from './store';
 
 /** A done run's record, and the files beside it. */
 export interface Told {
@@ -17,10 +18,15 @@ export interface Told {
 export function contradiction({ record, metrics, evaluation, predictions }: Told): string | undefined {
   const { result, dataset, model } = record;
   if (!result) return 'run.json has no result';
+  const isSquare = ({ confusion }: Evaluation): boolean =>
+    confusion.length === dataset.classes.length && confusion.every(row => row.length === model.outputs);
+  if (!isSquare(evaluation))
+    return `the confusion of evaluation.json does not have ${dataset.classes.length} × ${model.outputs}`;
   const counted = countAgain(predictions, dataset.classes, model.outputs);
   if (typeof counted === 'string') return `predictions.json ${counted}`;
   const epochs = metrics.filter((row): row is EpochRow => row.kind === 'epoch');
   const steps = metrics.filter(({ kind }) => kind === 'step');
+  const losses = meanLosses(metrics);
   const perEpoch = Math.floor(dataset.train / record.recipe.batch);
   const last = epochs.at(-1);
   if (!last) return 'metrics.jsonl has no epochs';
@@ -54,7 +60,7 @@ export function contradiction({ record, metrics, evaluation, predictions }: Told
       `the training loss of epoch ${epoch} of metrics.jsonl`,
       trainLoss === null ? null : trainLoss.toPrecision(6),
       'its steps',
-      meanLoss(metrics, epoch)?.toPrecision(6),
+      losses.get(epoch)?.toPrecision(6),
     ]),
     ...(last.on === 'test'
       ? ([
@@ -97,9 +103,15 @@ export function medianRate(epochs: readonly EpochRow[]): number | null {
   return rates.length > 0 ? median(rates) : null;
 }
 
-function meanLoss(metrics: readonly MetricRow[], epoch: number): number | undefined {
-  const losses = metrics.flatMap(row => (row.kind === 'step' && row.epoch === epoch ? [row.loss] : []));
-  return losses.length === 0 ? undefined : losses.reduce((sum, loss) => sum + loss, 0) / losses.length;
+/** By epoch. */
+function meanLosses(metrics: readonly MetricRow[]): Map<number, number> {
+  const sums = new Map<number, { sum: number; count: number }>();
+  for (const row of metrics) {
+    if (row.kind !== 'step') continue;
+    const { sum, count } = sums.get(row.epoch) ?? { sum: 0, count: 0 };
+    sums.set(row.epoch, { sum: sum + row.loss, count: count + 1 });
+  }
+  return new Map([...sums].map(([epoch, { sum, count }]) => [epoch, sum / count]));
 }
 
 function brief(value: unknown): string {

@@ -1,7 +1,8 @@
+import { counted } from '../util/text';
 import { decodeTensors } from '../weights/safetensors';
 import type { Bundle } from './bundleFile';
 import { type Environment, environmentDifferences, FIELDS } from './environment';
-import type { RunResult } from './store';
+import type { RunRecord, RunResult } from './store';
 
 /** One thing that two runs of one recipe have not in common: what, and in words for a person how. */
 export interface Difference {
@@ -13,7 +14,12 @@ export interface Difference {
 export interface Outcome extends Pick<Bundle, 'metrics' | 'evaluation' | 'predictions' | 'weights'> {
   /** Its `weights` are the sha256 of those that training would continue with. */
   result: RunResult;
+  /** What run.json says of the network and of the images. */
+  model: RunRecord['model'];
+  dataset: Pick<RunRecord['dataset'], (typeof COUNTED)[number]>;
 }
+
+const COUNTED = ['classes', 'train', 'test', 'val', 'skipped'] as const;
 
 /** Where what came out first differs, at most one line for each of its parts; none for runs that are identical to the byte. */
 export function outcomeDifferences(there: Outcome, here: Outcome): Difference[] {
@@ -23,6 +29,8 @@ export function outcomeDifferences(there: Outcome, here: Outcome): Difference[] 
     predictions: predictionsDifference(there.predictions, here.predictions),
     weights: weightsDifference(there, here),
     result: valueDifference(told(there.result), told(here.result)),
+    model: valueDifference(there.model, here.model),
+    dataset: valueDifference(countsOf(there), countsOf(here)),
   };
   return Object.entries(parts).flatMap(([what, how]) => (how === undefined ? [] : [{ what, how }]));
 }
@@ -30,6 +38,11 @@ export function outcomeDifferences(there: Outcome, here: Outcome): Difference[] 
 /** What a result says of the network. Its weights are compared as such, and the machine's speed is nobody's claim. */
 function told({ top1, top5, loss, best }: RunResult): object {
   return { top1, top5, loss, best };
+}
+
+/** Where the images lie is nobody's claim. */
+function countsOf({ dataset }: Outcome): object {
+  return Object.fromEntries(COUNTED.map(key => [key, dataset[key]]));
 }
 
 /** The first row that differs, of the steps and epochs. How fast the machine was is not compared. */
@@ -40,10 +53,10 @@ function metricsDifference(there: Outcome['metrics'], here: Outcome['metrics']):
   if (differing.length > 0) {
     const [first] = differing;
     const { kind, step, epoch } = there[first];
-    const more = differing.length === 1 ? '' : `; ${differing.length} of ${there.length} rows differ`;
+    const more = differing.length === 1 ? '' : `; ${differing.length} of ${counted(there.length, 'row')} differ`;
     return `first at ${kind === 'step' ? `step ${step}` : `the end of epoch ${epoch}`}: ${rowDifference(there[first], here[first])}${more}`;
   }
-  return there.length === here.length ? undefined : `${there.length} rows there, ${here.length} here`;
+  return there.length === here.length ? undefined : `${counted(there.length, 'row')} there, ${here.length} here`;
 }
 
 function rowDifference(there: Outcome['metrics'][number], here: Outcome['metrics'][number]): string | undefined {
@@ -52,7 +65,7 @@ function rowDifference(there: Outcome['metrics'][number], here: Outcome['metrics
 
 function predictionsDifference(there: Outcome['predictions'], here: Outcome['predictions']): string | undefined {
   const count = there.labels.length;
-  if (count !== here.labels.length) return `${count} images there, ${here.labels.length} here`;
+  if (count !== here.labels.length) return `${counted(count, 'image')} there, ${here.labels.length} here`;
   const said = ({ labels, top, probabilities }: Outcome['predictions'], i: number) => ({
     label: labels[i],
     top: top[i],
@@ -63,7 +76,7 @@ function predictionsDifference(there: Outcome['predictions'], here: Outcome['pre
   );
   return differing.length === 0
     ? undefined
-    : `of ${differing.length} of ${count} images, first of number ${differing[0] + 1}: ${valueDifference(said(there, differing[0]), said(here, differing[0]))}`;
+    : `of ${differing.length} of ${counted(count, 'image')}, first of number ${differing[0] + 1}: ${valueDifference(said(there, differing[0]), said(here, differing[0]))}`;
 }
 
 function weightsDifference(there: Outcome, here: Outcome): string | undefined {
@@ -85,7 +98,7 @@ function tensorsDifference(there: Buffer, here: Buffer): string {
   const differing = distances.filter(({ distance }) => distance > 0);
   if (differing.length === 0) return 'the files differ, their values do not';
   const largest = differing.reduce((most, each) => (each.distance > most.distance ? each : most));
-  return `${differing.length} of ${names.length} tensors; the largest difference is ${largest.distance.toExponential(1)}, in ${largest.name}`;
+  return `${differing.length} of ${counted(names.length, 'tensor')}; the largest difference is ${largest.distance.toExponential(1)}, in ${largest.name}`;
 }
 
 function largestDistance(there: ArrayLike<number | bigint>, here: ArrayLike<number | bigint>): number {

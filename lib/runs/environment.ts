@@ -9,6 +9,7 @@ import { instructionSet } from '../engine/machine';
 import { ops, stockOps } from '../tensor/ops';
 import { isNative, tf } from '../tensor/tf';
 import { ROOT } from '../util/root';
+import { printable } from '../util/text';
 import { threadsPerOp } from '../util/threads';
 import { codeDigest } from './code';
 
@@ -162,9 +163,17 @@ const WITHOUT_EFFECT =
 function variables(): string {
   return Object.entries(process.env)
     .filter(([name]) => READ_BY_LIBRARIES.test(name) && !WITHOUT_EFFECT.test(name))
-    .map(([name, value]) => `${name}=${value}`)
+    .map(([name, value]) => `${name}=${printable(value ?? '')}`)
     .sort()
     .join(' ');
+}
+
+/** The variables of a record one by one, with their values, which may have spaces. Others than those are none: anyone may have written it. */
+export function recordedVariables(variables: string): [name: string, value: string][] {
+  return variables
+    .split(/ (?=[A-Z][A-Z0-9_]*=)/)
+    .map((each): [string, string] => [each.slice(0, each.indexOf('=')), each.slice(each.indexOf('=') + 1)])
+    .filter(([name]) => READ_BY_LIBRARIES.test(name) && !WITHOUT_EFFECT.test(name) && /^\w+$/.test(name));
 }
 
 /** Extensions that oneDNN, Eigen, libvips and the lab's own kernels look for. */

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { FORMAT_VERSION } from '../util/format';
-import { type Bounds, packArchive, readArchive, refuser, unpackArchive } from './archive';
+import { counted } from '../util/text';
+import { BOUNDS, type Bounds, packArchive, readArchive, refuser, unpackArchive } from './archive';
 import {
   type Bundle,
   checkBundle,
@@ -8,6 +9,7 @@ import {
   checkManifest,
   ENTRY,
   json,
+  MAX_JSON,
   manifestOf,
   manifestSchema,
 } from './bundleFile';
@@ -31,11 +33,14 @@ export function packExperiment(bundles: ReadonlyMap<string, Buffer>, rows: strin
   return packArchive(new Map([[ENTRY.manifest as string, manifestOf(entries, EXPERIMENT)], ...entries]));
 }
 
+/** How many times its own bound a file's bundles may hold together: their texts shrink to a quarter, their weights hardly. */
+const INFLATED = 4;
+
 /**
  * The bundles of a file, one after another: of one that holds a run itself alone, of one that holds an experiment all of them. Throws UserError as
  * `readBundle`, and where a row says other than its run.
  */
-export async function* readBundles(file: string, bounds?: Bounds): AsyncGenerator<Bundle> {
+export async function* readBundles(file: string, bounds: Bounds = BOUNDS): AsyncGenerator<Bundle> {
   const entries = await readArchive(file, bounds);
   const said = json(entries.get(ENTRY.manifest) ?? Buffer.from('')) as { format?: unknown } | undefined;
   if (said?.format !== EXPERIMENT.format) {
@@ -47,11 +52,17 @@ export async function* readBundles(file: string, bounds?: Bounds): AsyncGenerato
   const manifest = experimentSchema.safeParse(said);
   if (!manifest.success) refuse(`its ${ENTRY.manifest} can't be understood`);
   checkManifest(entries, manifest.data!, refuse);
-  const rows = parseResults(`${file}: ${ROWS}`, (entries.get(ROWS) ?? refuse(`it lacks ${ROWS}`)).toString());
+  const told = entries.get(ROWS) ?? refuse(`it lacks ${ROWS}`);
+  if (told.length > MAX_JSON) refuse(`${ROWS} has more than ${MAX_JSON} bytes`);
+  const rows = parseResults(`${file}: ${ROWS}`, told.toString());
   const inside = [...entries].filter(([name]) => name.startsWith(RUNS_INSIDE));
-  if (inside.length !== rows.length) refuse(`it has ${inside.length} runs, but ${rows.length} rows`);
+  if (inside.length !== rows.length)
+    refuse(`it has ${counted(inside.length, 'run')}, but ${counted(rows.length, 'row')}`);
+  let left = INFLATED * bounds.bytes;
   for (const [name, bytes] of inside) {
-    const bundle = checkBundle(`${file}: ${name}`, await unpackArchive(`${file}: ${name}`, bytes, bounds));
+    const own = await unpackArchive(`${file}: ${name}`, bytes, { ...bounds, bytes: Math.min(bounds.bytes, left) });
+    for (const { length } of own.values()) left -= length;
+    const bundle = checkBundle(`${file}: ${name}`, own);
     const { result, recipe } = bundle.run;
     const isTold = rows.some(
       row => result.weights.startsWith(row.weights) && row.top1 === result.top1 && row.seed === recipe.seed,

@@ -6,12 +6,13 @@ import { type RecipeOptions, resolveRecipe } from '../train/recipe';
 import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
 import { ROOT } from '../util/root';
+import { counted } from '../util/text';
 import { lastWeights, pagesOf } from './bundle';
 import { type Bundle, PROJECT_FILES } from './bundleFile';
 import { codeFiles } from './code';
 import { type Circumstance, circumstances, type Difference, type Outcome, outcomeDifferences } from './differences';
 import { environment } from './environment';
-import type { KeptDataOptions, Run } from './store';
+import type { KeptDataOptions, Run, RunRecord } from './store';
 import { startTrial, type TrialOptions } from './trial';
 
 export interface ReplayOptions extends TrialOptions {
@@ -63,9 +64,7 @@ export async function replay(bundle: Bundle, { dataset, runs, data, ...options }
       sources,
     }),
     outcome:
-      run.record.status === 'done'
-        ? outcomeDifferences({ ...bundle, result: bundle.run.result }, outcomeOf(run))
-        : undefined,
+      run.record.status === 'done' ? outcomeDifferences({ ...bundle, ...told(bundle.run) }, outcomeOf(run)) : undefined,
   };
 }
 
@@ -87,7 +86,7 @@ async function planOf({ run }: Bundle, given: string | undefined, options: KeptD
   const { classes } = opened;
   if (recipe.outputs === null && classes.length !== run.model.outputs) {
     throw new UserError(
-      `The data '${data}' has ${classes.length} classes, but the run '${run.name}' was trained on ${run.model.outputs}.`,
+      `The data '${data}' has ${counted(classes.length, 'class', 'classes')}, but the run '${run.name}' was trained on ${run.model.outputs}.`,
     );
   }
   return planTraining({ ...recipe, data }, opened);
@@ -106,6 +105,10 @@ function outcomeOf(run: Run): Outcome {
     evaluation: run.evaluation()!,
     predictions: run.predictions()!,
     weights: lastWeights(run),
-    result: run.record.result!,
+    ...told(run.record),
   };
+}
+
+function told({ result, model, dataset }: Pick<RunRecord, 'result' | 'model' | 'dataset'>) {
+  return { result: result!, model, dataset };
 }

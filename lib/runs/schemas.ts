@@ -73,10 +73,26 @@ const resultSchema = z.object({
   weights: sha256,
 });
 
-const recipe = z.custom<Recipe>(
-  value => typeof value === 'object' && value !== null && !Array.isArray(value) && isShallow(value),
-  'a recipe is expected',
-);
+const side = z.number().int().positive();
+const settings = z.record(z.string(), z.unknown());
+const recipeShape = z.looseObject({
+  model: text,
+  ablation: text.nullable(),
+  modelSettings: settings,
+  data: text,
+  size: z.union([side, z.tuple([side, side])]),
+  augment: settings,
+  epochs: whole,
+  batch: whole,
+  seed: whole,
+});
+
+/** Of a recipe that is known before the engine is loaded, which checks it: what is told of it, and that its values lie three deep. */
+export const recipeSchema = z.custom<Recipe>().superRefine((value, context) => {
+  const { error } = recipeShape.safeParse(value);
+  for (const { path, message } of error?.issues ?? []) context.addIssue({ code: 'custom', path: [...path], message });
+  if (!isShallow(value)) context.addIssue('its values lie deeper, or are longer, than a recipe has');
+});
 
 const place = z.object({ host: text, boot: text, namespace: text });
 
@@ -85,10 +101,10 @@ const recordShape = {
   status: z.enum(['running', 'done', 'failed', 'interrupted']),
   trial: z.string().nullable(),
   recipeName: text,
-  recipe,
+  recipe: recipeSchema,
   model: z.object({
     name: text,
-    config: z.record(z.string(), z.unknown()),
+    config: settings.refine(config => isShallow(config), 'settings are expected'),
     outputs: whole,
     params: whole,
     macs: z.number().nonnegative(),
@@ -189,7 +205,7 @@ export const predictionsSchema = z.strictObject({
   probabilities: z.array(z.array(z.number().nullable())),
 });
 
-/** Of a recipe no more is known before the engine is loaded: its values lie three deep. */
+/** Whether a value is one that can be walked and printed, whoever wrote it. */
 function isShallow(value: unknown, depth = 4): boolean {
   if (typeof value === 'string') return value.length <= 10_000;
   if (typeof value !== 'object' || value === null) return true;

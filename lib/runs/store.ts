@@ -12,7 +12,8 @@ import { isGone, type Owner } from '../util/owner';
 import { ROOT } from '../util/root';
 import { printable } from '../util/text';
 import type { Environment } from './environment';
-import { evaluationSchema, metricRowSchema, predictionsSchema, recordSchema } from './schemas';
+import { type EpochRow, type MetricRow, parseMetrics } from './metrics';
+import { evaluationSchema, predictionsSchema, recordSchema } from './schemas';
 
 /** Where runs are kept unless told otherwise. */
 export const RUNS = join(ROOT, 'experiments/runs');
@@ -86,24 +87,6 @@ export interface RunResult {
   weights: string;
 }
 
-/** metrics.jsonl, one row per step and one per epoch. */
-export type MetricRow =
-  | { kind: 'step'; step: number; epoch: number; learningRate: number; loss: number }
-  | {
-      kind: 'epoch';
-      step: number;
-      epoch: number;
-      learningRate: number;
-      trainLoss: number | null;
-      trainTop1: number;
-      on: 'val' | 'test';
-      evalLoss: number | null;
-      evalTop1: number;
-      evalTop5: number;
-      imagesPerSecond: number | null;
-    };
-export type EpochRow = Extract<MetricRow, { kind: 'epoch' }>;
-
 const METRICS = 'metrics.jsonl';
 const EVALUATION = 'evaluation.json';
 const PREDICTIONS = 'predictions.json';
@@ -142,8 +125,9 @@ export class Run {
   metrics(): MetricRow[] {
     const path = join(this.folder, METRICS);
     if (!existsSync(path)) return [];
-    const lines = readFileSync(path, 'utf8').split('\n');
-    return lines.slice(0, -1).map((line, i) => parseJson(metricRowSchema, line, `line ${i + 1} of ${path}`));
+    return parseMetrics(readFileSync(path), (line, why) => {
+      throw new UserError(`Line ${line} of '${printable(path)}' is not what it should be: ${printable(why)}.`);
+    });
   }
 
   epochs(): EpochRow[] {

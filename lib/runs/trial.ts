@@ -12,21 +12,15 @@ import { noRoom } from '../util/files';
 import { FORMAT_VERSION, otherFormat } from '../util/format';
 import { thisProcess } from '../util/owner';
 import { thousands } from '../util/tables';
+import { counted } from '../util/text';
 import { claimRun } from './claim';
 import { medianRate } from './consistency';
 import { here, type Reporter } from './console';
 import { type Environment, environment, environmentDifferences } from './environment';
 import { beat, checkOwner, TakenOverError } from './heartbeat';
 import { logged } from './log';
-import {
-  createRun,
-  type KeptDataOptions,
-  type MetricRow,
-  RUNS,
-  type Run,
-  type RunRecord,
-  type WriteReport,
-} from './store';
+import type { MetricRow } from './metrics';
+import { createRun, type KeptDataOptions, RUNS, type Run, type RunRecord, type WriteReport } from './store';
 
 export interface TrialOptions {
   reporter: Reporter;
@@ -119,7 +113,7 @@ export async function startTrial({
   );
   reporter.say(`data ${dataset.name}: ${dataset.description}`);
   reporter.say(
-    `steps ${plan.totalSteps} = ${recipe.epochs} epochs × ${plan.stepsPerEpoch}, batch ${recipe.batch} | ${recipe.optimizer}, lr ${recipe.lr}, ${recipe.schedule}${recipe.warmupEpochs > 0 ? ` after ${recipe.warmupEpochs} epochs of warm-up` : ''}`,
+    `steps ${plan.totalSteps} = ${counted(recipe.epochs, 'epoch')} × ${plan.stepsPerEpoch}, batch ${recipe.batch} | ${recipe.optimizer}, lr ${recipe.lr}, ${recipe.schedule}${recipe.warmupEpochs > 0 ? ` after ${counted(recipe.warmupEpochs, 'epoch')} of warm-up` : ''}`,
   );
   if (weights && weights.fresh.length > 0)
     reporter.say(

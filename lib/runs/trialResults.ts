@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { type MeanInterval, meanInterval } from '../measure/statistics';
 import type { TrainingPlan } from '../train/plan';
-import type { Recipe } from '../train/recipe';
 import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
 import { FORMAT_VERSION } from '../util/format';
@@ -11,7 +10,7 @@ import { ROOT } from '../util/root';
 import { printable } from '../util/text';
 import { configurationDigest } from './identity';
 import { portableData, portableOptions } from './portable';
-import { dataOptionsSchema, environmentSchema } from './schemas';
+import { dataOptionsSchema, environmentSchema, recipeSchema } from './schemas';
 import type { Run } from './store';
 
 /** Where the results of experiments are kept, in git: small files that notebooks and reports read. */
@@ -69,7 +68,7 @@ const derived = {
 /** All that it takes to train a row again. */
 const origin = {
   /** The whole recipe, defaults filled in; and the version of the defaults. */
-  recipe: z.custom<Recipe>(value => typeof value === 'object' && value !== null, 'expected a recipe'),
+  recipe: recipeSchema,
   recipeVersion: z.number().int(),
   /** What was set for all variants of the experiment, as `--set` takes it. */
   asked: z.record(z.string(), z.string()),
@@ -121,8 +120,8 @@ export function parseResults(path: string, text: string): TrialResult[] {
     }
     return 'recipe' in parsed.data ? ofFormat2(parsed.data) : { ...parsed.data, numerics: 0, origin: null };
   });
-  const slots = rows.map(slot);
-  const twice = slots.findIndex((name, i) => slots.indexOf(name) !== i);
+  const slots = new Set<string>();
+  const twice = rows.findIndex(row => slots.size === slots.add(slot(row)).size);
   return twice >= 0 ? refuse(`it has ${describeSlot(rows[twice])} twice`) : rows;
 }
 

@@ -2,8 +2,14 @@ import type { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { Failure } from './errors';
 
-/** Plain HTTP only within this machine, where nobody else can read or change what passes. */
-const isLocal = ({ hostname }: URL): boolean => ['localhost', '127.0.0.1', '[::1]'].includes(hostname);
+/**
+ * Whether an address is asked, `from` the one that led there: HTTPS, and plain HTTP only within this machine, where nobody else can read or change
+ * what passes, and where no server of another leads.
+ */
+export function isAllowed({ protocol, hostname }: URL, from?: URL): boolean {
+  if (protocol === 'https:') return true;
+  return protocol === 'http:' && ['localhost', '127.0.0.1', '[::1]'].includes(hostname) && from?.protocol !== 'https:';
+}
 
 /** A server that is silent for so long has gone away. */
 const SILENT_MS = 30_000;
@@ -37,9 +43,10 @@ export async function request(
   address: string,
   { headers = {}, retries = 0, wait = 1000 }: RequestOptions = {},
   redirects = 5,
+  from?: URL,
 ): Promise<Dispatcher.ResponseData> {
   const url = new URL(address);
-  if (url.protocol !== 'https:' && !(url.protocol === 'http:' && isLocal(url)))
+  if (!isAllowed(url, from))
     throw new Failure(`${url.origin}${url.pathname} is not downloaded: only https:// is allowed.`);
   const { Agent, RetryAgent, request: get } = await import('undici'); // most who import this room download nothing
   const agent = new Agent({ connectTimeout: SILENT_MS, headersTimeout: SILENT_MS, bodyTimeout: SILENT_MS });
@@ -57,7 +64,7 @@ export async function request(
   const { location } = received;
   if (statusCode < 300 || statusCode >= 400 || typeof location !== 'string' || redirects === 0) return response;
   await response.body.dump();
-  return request(new URL(location, url).href, { headers, retries, wait }, redirects - 1);
+  return request(new URL(location, url).href, { headers, retries, wait }, redirects - 1, url);
 }
 
 /** What arrives, refused with a Failure beyond `most` bytes: a server may send without end. */

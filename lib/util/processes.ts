@@ -64,11 +64,14 @@ export function thisPlace(): Place {
   };
 }
 
-/** Whether a process of a place is known to be gone: of other hosts and other containers nothing is known, a reboot leaves none. */
+/**
+ * Whether a process of a place is known to be gone: of other hosts and other containers nothing is known, a reboot leaves none. A host's own
+ * namespace is the same after a reboot; containers of one image may have one name on several hosts, where another boot is another host's.
+ */
 export function isGoneFrom({ host, boot, namespace }: Place, pid: number): boolean {
   const here = thisPlace();
-  if (host !== here.host) return false;
-  return boot !== here.boot || (namespace === here.namespace && !isAlive(pid));
+  if (host !== here.host || namespace !== here.namespace) return false;
+  return boot !== here.boot || !isAlive(pid);
 }
 
 /** Empty where the system has no such file. */

@@ -11,6 +11,11 @@ export function printableLines(text: string): string {
   return text.replace(UNPRINTABLE, character => (character === '\n' || character === '\t' ? character : '\ufffd'));
 }
 
+/** A sentence that quotes from a file, which may quote megabytes. */
+export function shortened(text: string): string {
+  return text.length > 300 ? `${text.slice(0, 300)}…` : text;
+}
+
 /** `1 file`, `1,024 files`; a plural that is no singular with an s is given. */
 export function counted(count: number, noun: string, plural = `${noun}s`): string {
   return `${count.toLocaleString('en-US')} ${count === 1 ? noun : plural}`;

@@ -2,6 +2,7 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { z } from 'zod';
 import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
+import { shortened } from '../util/text';
 import { convert, ELEMENT_BYTES, type ElementType } from './elements';
 
 /**
@@ -23,6 +24,8 @@ export interface TensorFile {
 const METADATA = '__metadata__';
 /** The reference implementation's bound, which keeps a damaged length from allocating the machine's memory. */
 const MAX_HEADER_BYTES = 100_000_000;
+/** A hundred times as many as the largest networks have in a file. */
+const MAX_TENSORS = 100_000;
 
 /** Writes the file whole or not at all. */
 export function writeTensors(path: string, file: TensorFile): void {
@@ -80,17 +83,18 @@ export function decodeTensors(name: string, bytes: Uint8Array): TensorFile {
 /** `read` gives bytes in a buffer of their own, so that typed arrays over them are aligned. */
 function decode(name: string, size: number, read: (position: number, length: number) => Buffer): TensorFile {
   const refuse = (why: string): never => {
-    throw new UserError(`'${name}' is not a readable safetensors file: ${why}.`);
+    throw new UserError(`'${name}' is not a readable safetensors file: ${shortened(why)}.`);
   };
   if (size < 8) refuse('it is shorter than its header');
   const headerBytes = Number(read(0, 8).readBigUInt64LE());
   if (headerBytes > MAX_HEADER_BYTES || 8 + headerBytes > size) refuse('its header is cut short');
   const json = read(8, headerBytes).toString();
-  const header = parseHeader(json) ?? refuse('its header is not JSON');
+  const header = parseHeader(json) ?? refuse('its header is no JSON object');
   const twice = repeatedKey(json);
   if (twice !== undefined) refuse(`'${twice}' comes twice`);
   if (Object.hasOwn(header, '__proto__')) refuse("'__proto__' is no name of a tensor");
   const { [METADATA]: text = {}, ...entries } = header;
+  if (Object.keys(entries).length > MAX_TENSORS) refuse(`it has more than ${MAX_TENSORS} tensors`);
   const metadata = metadataSchema.safeParse(text).data ?? refuse('its metadata is not text');
   const described = Object.entries(entries).map(([tensor, value]) => {
     const entry =
@@ -139,20 +143,41 @@ function checkLayout(
   if (end < bytes) refuse(`it has ${bytes - end} bytes behind its last tensor`);
 }
 
-/** The first key that a JSON object has twice, of which `JSON.parse` would silently keep the last. */
+/**
+ * The first key that the header, or one of its entries, has twice, of which `JSON.parse` would silently keep the last. `json` is one that it has
+ * parsed; of any length, so that no regular expression may walk it.
+ */
 function repeatedKey(json: string): string | undefined {
-  const known = new Set<string>();
+  const keys = [new Set<string>(), new Set<string>()];
   let depth = 0;
-  for (const [token, , colon] of json.matchAll(/("(?:[^"\\]|\\.)*")(\s*:)?|[{}[\]]/g)) {
-    if (token === '{' || token === '[') depth++;
-    else if (token === '}' || token === ']') depth--;
-    else if (depth === 1 && colon !== undefined) {
-      const key = JSON.parse(token.slice(0, token.lastIndexOf('"') + 1)) as string;
-      if (known.has(key)) return key;
-      known.add(key);
+  for (let at = 0; at < json.length; at++) {
+    const character = json[at];
+    if (character === '{' || character === '[') keys[depth++]?.clear();
+    else if (character === '}' || character === ']') depth--;
+    else if (character === '"') {
+      const end = endOfText(json, at);
+      const known = isFollowedByColon(json, end) ? keys[depth - 1] : undefined;
+      const key = known && (JSON.parse(json.slice(at, end)) as string);
+      if (key !== undefined && known!.size === known!.add(key).size) return key;
+      at = end - 1;
     }
   }
   return undefined;
+}
+
+/** Behind the closing quote of the text that is opened at `start`. */
+function endOfText(json: string, start: number): number {
+  for (let at = start + 1; ; at++) {
+    at = json.indexOf('"', at);
+    let slashes = 0;
+    while (json[at - 1 - slashes] === '\\') slashes++;
+    if (slashes % 2 === 0) return at + 1;
+  }
+}
+
+function isFollowedByColon(json: string, at: number): boolean {
+  while (/\s/.test(json[at])) at++;
+  return json[at] === ':';
 }
 
 function open(path: string): number {
@@ -166,7 +191,9 @@ function open(path: string): number {
 function parseHeader(json: string): Record<string, unknown> | undefined {
   try {
     const header: unknown = JSON.parse(json);
-    return typeof header === 'object' && header !== null ? (header as Record<string, unknown>) : undefined;
+    return typeof header === 'object' && header !== null && !Array.isArray(header)
+      ? (header as Record<string, unknown>)
+      : undefined;
   } catch {
     return undefined;
   }
