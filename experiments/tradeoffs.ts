@@ -9,6 +9,7 @@ import { measureTradeoffs, TRADEOFFS_FILE, type Tradeoffs, writeTradeoffs } from
 import { byVariant, largestBudget, readResults, resultsFile } from '../lib/runs/trialResults';
 import { oneOf, UserError } from '../lib/util/errors';
 import { textTable, thousands } from '../lib/util/tables';
+import { counted } from '../lib/util/text';
 
 /** All networks, but for those that are there to be looked at. */
 const COMPARED = MODELS.filter(name => !architectureOf(name).exhibit);
@@ -37,7 +38,7 @@ export const experiment: Experiment = {
     writeTradeoffs(measured);
     const { cpu, cores, engine, node } = measured.machine;
     console.log(
-      `${cpu}, ${cores} cores | ${engine}, Node ${node} | one image of ${measured.size.join('×')} px, compiled\n`,
+      `${cpu}, ${counted(cores, 'core')} | ${engine}, Node ${node} | one image of ${measured.size.join('×')} px, compiled\n`,
     );
     console.log(formatTradeoffs(measured, data));
     console.log(`\nresults in ${relative(process.cwd(), TRADEOFFS_FILE)}`);

@@ -1,6 +1,7 @@
 import { cpus, loadavg, release, totalmem } from 'node:os';
 import type { Estimate } from '../../lib/measure/latency';
 import { alignColumns } from '../../lib/util/tables';
+import { counted } from '../../lib/util/text';
 import { THREADS } from './contender';
 import type { WorkloadResult } from './measure';
 
@@ -36,13 +37,13 @@ export function machine(): Machine {
 }
 
 export function formatMachine({ cpu, cores, memory, system, node }: Machine): string {
-  return `${cpu} | ${cores} cores, ${THREADS} threads each | ${gigabytes(memory)} | ${system} | Node ${node}`;
+  return `${cpu} | ${counted(cores, 'core')}, ${counted(THREADS, 'thread')} each | ${gigabytes(memory)} | ${system} | Node ${node}`;
 }
 
 /** What to say where others use the machine; undefined where it is idle. */
 export function formatBusy({ load, cores }: Machine): string | undefined {
   if (load < 0.25 * cores) return undefined;
-  return `The machine is busy (load ${load.toFixed(1)} on ${cores} cores): these figures will mean little, least of all for PyTorch, whose threads wait for each other spinning.`;
+  return `The machine is busy (load ${load.toFixed(1)} on ${counted(cores, 'core')}): these figures will mean little, least of all for PyTorch, whose threads wait for each other spinning.`;
 }
 
 /** A workload's contenders: how long a run takes, how many times as long as ours, and the most memory it had. */

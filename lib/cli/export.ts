@@ -7,6 +7,7 @@ import { OPSETS } from '../export/onnx/graph';
 import { here } from '../runs/console';
 import { RUNS } from '../runs/store';
 import { ROOT } from '../util/root';
+import { counted } from '../util/text';
 import { openSource } from './support/source';
 
 interface Flags {
@@ -41,7 +42,9 @@ async function run(name: string, { to, out, size, opset, runs }: Flags): Promise
   const folder = out ?? join(ROOT, 'experiments/exports', `${source.name}-${to}`);
   await exportModel(source, to, folder, { opset: Number(opset) });
   const whose = trained ? `the run ${trained.name}` : source.name === name ? 'fresh weights, seed 0' : name;
-  console.log(`${model.name}, ${model.numClasses} classes, ${model.inputSize.join('×')} px, of ${whose}`);
+  console.log(
+    `${model.name}, ${counted(model.numClasses, 'class', 'classes')}, ${model.inputSize.join('×')} px, of ${whose}`,
+  );
   for (const file of readdirSync(folder, { recursive: true, encoding: 'utf8' }).sort()) {
     const path = join(folder, file);
     if (statSync(path).isFile()) console.log(`${here(path)}  ${(statSync(path).size / 1e6).toFixed(2)} MB`);

@@ -5,7 +5,7 @@ import type { Command } from 'commander';
 import { DATASETS } from '../data/cache/cache';
 import { parseSize } from '../model/registry';
 import { here } from '../runs/console';
-import { thousands } from '../util/tables';
+import { counted } from '../util/text';
 import { importWeights } from '../weights/import';
 import { KEY_MAPS } from '../weights/keyMaps';
 import { writeTensors } from '../weights/safetensors';
@@ -47,7 +47,7 @@ async function run(path: string, { out, size, ...options }: Flags): Promise<void
       : `, from '${source.key}'${source.others.length > 0 ? ` (others: ${source.others.join(', ')})` : ''}`;
   console.log(`${path}: ${source.format}${where}, named as ${KEY_MAPS[map].about} names them`);
   console.log(
-    `${name}, ${numClasses} classes, ${thousands(parameters)} parameters, ${Object.keys(tensors).length} entries`,
+    `${name}, ${counted(numClasses, 'class', 'classes')}, ${counted(parameters, 'parameter')}, ${counted(Object.keys(tensors).length, 'entry', 'entries')}`,
   );
   const sha256 = await digest(path);
   const target =

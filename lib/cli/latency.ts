@@ -9,6 +9,7 @@ import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
 import { allowedNames } from '../util/suggest';
 import { textTable } from '../util/tables';
+import { counted } from '../util/text';
 import { wholeNumber } from './support/dataOptions';
 
 interface Flags {
@@ -86,7 +87,7 @@ function format({ machine: { cpu, cores, engine, node }, size, batch, rows }: La
     timings: 'timings',
   };
   return [
-    `${cpu}, ${cores} cores | ${engine}, Node ${node} | batch ${batch} of ${size.join('×')} px, from host memory to logits in host memory`,
+    `${cpu}, ${counted(cores, 'core')} | ${engine}, Node ${node} | batch ${batch} of ${size.join('×')} px, from host memory to logits in host memory`,
     '',
     textTable(columns, table),
     '',
@@ -107,7 +108,7 @@ function engineNames(text: string): Engine[] {
   const unknown = names.find(name => !Object.hasOwn(ENGINES, name));
   if (unknown !== undefined)
     throw new InvalidArgumentError(
-      `Unknown engine '${unknown}', in a list separated by commas: ${allowedNames(unknown, Object.keys(ENGINES))}.`,
+      `Unknown engine '${unknown}', in a list separated by commas: ${allowedNames(unknown, Object.keys(ENGINES))}`,
     );
   return [...new Set(names)] as Engine[];
 }

@@ -46,7 +46,7 @@ async function main(given: string[]): Promise<void> {
   }
   const file = commands.get(argv[0]);
   if (file === undefined)
-    throw new UserError(`Unknown command '${argv[0]}': ${allowedNames(argv[0], [...commands.keys()])}.`);
+    throw new UserError(`Unknown command '${argv[0]}': ${allowedNames(argv[0], [...commands.keys()])}`);
   await ((await import(file)) as CommandFile).register(program);
   refuseSwallowedOptions(program);
   if (argv[1] === 'help' && argv.length === 2) argv[1] = '--help';

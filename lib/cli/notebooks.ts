@@ -8,6 +8,7 @@ import type { Message } from '../jupyter/protocol/message';
 import { UserError } from '../util/errors';
 import { positive } from '../util/options';
 import { ROOT } from '../util/root';
+import { counted } from '../util/text';
 import { checked } from './support/checked';
 
 const FOLDER = join(ROOT, 'notebooks');
@@ -129,8 +130,7 @@ async function check(name: string, before: Notebook, after: Notebook, tolerance:
 }
 
 function cells(notebook: Notebook): string {
-  const count = notebook.cells.filter(cell => cell.cell_type === 'code').length;
-  return count === 1 ? '1 cell' : `${count} cells`;
+  return counted(notebook.cells.filter(cell => cell.cell_type === 'code').length, 'cell');
 }
 
 function all(): string[] {

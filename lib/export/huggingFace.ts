@@ -1,5 +1,6 @@
 import { countConfig, totalCount } from '../measure/count';
 import { thousands } from '../util/tables';
+import { counted } from '../util/text';
 import type { Exportable } from './exportable';
 
 /**
@@ -49,7 +50,7 @@ export function modelCard(source: Exportable): string {
   const percent = (fraction: number): string => `${(100 * fraction).toFixed(1)} %`;
   const trained = run
     ? [
-        `Trained on ${run.data}, ${run.epochs} epochs, by the lab's run \`${run.name}\`.`,
+        `Trained on ${run.data}, ${counted(run.epochs, 'epoch')}, by the lab's run \`${run.name}\`.`,
         run.result
           ? `On its ${run.result.images} test images: top-1 ${percent(run.result.top1)}, top-5 ${percent(run.result.top5)} (in float32).`
           : 'Its training has not ended.',

@@ -1,3 +1,4 @@
+import { counted } from '../util/text';
 import type { TensorSummary } from './fixture';
 
 /**
@@ -32,7 +33,7 @@ export class Comparison {
   /** Compares values, relative to `scale`. */
   values(where: string, actual: ArrayLike<number>, expected: ArrayLike<number>, scale = largest(expected)): void {
     if (actual.length !== expected.length) {
-      this.note(`${where}: ${actual.length} values instead of ${expected.length}`, Infinity);
+      this.note(`${where}: ${counted(actual.length, 'value')} instead of ${expected.length}`, Infinity);
       return;
     }
     let difference = 0;

@@ -54,7 +54,7 @@ export type ResolvedModel<C extends object = object> = Pick<Model<C>, 'name' | '
 /** What the lab knows of a network. Throws UserError for a name that does not exist. */
 export function architectureOf(name: string): Architecture {
   if (!Object.hasOwn(ARCHITECTURES, name))
-    throw new UserError(`Unknown model '${name}': ${allowedNames(name, MODELS)}.`);
+    throw new UserError(`Unknown model '${name}': ${allowedNames(name, MODELS)}`);
   return ARCHITECTURES[name as ModelName] as unknown as Architecture;
 }
 

@@ -1,6 +1,7 @@
 import { percent } from '../runs/console';
 import type { Run } from '../runs/store';
 import { thousands } from '../util/tables';
+import { counted } from '../util/text';
 
 /** A run as a row of a table, in words that a person reads. */
 export interface ResultRow {
@@ -33,7 +34,7 @@ export function resultRow({ record }: Run): ResultRow {
   return {
     run: name,
     model: recipe.ablation === null ? model.name : `${model.name} (${recipe.ablation})`,
-    data: `${dataset.name}, ${dataset.classes.length} classes, ${pixels} px`,
+    data: `${dataset.name}, ${counted(dataset.classes.length, 'class', 'classes')}, ${pixels} px`,
     params: thousands(model.params),
     macs: `${(model.macs / 1e6).toFixed(1)} M`,
     top1: result ? percent(result.top1) : '–',

@@ -6,6 +6,7 @@ import type { Tradeoffs } from '../runs/tradeoffs';
 import { byVariant, largestBudget, type TrialResult } from '../runs/trialResults';
 import { mapRecord } from '../util/records';
 import { type Table, thousands } from '../util/tables';
+import { counted } from '../util/text';
 import { interval, type Section, section, setting } from './sections';
 
 const MEASURE = '`npm run experiment -- tradeoffs`';
@@ -38,7 +39,7 @@ export function tradeoffSection(allRows: readonly TrialResult[], measured: Trade
   const timed = all.filter(({ milliseconds }) => milliseconds !== undefined);
   const machine =
     measured &&
-    `${measured.machine.cpu}, ${measured.machine.cores} cores, ${measured.machine.engine}, Node ${measured.machine.node}, one image of ${measured.size.join('×')} px`;
+    `${measured.machine.cpu}, ${counted(measured.machine.cores, 'core')}, ${measured.machine.engine}, Node ${measured.machine.node}, one image of ${measured.size.join('×')} px`;
   const text = [
     `${setting(rows)}. The dashed line is the Pareto front: what lies below it is beaten by a network that is at least as good for no more. An interval that reaches over it says that more seeds may move the network across.`,
     measured

@@ -9,6 +9,7 @@ import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
 import { FORMAT_VERSION, otherFormat } from '../util/format';
 import { ROOT } from '../util/root';
+import { counted } from '../util/text';
 import { encodeTensors, readTensors } from '../weights/safetensors';
 import { packArchive } from './archive';
 import { checkBundle, ENTRY, manifestOf, PROJECT_FILES, SOURCE } from './bundleFile';
@@ -152,7 +153,7 @@ To run it again and compare every loss, every prediction and the weights, in a c
   npm run replay -- FILE.zip${pictures}
 ${where}
 It was made by ${origin(record)}, on ${environment.engine}, Node ${environment.node.slice(1)},
-${environment.platform}, ${environment.cpu}, ${environment.threads} threads. Equal code and an equal machine give equal bytes.
+${environment.platform}, ${environment.cpu}, ${counted(environment.threads, 'thread')}. Equal code and an equal machine give equal bytes.
 
   ${ENTRY.run}             the resolved recipe, the environment, what came out
   ${ENTRY.metrics}        the loss of every step, and of every epoch how well it did

@@ -64,7 +64,7 @@ export function isAskedFor(run: Run, filters: readonly string[]): boolean {
     if (key === undefined) return words.includes(filter.toLowerCase());
     if (!fields.has(key) && !isSetting(key, run))
       throw new UserError(
-        `--filter is '${filter}': there is no '${key}' to look at; ${allowedNames(key, [...fields.keys()])}.`,
+        `--filter is '${filter}': there is no '${key}' to look at; ${allowedNames(key, [...fields.keys()])}`,
       );
     return fields.get(key) === value;
   });

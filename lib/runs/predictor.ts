@@ -13,6 +13,7 @@ import { type Tensor, tf } from '../tensor/tf';
 import { buildModel, resolveRecipe } from '../train/recipe';
 import { evalStep } from '../train/step';
 import { UserError } from '../util/errors';
+import { counted } from '../util/text';
 import { importWeights, weightsFor } from '../weights/import';
 import { placeTensors } from '../weights/place';
 import type { HostTensor } from '../weights/safetensors';
@@ -68,7 +69,9 @@ async function serve(model: Model, tensors: Record<string, HostTensor>, known: B
   const { name, inputSize, numClasses } = model;
   const { classes = [], augment, decode: decoding } = known;
   if (classes.length > numClasses)
-    throw new UserError(`${name} has ${numClasses} outputs, but there are names of ${classes.length} classes.`);
+    throw new UserError(
+      `${name} has ${counted(numClasses, 'output')}, but there are names of ${counted(classes.length, 'class', 'classes')}.`,
+    );
   await openEngine();
   const [params, buffers] = [model.params, model.buffers].map(specs => placeTensors(specs, tensors));
   const logits = evalStep(model);

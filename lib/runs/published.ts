@@ -53,7 +53,7 @@ export async function publishedWeights(
   { folder = join(cacheFolder(), 'weights'), base = EASYCV, say }: PublishedOptions,
 ): Promise<string> {
   if (!Object.hasOwn(PUBLISHED, name))
-    throw new UserError(`There are no published weights '${name}': ${allowedNames(name, Object.keys(PUBLISHED))}.`);
+    throw new UserError(`There are no published weights '${name}': ${allowedNames(name, Object.keys(PUBLISHED))}`);
   const { model, path, top1 } = PUBLISHED[name]!;
   const file = join(folder, `${name.replace(':', '-')}.pth`);
   say(

@@ -7,6 +7,7 @@ import { openPlan } from '../train/plan';
 import { DEFAULT_RECIPE, type Recipe, type RecipeOptions, resolveRecipe } from '../train/recipe';
 import { UserError } from '../util/errors';
 import { parseOptions } from '../util/options';
+import { counted } from '../util/text';
 import { threadsPerOp } from '../util/threads';
 import { environment } from './environment';
 import { silenceOf } from './heartbeat';
@@ -63,7 +64,9 @@ export async function runTrial(
   options: TrialOptions,
 ): Promise<Run> {
   if (wanted !== threadsPerOp())
-    throw new UserError(`The trial takes ${wanted} threads, but this process was started with ${threadsPerOp()}.`);
+    throw new UserError(
+      `The trial takes ${counted(wanted, 'thread')}, but this process was started with ${threadsPerOp()}.`,
+    );
   const data = withSide(dataOptions, recipe.size);
   const plan = await openPlan(recipe, data);
   const identity = trialIdentity(plan, environment());

@@ -7,6 +7,7 @@ import { withSide } from '../data/cache/side';
 import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
 import { parseOptions } from '../util/options';
+import { counted } from '../util/text';
 import { trainHere } from './backends/local';
 import { environment } from './environment';
 import { findImages } from './images';
@@ -123,7 +124,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
     maxStalledCount: Number.MAX_SAFE_INTEGER, // a worker that was killed is no fault of its trial
   });
   worker.on('error', () => {}); // told by `openRedis`
-  say(`${jobs} trials at once, of the queue ${name}`);
+  say(`${counted(jobs, 'trial')} at once, of the queue ${name}`);
   await new Promise<void>(resolve => {
     stop.signal.addEventListener('abort', () => resolve());
     if (stop.signal.aborted) resolve();

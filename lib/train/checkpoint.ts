@@ -4,6 +4,7 @@ import { torchShape, toTorch } from '../tensor/layout';
 import type { Tensor } from '../tensor/tf';
 import { UserError } from '../util/errors';
 import { FORMAT_VERSION, otherFormat } from '../util/format';
+import { counted } from '../util/text';
 import { placeTensors } from '../weights/place';
 import { type HostTensor, readTensors, type TensorFile, writeTensors } from '../weights/safetensors';
 import type { StepState } from './step';
@@ -196,7 +197,7 @@ function fromHost(
 }
 
 function describe({ name, numClasses, inputSize: [height, width] }: Model): string {
-  return `${name} with ${numClasses} classes at ${height}×${width}`;
+  return `${name} with ${counted(numClasses, 'class', 'classes')} at ${height}×${width}`;
 }
 
 function identity(model: Model): Record<string, string> {

@@ -35,7 +35,7 @@ export function frozenParams({ name: model, params }: Model, freeze: string | nu
         name.split('.').map((_, i, parts) => parts.slice(0, i + 1).join('.')),
       );
       throw new UserError(
-        `freeze has '${pattern}', which no parameter of ${model} is named like: ${allowedNames(glob, [...new Set(modules)])}.`,
+        `freeze has '${pattern}', which no parameter of ${model} is named like: ${allowedNames(glob, [...new Set(modules)])}`,
       );
     }
     for (const { name } of matched)

@@ -5,6 +5,7 @@ import { type Count, totalCount } from '../model/count';
 import type { Model } from '../model/module';
 import { countConfig } from '../model/registry';
 import { UserError } from '../util/errors';
+import { counted } from '../util/text';
 import { type Configuration, configuration } from './configuration';
 import { buildModel, type Recipe } from './recipe';
 import { type TrainStep, trainStep } from './step';
@@ -38,7 +39,7 @@ export function planTraining(recipe: Recipe, dataset: Dataset): TrainingPlan {
   const stepsPerEpoch = batchesPerEpoch(dataset.train, { batchSize: recipe.batch, dropLast: true });
   if (stepsPerEpoch === 0)
     throw new UserError(
-      `The batch is ${recipe.batch}, but ${dataset.name} has only ${dataset.train.length} images to train on.`,
+      `The batch is ${recipe.batch}, but ${dataset.name} has only ${counted(dataset.train.length, 'image')} to train on.`,
     );
   return {
     recipe,

@@ -12,6 +12,7 @@ import {
 import { UserError } from '../util/errors';
 import { parseOptions } from '../util/options';
 import { allowedNames, nearest } from '../util/suggest';
+import { counted } from '../util/text';
 import { frozenParams } from './finetune';
 
 /** Whole numbers that anything is made of, bounded: what no machine can do is refused before it is begun. */
@@ -172,7 +173,7 @@ export const DEFAULT_RECIPE = 'petals';
 /** A named recipe's options. Throws UserError for a name that does not exist. */
 export function namedRecipe(name: string): { about: string; options: RecipeOptions } {
   if (!Object.hasOwn(RECIPES, name))
-    throw new UserError(`Unknown recipe '${name}': ${allowedNames(name, Object.keys(RECIPES))}.`);
+    throw new UserError(`Unknown recipe '${name}': ${allowedNames(name, Object.keys(RECIPES))}`);
   return RECIPES[name as keyof typeof RECIPES];
 }
 
@@ -200,7 +201,7 @@ export function resolveRecipe(options: RecipeOptions): Recipe {
   const [height, width] = [recipe.size, recipe.size].flat();
   if (recipe.batch * height * width > MOST_PIXELS)
     throw new UserError(
-      `recipe.batch is ${recipe.batch} images of ${height}×${width} pixels: at most ${MOST_PIXELS} pixels in a batch are allowed.`,
+      `recipe.batch is ${counted(recipe.batch, 'image')} of ${height}×${width} pixels: at most ${MOST_PIXELS} pixels in a batch are allowed.`,
     );
   return recipe;
 }
@@ -214,12 +215,12 @@ export function remarks({ recipe, model, totalSteps }: { recipe: Recipe; model: 
     ...(frozen > 0 ? [`${frozen} of ${model.params.length} parameters are frozen (freeze ${freeze})`] : []),
     ...(warmupEpochs > epochs
       ? [
-          `the warm-up, ${warmupEpochs} epochs, is longer than the training, ${epochs}: the learning rate ends at ${((lr * epochs) / warmupEpochs).toPrecision(2)} and never reaches ${lr}`,
+          `the warm-up, ${counted(warmupEpochs, 'epoch')}, is longer than the training, ${epochs}: the learning rate ends at ${((lr * epochs) / warmupEpochs).toPrecision(2)} and never reaches ${lr}`,
         ]
       : []),
     ...(ema > 0 && span > totalSteps
       ? [
-          `the moving average (ema ${ema}) spans ${span} steps, and there are ${totalSteps}: what is evaluated is still near the first weights`,
+          `the moving average (ema ${ema}) spans ${counted(span, 'step')}, and there are ${totalSteps}: what is evaluated is still near the first weights`,
         ]
       : []),
     ...(labelSmoothing > 0 && model.numClasses === 1 ? ['label smoothing has no effect on one output'] : []),
@@ -232,7 +233,9 @@ export function modelOf(recipe: Recipe, classes: number): ResolvedModel {
   const { model: name, size, dropPath, modelSettings, outputs } = recipe;
   const ablation = recipe.ablation ?? undefined;
   if (outputs !== null && outputs < classes)
-    throw new UserError(`The recipe's outputs are ${outputs}, but the dataset has ${classes} classes.`);
+    throw new UserError(
+      `The recipe's outputs are ${outputs}, but the dataset has ${counted(classes, 'class', 'classes')}.`,
+    );
   const numClasses = outputs ?? classes;
   const drops = dropPath !== null && 'dropPath' in architectureOf(name).published;
   if (dropPath && !drops) throw new UserError(`The recipe's dropPath is ${dropPath}, but ${name} has no drop path.`);

@@ -42,8 +42,8 @@ export function parseOptions<T extends z.ZodType>(schema: T, value: unknown, wha
   const [issue] = result.error.issues;
   if (issue!.code === 'unrecognized_keys') {
     const keys = schema instanceof z.ZodObject ? Object.keys(schema.shape) : [];
-    const known = keys.length > 0 ? `: ${allowedNames(issue!.keys[0]!, keys)}` : '';
-    throw new UserError(`${what} has no setting '${issue!.keys.join("', '")}'${known}.`);
+    const known = keys.length > 0 ? `: ${allowedNames(issue!.keys[0]!, keys)}` : '.';
+    throw new UserError(`${what} has no setting '${issue!.keys.join("', '")}'${known}`);
   }
   let given = value;
   const path = issue!.path.filter(key => {

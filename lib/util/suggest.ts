@@ -12,13 +12,15 @@ export function nearest(name: string, names: Iterable<string>): string | undefin
   return best;
 }
 
-/** Names beyond this many are no help to read. */
-const LISTED = 12;
+/** Names beyond this many are no help to read where one is meant, and beyond that many none. */
+const [LISTED, MOST] = [12, 40];
 
-/** What follows "Unknown …": what is allowed, as far as it can be read, and the name that was probably meant. */
+/** What follows "Unknown …", to the end of the sentence: what is allowed, as far as it can be read, and the name that was probably meant. */
 export function allowedNames(name: string, names: readonly string[]): string {
   const meant = nearest(name, names);
   const question = meant === undefined ? '' : `did you mean '${meant}'?`;
   if (meant !== undefined && names.length > LISTED) return question;
-  return `allowed are ${oneOf(names)}${question && `; ${question}`}`;
+  const more = names.length - MOST;
+  const all = more > 0 ? `'${names.slice(0, MOST).join("', '")}' and ${more} more` : oneOf(names);
+  return `allowed are ${all}${question ? `; ${question}` : '.'}`;
 }

@@ -5,7 +5,7 @@ import { architectureOf, createModel, headOf, MODELS } from '../model/registry';
 import { torchShape } from '../tensor/layout';
 import { UserError } from '../util/errors';
 import { allowedNames, nearest } from '../util/suggest';
-import { printable } from '../util/text';
+import { counted, printable } from '../util/text';
 import { KEY_MAPS, type KeyMap, type KeyMapName, officialName, recogniseKeys } from './keyMaps';
 import type { HostTensor } from './safetensors';
 import { readStateDict, type StateDict } from './stateDict';
@@ -63,7 +63,7 @@ export async function importWeights(path: string, options: ImportOptions = {}): 
     }
   };
   if (name !== undefined && !MODELS.includes(name))
-    throw new UserError(`Unknown model '${name}': ${allowedNames(name, MODELS)}.`);
+    throw new UserError(`Unknown model '${name}': ${allowedNames(name, MODELS)}`);
   const models = (name === undefined ? MODELS : [name]).flatMap(candidate => build(candidate) ?? []);
   const model = models.find(candidate => misfits(candidate, tensors).length === 0) ?? closest(models, tensors);
   if (!model)
@@ -96,7 +96,7 @@ export function toOfficial(
   name?: string,
 ): { map: KeyMapName; tensors: Record<string, HostTensor> } {
   if (name !== undefined && !Object.hasOwn(KEY_MAPS, name))
-    throw new UserError(`Unknown key map '${name}': ${allowedNames(name, Object.keys(KEY_MAPS))}.`);
+    throw new UserError(`Unknown key map '${name}': ${allowedNames(name, Object.keys(KEY_MAPS))}`);
   // Networks other than EdgeViT have no layout but ours.
   const map = (name as KeyMapName | undefined) ?? recogniseKeys(Object.keys(tensors)) ?? 'official';
   const renamed: Record<string, HostTensor> = {};
@@ -217,7 +217,7 @@ function report(path: string, model: Model, problems: readonly Misfit[]): string
   };
   const more = problems.length - TOLD;
   return [
-    `'${path}' does not fit ${model.name} with ${model.numClasses} classes: ${missing.length} entries are missing, ${unexpected.length} unexpected, ${shape.length} of another shape.`,
+    `'${path}' does not fit ${model.name} with ${counted(model.numClasses, 'class', 'classes')}: ${missing.length} entries are missing, ${unexpected.length} unexpected, ${shape.length} of another shape.`,
     ...problems.slice(0, TOLD).map(problem => `  ${line(problem)}`),
     ...(more > 0 ? [`  … and ${more} more`] : []),
   ].join('\n');

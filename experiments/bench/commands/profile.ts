@@ -6,6 +6,7 @@ import { chromeTrace, totalsByOp, wallTime } from '../../../lib/measure/timeline
 import { UserError } from '../../../lib/util/errors';
 import { writeFileAtomic } from '../../../lib/util/files';
 import { textTable } from '../../../lib/util/tables';
+import { counted } from '../../../lib/util/text';
 import { createWork } from '../work';
 import type { Task } from '../workloads';
 
@@ -54,7 +55,7 @@ async function profile({
   for (let i = 0; i < WARM_UP; i++) work.run();
   const profiles = Array.from({ length: runs }, () => work.profile());
   console.log(
-    `${model}, ${mode === 'train' ? 'training step' : 'inference'}, batch ${batch}, ${size} px, mean of ${runs} runs`,
+    `${model}, ${mode === 'train' ? 'training step' : 'inference'}, batch ${batch}, ${size} px, mean of ${counted(runs, 'run')}`,
   );
   printTotals(profiles, top);
   if (trace) {

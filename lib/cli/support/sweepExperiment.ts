@@ -229,7 +229,7 @@ function checkSettings(name: string, variants: Sweep['variants'], settings: Reco
 function chosen(name: string, variants: Sweep['variants'], only?: readonly string[]): Sweep['variants'] {
   const unknown = only?.find(variant => !Object.hasOwn(variants, variant));
   if (unknown !== undefined)
-    throw new UserError(`${name} has no variant '${unknown}': ${allowedNames(unknown, Object.keys(variants))}.`);
+    throw new UserError(`${name} has no variant '${unknown}': ${allowedNames(unknown, Object.keys(variants))}`);
   return Object.fromEntries(
     Object.entries(variants).filter(([variant]) => only === undefined || only.includes(variant)),
   );

@@ -7,6 +7,7 @@ import { extract } from 'tar-stream';
 import { z } from 'zod';
 import { UserError } from '../../util/errors';
 import { parseOptions } from '../../util/options';
+import { counted } from '../../util/text';
 import { type CacheOptions, DATASETS, loadShards } from '../cache/cache';
 import type { SourceImage } from '../cache/shards';
 import { DEFAULT_SIDE } from '../cache/side';
@@ -107,7 +108,7 @@ type Entries = ReturnType<typeof readLists>;
 
 function lacks(where: string, numbers: Iterable<number>): UserError {
   const missing = [...numbers];
-  return new UserError(`${where} lacks ${missing.length} images, among them number ${missing[0]}.`);
+  return new UserError(`${where} lacks ${counted(missing.length, 'image')}, among them number ${missing[0]}.`);
 }
 
 /** Reads the images out of the archive as it is unpacked, without writing them anywhere. What is unpacked has the expected md5, or this throws at its end. */

@@ -1,6 +1,7 @@
 import { basename, extname, join, resolve } from 'node:path';
 import { UserError } from '../../util/errors';
 import { parseOptions } from '../../util/options';
+import { counted } from '../../util/text';
 import { type CacheOptions, checkClasses, loadShards, REPORT } from '../cache/cache';
 import { DEFAULT_SIDE } from '../cache/side';
 import type { Dataset } from '../dataset';
@@ -44,7 +45,7 @@ export async function imageFolder(path: string, spec: Record<string, string>, op
     train,
     test: tested,
     ...(test && val && { val }),
-    description: `${train.length} + ${tested.length} images of ${classes.length} classes, cropped from copies of ${side} px at most on the shorter side, from ${path}`,
+    description: `${train.length} + ${tested.length} images of ${counted(classes.length, 'class', 'classes')}, cropped from copies of ${side} px at most on the shorter side, from ${path}`,
     fingerprint,
     skipped,
     findings,

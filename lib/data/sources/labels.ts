@@ -1,6 +1,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { parse } from 'csv-parse/sync';
 import { UserError } from '../../util/errors';
+import { counted } from '../../util/text';
 import type { ImageFile } from './walk';
 
 /** A table that says what images show. */
@@ -158,7 +159,7 @@ export function matchLabels(images: readonly ImageFile[], { file, rows }: LabelF
   if (rows[0].image === undefined) {
     if (rows.length !== images.length)
       throw new UserError(
-        `${file} has ${rows.length} labels, one a line, but there are ${images.length} images: with the images' names beside them, they need not be as many.`,
+        `${file} has ${counted(rows.length, 'label')}, one a line, but there are ${images.length} images: with the images' names beside them, they need not be as many.`,
       );
     return { labelled: images.map((image, i) => ({ ...image, row: rows[i] })), unlabelled: 0, unmatched: 0 };
   }

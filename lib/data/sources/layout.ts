@@ -1,6 +1,7 @@
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { oneOf, UserError } from '../../util/errors';
+import { counted } from '../../util/text';
 import type { Named } from '../dataset';
 import type { FolderOptions } from './folderOptions';
 import { type Content, type Found, group, SPLITS, type SplitName, splitOf } from './found';
@@ -43,11 +44,11 @@ function refuseRoot(root: string, folders: readonly string[], loose: number): ne
     );
   if (folders.length > 1)
     throw new UserError(
-      `${root} has no folder 'train', but the ${folders.length} folders ${some(folders)}: ${expected}. If these are the classes, folder:${root}:split=0.2 holds back a fifth of each.`,
+      `${root} has no folder 'train', but the ${counted(folders.length, 'folder')} ${some(folders)}: ${expected}. If these are the classes, folder:${root}:split=0.2 holds back a fifth of each.`,
     );
   if (loose > 0)
     throw new UserError(
-      `${root} has no folder 'train', but ${loose} images that lie in it directly: ${expected}; or ${LABELS_HINT} (folder:PATH:labels=FILE.csv,split=0.2).`,
+      `${root} has no folder 'train', but ${counted(loose, 'image')} directly in it: ${expected}; or ${LABELS_HINT} (folder:PATH:labels=FILE.csv,split=0.2).`,
     );
   throw new UserError(
     `${root} has no folder 'train'${folders.length > 0 ? ` (it has ${some(folders)})` : ' and is empty of images'}: ${expected}.`,
@@ -150,7 +151,9 @@ function finish(
     throw new UserError(`${root} has the single class '${classes[0]}': with one there is nothing to tell apart.`);
   const splits = SPLITS.filter(split => content.has(split));
   if (limit !== undefined && limit < classes.length)
-    throw new UserError(`limit=${limit} is less than the ${classes.length} classes: each needs an image.`);
+    throw new UserError(
+      `limit=${limit} is less than the ${counted(classes.length, 'class', 'classes')}: each needs an image.`,
+    );
   const images = splits.flatMap(split => {
     const all = content.get(split)!;
     const kept = limit === undefined ? all : limited(all, limit, seed, split);

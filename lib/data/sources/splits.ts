@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { UserError } from '../../util/errors';
+import { counted } from '../../util/text';
 import type { FolderOptions } from './folderOptions';
 import { type Content, type Found, group, SPLITS, type SplitName, splitOf } from './found';
 import { matchLabels, readLabels } from './labels';
@@ -145,7 +146,7 @@ export function readSplits(
       );
     if (options.labels === undefined)
       throw new UserError(
-        `${trainPath} has no classes, but ${train.loose.length} images that lie in it directly: ${LABELS_HINT} (folder:PATH:labels=FILE.csv).`,
+        `${trainPath} has no classes, but ${counted(train.loose.length, 'image')} directly in it: ${LABELS_HINT} (folder:PATH:labels=FILE.csv).`,
       );
     content.set('train', group(labelFlat(train, labelsPath(root, options.labels), [], tally)));
     tableUsed = labelledByTable = true;
@@ -180,9 +181,9 @@ export function readSplits(
     const count = imagesOf(part).length;
     if (content.size === 1 && options.split === undefined)
       throw new UserError(
-        `${join(root, folder)} has no classes, but ${count} images without: ${LABELS_HINT} (folder:PATH:labels=FILE.csv), or folder:PATH:split=0.2 holds back a part of '${train.folder}' instead.`,
+        `${join(root, folder)} has no classes, but ${counted(count, 'image')} without: ${LABELS_HINT} (folder:PATH:labels=FILE.csv), or folder:PATH:split=0.2 holds back a part of '${train.folder}' instead.`,
       );
-    notes.push(`'${folder}' is ignored: its ${count} images have no labels (${LABELS_HINT})`);
+    notes.push(`'${folder}' is ignored: it has ${counted(count, 'image')} and no labels (${LABELS_HINT})`);
   }
   return { content, labelledByTable };
 }

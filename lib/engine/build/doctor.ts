@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { userJupyter } from '../../util/jupyter';
 import { execute } from '../../util/processes';
 import { processors } from '../../util/processors';
+import { counted } from '../../util/text';
 import { THREAD_VARIABLES } from '../../util/threads';
 import { findCompiler, probe } from './addon';
 import { currentEngine, type Engine, isSound, JS_ASKED } from './install';
@@ -132,7 +133,7 @@ function processorFinding(): Finding {
   const has = features ? `, ${describe(features)}` : '';
   const forced = process.env.EDGEVIT_ISA ? `, held to EDGEVIT_ISA=${process.env.EDGEVIT_ISA}` : '';
   const model = os.cpus()[0]?.model.trim() ?? 'unknown';
-  return { name: 'processor', value: `${model}${has}${forced}, ${os.cpus().length} cores` };
+  return { name: 'processor', value: `${model}${has}${forced}, ${counted(os.cpus().length, 'core')}` };
 }
 
 /** How many threads TensorFlow takes inside an op and across ops, and OpenMP where the library uses it. */

@@ -1,4 +1,5 @@
 import { toSvg } from '../../charts/svg';
+import { counted } from '../../util/text';
 import { kernelOutput } from './output';
 
 /** One output in several forms, of which a front end shows the best that it can. */
@@ -40,7 +41,7 @@ function unknownMarks(spec: unknown): string[] {
 export function summary(spec: object): string {
   const { title, data } = spec as { title?: string | { text?: string }; data?: { values?: unknown[] } };
   const name = typeof title === 'object' ? title.text : title;
-  return `[chart${name ? `: ${name}` : ''}${data?.values ? `, ${data.values.length} rows` : ''}]`;
+  return `[chart${name ? `: ${name}` : ''}${data?.values ? `, ${counted(data.values.length, 'row')}` : ''}]`;
 }
 
 let before: Promise<void> | undefined;

@@ -1,6 +1,7 @@
 import sharp from 'sharp';
 import type { Picture } from '../../data/dataset';
 import type { Tensor } from '../../tensor/tf';
+import { counted } from '../../util/text';
 
 /** Whatever can be looked at: a stored image, or a tensor [h, w], [h, w, 1] or [h, w, 3], floats in [0, 1] or int32 in [0, 255]. */
 export type Image = Picture | Tensor;
@@ -57,7 +58,7 @@ export function heatMap(values: ArrayLike<number>, width: number, height: number
 export function requireLength(what: string, values: ArrayLike<number>, width: number, height: number): void {
   if (values.length !== width * height)
     throw new RangeError(
-      `${what} of ${height} rows and ${width} columns takes ${width * height} values, not ${values.length}.`,
+      `${what} of ${counted(height, 'row')} and ${counted(width, 'column')} takes ${counted(width * height, 'value')}, not ${values.length}.`,
     );
 }
 

@@ -1,4 +1,5 @@
 import { write, writeSync } from 'node:fs';
+import { counted } from '../../util/text';
 import { LOG } from './descriptors';
 
 /** Whoever can send the kernel a byte can make it complain. */
@@ -24,7 +25,7 @@ export function log(line: string): void {
   }
   written++;
   isWriting = true;
-  const before = leftOut > 0 ? `edgevit-lab kernel: ${leftOut} lines were left out here\n` : '';
+  const before = leftOut > 0 ? `edgevit-lab kernel: ${counted(leftOut, 'line')} left out here\n` : '';
   leftOut = 0;
   write(LOG, `${before}edgevit-lab kernel: ${line}\n`, () => {
     isWriting = false;

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Job } from 'bullmq';
 import type { Redis } from 'ioredis';
 import { writeFileAtomic } from '../../util/files';
+import { counted } from '../../util/text';
 import type { Environment } from '../environment';
 import {
   address,
@@ -141,7 +142,7 @@ export function redisBackend({
           await redis.set(cancelKey(name), '', 'EX', CANCEL_S);
           if (!(await job.isActive())) await job.remove();
         }
-        return `${count} jobs cancelled.`;
+        return `${counted(count, 'job')} cancelled.`;
       }),
   };
 }

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Failure, UserError } from '../../util/errors';
 import { writeFileAtomic } from '../../util/files';
 import { execute } from '../../util/processes';
+import { counted } from '../../util/text';
 import { arrayName, arrayPrefix, arrayScript, type ScriptOptions, scriptFile, trialsOf } from '../slurmScript';
 import type { Backend, Task } from './backend';
 
@@ -70,7 +71,7 @@ export function slurmBackend(options: SlurmOptions): Backend {
       const queued = await look();
       const ids = tasks.flatMap(({ name }) => queued.get(name)?.id ?? []);
       if (ids.length > 0) await slurm('scancel', ...ids);
-      return `${ids.length} tasks cancelled.`;
+      return `${counted(ids.length, 'task')} cancelled.`;
     },
   };
 }
