@@ -10,7 +10,7 @@ import { silenceOf, TakenOverError } from '../lib/runs/heartbeat';
 import { openRun, type Run } from '../lib/runs/store';
 import { resumeTrial, type TrialOptions } from '../lib/runs/trial';
 import { findTrial, runTrial } from '../lib/runs/trialFile';
-import type { Owner } from '../lib/util/owner';
+import { type Owner, thisProcess } from '../lib/util/owner';
 import { threadsPerOp } from '../lib/util/threads';
 import { sha256, tinyRecipe } from './training';
 
@@ -42,9 +42,11 @@ test('a process that lost its run to another writes nothing more, and the other 
   expect(run.metrics().filter(({ kind }) => kind === 'step')).toHaveLength(3);
 
   await expect(resumeTrial(run, { reporter, writeReport })).rejects.toThrow('other');
-  const resumed = await resumeTrial(run, { reporter, writeReport, silent: 0 });
+  const resumed = await resumeTrial(run, { reporter, writeReport, force: true });
   expect(resumed.status).toBe('done');
   expect(sha256(resumed.lastCheckpoint)).toBe(sha256(undisturbed.lastCheckpoint));
+  resumed.update({ status: 'running', owner: thisProcess() }); // which is alive
+  await expect(resumeTrial(resumed, { reporter, writeReport, force: true })).rejects.toThrow('still running');
 });
 
 test('who gives a sign of life is not silent, and of those who wait one gets the run', async () => {

@@ -77,7 +77,7 @@ export function register(program: Command): void {
     .option('--resume <run>', 'resume a run, given by name or folder, to the same bytes')
     .option(
       '--force',
-      'with --resume: also where code, engine, threads or processor decide other bytes; the run tells where',
+      'with --resume: also where code, engine, threads or processor decide other bytes (the run tells where), or where it ran in a machine or container that is gone',
     )
     .option(
       '--threads <n>',

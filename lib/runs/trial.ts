@@ -10,10 +10,10 @@ import { createTrainer, DivergenceError, type TrainEvent, type Trainer } from '.
 import { Failure, UserError } from '../util/errors';
 import { noRoom } from '../util/files';
 import { FORMAT_VERSION, otherFormat } from '../util/format';
-import { thisProcess } from '../util/owner';
+import { isElsewhere, thisProcess } from '../util/owner';
 import { thousands } from '../util/tables';
 import { counted } from '../util/text';
-import { claimRun } from './claim';
+import { claimRun, lastClaim } from './claim';
 import { medianRate } from './consistency';
 import { here, type Reporter } from './console';
 import { type Environment, environment, environmentDifferences } from './environment';
@@ -139,7 +139,10 @@ export interface ResumeOptions extends TrialOptions {
   plan?: TrainingPlan;
   /** How the dataset is opened where there is no plan yet; what is not given is as before. */
   data?: KeptDataOptions;
-  /** Resumes in an environment that decides other bytes too, and records where it did. Never for a trial, whose name stands for one. */
+  /**
+   * Resumes a run of another machine or container too, which is taken for gone, and in an environment that decides other bytes, and records where
+   * it did: the latter never for a trial, whose name stands for one.
+   */
   force?: boolean;
   /** The run's owner, of which nothing was heard for long, is taken for gone, and so are claims up to this number. */
   silent?: number;
@@ -155,9 +158,13 @@ export async function resumeTrial(run: Run, given: ResumeOptions): Promise<Run> 
   const { name, owner, version, environment: before } = run.record;
   if (version !== FORMAT_VERSION) throw new UserError(otherFormat(`The run '${name}'`, version, before.lab, 'resumes'));
   if (run.status === 'done') throw new UserError(`The run '${name}' is already finished; there is nothing to resume.`);
-  if (run.status === 'running' && options.silent === undefined)
-    throw new BusyError(`The run '${name}' is still running, as process ${owner.pid} of ${owner.host}.`);
-  const endClaim = claimRun(run, options.silent);
+  const unknown = run.status === 'running' && isElsewhere(owner);
+  const silent = options.silent ?? (options.force && unknown ? lastClaim(run) : undefined);
+  if (run.status === 'running' && silent === undefined) {
+    const help = unknown ? ' Whether that machine or container is there cannot be seen here: --force resumes.' : '';
+    throw new BusyError(`The run '${name}' is still running, as process ${owner.pid} of ${owner.host}.${help}`);
+  }
+  const endClaim = claimRun(run, silent);
   if (!endClaim) throw new BusyError(`Another process works on the run '${name}' at this moment.`);
   let trainer: Trainer;
   try {

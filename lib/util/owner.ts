@@ -26,6 +26,12 @@ export function isGone({ host, pid, since, place }: Owner): boolean {
   return host === hostname() && !(isAlive(pid) && since === beginning(pid));
 }
 
+/** Whether nothing can be known of a process here: it is, or was, one of another machine or container. */
+export function isElsewhere({ host, place }: Owner): boolean {
+  const here = thisPlace();
+  return place ? place.host !== here.host || place.namespace !== here.namespace : host !== hostname();
+}
+
 /** The start time in /proc/PID/stat, field 22; the second field is in brackets and may hold spaces. */
 function beginning(pid: number): string | null {
   try {
