@@ -81,6 +81,7 @@ describe('measure', () => {
     targets: [
       { against: 'PyTorch', speed: 1.4, memory: 1.5 },
       { against: 'torch.compile', speed: 3.1 },
+      { against: ['torch.compile', 'PyTorch, bfloat16', 'PyTorch'], speed: 2.5 },
       { against: 'ONNX Runtime', speed: 1 },
     ],
   };
@@ -114,6 +115,7 @@ describe('measure', () => {
       { against: 'PyTorch', quantity: 'time', limit: 1.4, ratio: 2, passed: true },
       { against: 'PyTorch', quantity: 'memory', limit: 1.5, ratio: 0.5, passed: true },
       { against: 'torch.compile', quantity: 'time', limit: 3.1, ratio: 3, passed: false },
+      { against: 'PyTorch', quantity: 'time', limit: 2.5, ratio: 2, passed: false },
     ]);
     expect(result.failures).toEqual([{ name: 'ONNX Runtime', reason: 'broken: no such model' }]);
   });
@@ -162,6 +164,8 @@ describe.skipIf(!python)('the peers, where their environment is complete', () =>
   it.skipIf(!hasGraphs()).each<[ContenderName, Task['mode']]>([
     ['PyTorch', 'train'],
     ['PyTorch', 'infer'],
+    ['PyTorch, bfloat16', 'train'],
+    ['PyTorch, bfloat16', 'infer'],
     ['ONNX Runtime', 'infer'],
     ['TensorFlow in Python', 'train'],
     ['TensorFlow in Python', 'infer'],

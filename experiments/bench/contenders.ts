@@ -37,17 +37,20 @@ export function candidates(name: ContenderName, task: Task, { python, savedModel
     case 'stock tfjs-node':
       return [node('eager', { EDGEVIT_FUSED: '0' })];
     case 'PyTorch':
-      return LAYOUTS.map(layout => peer('pytorch.py', { layout }));
+    case 'PyTorch, bfloat16':
     case 'torch.compile':
+    case 'torch.compile, bfloat16': {
+      const compile = name.startsWith('torch.compile');
+      const bfloat16 = name.endsWith('bfloat16');
+      // Weights that are trained cannot be constants.
+      const environments = (task.mode === 'infer' ? ['0', '1'] : ['0']).map(freezing => ({
+        TORCHINDUCTOR_FREEZING: freezing,
+        TORCHINDUCTOR_CACHE_DIR: join(python ?? '', '../../inductor'),
+      }));
       return LAYOUTS.flatMap(layout =>
-        ['0', '1'].map(freezing =>
-          peer(
-            'pytorch.py',
-            { layout, compile: true },
-            { TORCHINDUCTOR_FREEZING: freezing, TORCHINDUCTOR_CACHE_DIR: join(python!, '../../inductor') },
-          ),
-        ),
+        (compile ? environments : [undefined]).map(env => peer('pytorch.py', { layout, compile, bfloat16 }, env)),
       );
+    }
     case 'ONNX Runtime':
       return [peer('onnx_runtime.py')];
     case 'TensorFlow in Python':

@@ -23,7 +23,7 @@ interface Options {
 
 /**
  * `npm run bench`: how fast the lab trains and predicts, against stock tfjs-node (about 5 minutes on 2 cores); with `--peers`
- * also against PyTorch, ONNX Runtime and Python's TensorFlow (about 25 minutes, after a download of 0.9 GB the first time).
+ * also against PyTorch, ONNX Runtime and Python's TensorFlow (about an hour, after a download of 0.9 GB the first time).
  * Leave the machine alone meanwhile.
  */
 export function register(program: Command): void {
@@ -32,7 +32,7 @@ export function register(program: Command): void {
     .description('times training and inference, compiled against op by op, and against other frameworks')
     .option(
       '--peers',
-      "also PyTorch, torch.compile, ONNX Runtime and Python's TensorFlow, in an environment made on first use",
+      "also PyTorch (eager, compiled, bfloat16), ONNX Runtime and Python's TensorFlow, in an environment made on first use",
     )
     .option('--only <workloads>', `some of ${WORKLOADS.map(({ id }) => id).join(', ')}; separated by commas`)
     .option('--quick', 'two short rounds: to see that it works, not to measure')

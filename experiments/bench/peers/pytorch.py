@@ -1,4 +1,4 @@
-"""PyTorch as a contender: eager training and inference, and inference by torch.compile."""
+"""PyTorch as a contender: training and inference, op by op and by torch.compile, in float32 and by autocast to bfloat16."""
 
 import os
 
@@ -28,16 +28,17 @@ def prepare(request: dict) -> tuple[Work, dict]:
     images = host_batch(batch, size, channels_last)
     freezing = ", weights frozen" if os.environ.get("TORCHINDUCTOR_FREEZING") == "1" else ""
     about = {"versions": {"PyTorch": torch.__version__}, "settings": request["layout"] + freezing}
+    run = torch.compile(model) if request.get("compile") else model
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=request.get("bfloat16", False))
     if training:
         targets = torch.full((batch, classes), 0.1 / classes)
         targets[range(batch), [i % classes for i in range(batch)]] += 0.9
         optimizer = create_optimizer(model, learning_rate=1e-3, weight_decay=0.05)
-        return (lambda: train_step(model, optimizer, images, targets)), about
-    run = torch.compile(model) if request.get("compile") else model
+        return (lambda: train_step(run, optimizer, images, targets, autocast)), about
 
     def infer() -> np.ndarray:
-        with torch.inference_mode():
-            return run(images).numpy()
+        with torch.inference_mode(), autocast:
+            return run(images).float().numpy()
 
     return infer, about
 
