@@ -97,7 +97,20 @@ describe.skipIf(!hasGraphs())('fused kernels equal the stock ops they replace, w
     [3, [1, 4, 4, 8]],
     [7, [1, 8, 8, 4]],
   ] as const)('depthwiseConv %i×: %j', (k, shape) => {
-    agree(ops => ops.depthwiseConv, [normal([...shape]), normal([k, k, shape[3], 1]), normal([shape[3]])]);
+    const inputs = [normal([...shape]), normal([k, k, shape[3], 1]), normal([shape[3]])];
+    for (const stride of [1, 2, 3])
+      agree(ops => (x, kernel, bias) => ops.depthwiseConv(x, kernel, bias, stride), inputs);
+    agree(ops => (x, kernel) => ops.depthwiseConv(x, kernel), inputs.slice(0, 2));
+  });
+
+  it.each([
+    [3, 2, 1, [2, 9, 8, 3]],
+    [3, 1, 0, [1, 12, 13, 5]],
+    [5, 3, 2, [2, 7, 7, 4]],
+    [2, 3, 0, [1, 6, 11, 1]],
+  ] as const)('conv %i× at stride %i, padding %i: %j', (k, stride, padding, shape) => {
+    const inputs = [normal([...shape]), normal([k, k, shape[3], 6])];
+    agree(ops => (x, kernel) => ops.conv(x, kernel, stride, padding), inputs);
   });
 
   it.each([

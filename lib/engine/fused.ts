@@ -1,9 +1,10 @@
-import { type AdamSlots, type AttentionOptions, type Ops, requireHeads, stockOps } from '../tensor/ops';
+import { type AdamSlots, type AttentionOptions, type Ops, padImage, requireHeads, stockOps } from '../tensor/ops';
 import { type Tensor, tf } from '../tensor/tf';
 import { nodeBackend } from './binding';
 import {
   type AttrsOf,
   attrsOf,
+  depthwiseConvByTaps,
   type InputsOf,
   inputNames,
   type OpName,
@@ -213,21 +214,73 @@ export function addScaled(x: Tensor, branch: Tensor, scale: Tensor): Tensor {
   );
 }
 
+/** The pixels (y · stride, x · stride) of an image: [b, h, w, c] → [b, ⌈h/stride⌉, ⌈w/stride⌉, c]. By ops that copy, as are their gradients. */
+function everyNth(x: Tensor, stride: number): Tensor {
+  if (stride === 1) return x;
+  const [b, h, w, c] = x.shape as [number, number, number, number];
+  const [rows, columns] = [Math.ceil(h / stride), Math.ceil(w / stride)];
+  const whole = padImage(x, 0, [rows * stride - h, columns * stride - w]);
+  const windows = tf.reshape(whole, [b, rows, stride, columns, stride * c]);
+  return tf.reshape(tf.slice(windows, [0, 0, 0, 0, 0], [b, rows, 1, columns, c]), [b, rows, columns, c]);
+}
+
+/** x [b, h, w, c], `padding` zeros on each side of it, kernel [k, k, c, n] → [b, h', w', n], as a matmul of the windows: TensorFlow's own sums in another order on each processor. */
+export function conv(x: Tensor, kernel: Tensor, stride: number, padding: number): Tensor {
+  const [rows, columns, from, to] = kernel.shape as [number, number, number, number];
+  const fits = x.rank === 4 && kernel.rank === 4 && x.shape[3] === from && Number.isInteger(padding);
+  if (!takes([x, kernel], fits)) return stockOps.conv(x, kernel, stride, padding);
+  const padded = padImage(x, padding);
+  const [b, h, w] = padded.shape;
+  const [height, width] = [h - rows + 1, w - columns + 1];
+  const taps = Array.from({ length: rows * columns }, (_, tap) => {
+    const at = [0, Math.floor(tap / columns), tap % columns, 0];
+    return everyNth(tf.slice(padded, at, [b, height, width, from]), stride);
+  });
+  const windows = tf.concat(taps, 3);
+  const size = rows * columns * from;
+  const y = product(tf.reshape(windows, [-1, size]), tf.reshape(kernel, [size, to]));
+  return tf.reshape(y, [...windows.shape.slice(0, 3), to]);
+}
+
 /** Channels that a vector of the widest processors holds: the depthwise kernels work by whole vectors. */
 const LANES = 16;
 
-/** Depthwise convolution at stride 1, `same` padding: x [b, h, w, c], kernel [k, k, c, 1], bias [c] → [b, h, w, c]. */
-export function depthwiseConv(x: Tensor, weight: Tensor, bias: Tensor): Tensor {
-  const size = weight.shape[0]!;
-  const channels = x.shape[3]!;
+const hasKernel = (size: number): boolean => size === 3 || size === 5;
+
+/** Whether one kernel computes a depthwise convolution by these weights [k, k, c, 1], with nothing to copy before or after. */
+export const isOneKernel = ({ shape }: Tensor, stride: number): boolean =>
+  stride === 1 && hasKernel(shape[0]!) && shape[2]! >= LANES;
+
+/**
+ * One kernel per channel, k odd, (k − 1) / 2 zeros on each side: x [b, h, w, c], kernel [k, k, c, 1], bias [c] → [b, ⌈h/stride⌉, ⌈w/stride⌉, c]. At a
+ * larger stride most of it is computed for nothing, which is faster than TensorFlow's kernel with its gradients.
+ */
+export function depthwiseConv(x: Tensor, weight: Tensor, bias?: Tensor, stride = 1): Tensor {
+  const [size, , channels] = weight.shape as [number, number, number];
+  const shift = bias ?? tf.zeros([channels]);
   const fits =
     x.rank === 4 &&
-    (size === 3 || size === 5) &&
-    channels >= LANES &&
+    size % 2 === 1 &&
+    x.shape[3] === channels &&
     hasShape(weight, size, size, channels, 1) &&
-    hasShape(bias, channels);
-  if (!takes([x, weight, bias], fits)) return stockOps.depthwiseConv(x, weight, bias);
-  return kernel('LabDepthwiseConv', { x, kernel: weight, bias }, {});
+    hasShape(shift, channels);
+  if (!takes([x, weight, shift], fits)) return stockOps.depthwiseConv(x, weight, bias, stride);
+  return everyNth(depthwise(x, weight, shift), stride);
+}
+
+function depthwise(x: Tensor, weight: Tensor, bias: Tensor): Tensor {
+  const size = weight.shape[0]!;
+  if (!hasKernel(size)) return depthwiseConvByTaps(x, weight, bias);
+  const missing = LANES - x.shape[3]!;
+  if (missing <= 0) return kernel('LabDepthwiseConv', { x, kernel: weight, bias }, {});
+  /** Zeros for the channels that a vector lacks. */
+  const widen = (tensor: Tensor, axis: number): Tensor =>
+    tf.pad(
+      tensor,
+      tensor.shape.map((_, i) => [0, i === axis ? missing : 0]),
+    );
+  const y = depthwise(widen(x, 3), widen(weight, 2), widen(bias, 0));
+  return tf.slice(y, [0, 0, 0, 0], x.shape as [number, number, number, number]);
 }
 
 /** Depthwise transposed convolution whose kernel is its stride: x [b, h, w, c], kernel [r, r, c], bias [c] → [b, h·r, w·r, c]. */
@@ -244,7 +297,7 @@ export function attention(qkv: Tensor, options: AttentionOptions): Tensor {
   requireHeads(qkv, heads);
   if (!takes([qkv], order === 'qkv-head')) return stockOps.attention(qkv, options);
   const [, , c3] = qkv.shape as [number, number, number];
-  return kernel('LabAttention', { qkv }, { heads, scale: scale ?? (c3 / 3 / heads) ** -0.5 });
+  return kernel('LabAttention', { qkv }, { heads, scale: scale ?? 1 / Math.sqrt(c3 / 3 / heads) });
 }
 
 /**
@@ -278,6 +331,7 @@ export const fusedOps: Ops = {
   matmul: product,
   feedForward,
   addScaled,
+  conv,
   depthwiseConv,
   localProp,
   attention,

@@ -220,7 +220,7 @@ export function attrsOf(binding: Binding, name: OpName, values: Readonly<Record<
 }
 
 /** A depthwise convolution as a sum over the kernel's entries: tfjs's own has no second derivative. */
-function depthwiseConvByTaps(x: Tensor, kernel: Tensor, bias: Tensor): Tensor {
+export function depthwiseConvByTaps(x: Tensor, kernel: Tensor, bias: Tensor): Tensor {
   const [b, h, w, c] = x.shape as [number, number, number, number];
   const k = kernel.shape[0]!;
   const margin: [number, number] = [(k - 1) / 2, (k - 1) / 2];

@@ -2,18 +2,19 @@ import { hasGraphs, nodeBackend } from '../engine/binding';
 import { BATCHES, unify } from '../engine/compile/dynamicBatch';
 import { type Graph, load, type Node, type Output, reachable } from '../engine/compile/ir';
 import { trace } from '../engine/compile/trace';
+import { isOneKernel } from '../engine/fused';
 import type { Weights } from '../measure/activations';
 import type { Model } from '../model/module';
-import { withStockOps } from '../tensor/ops';
+import { type Ops, ops, stockOps, withOps } from '../tensor/ops';
 import { tf } from '../tensor/tf';
 import { UserError } from '../util/errors';
 
 /**
  * The forward pass of a model in evaluation mode as a graph for batches of any size: images [−1, h, w, 3] → logits [−1, classes]. Weights, and
- * all that depends on them alone, are constants. With `ops` 'stock' it holds TensorFlow's own ops only, with 'fused' the lab's too, each of
+ * all that depends on them alone, are constants. Of the kind 'stock' it holds TensorFlow's own ops only, with 'fused' the lab's too, each of
  * which stands for a composition that another runtime may have as one op. Throws UserError on an engine without graphs.
  */
-export function inferenceGraph(model: Model, { params, buffers }: Weights, ops: 'stock' | 'fused'): Graph {
+export function inferenceGraph(model: Model, { params, buffers }: Weights, kind: 'stock' | 'fused'): Graph {
   if (!hasGraphs()) throw new UserError('Models are exported by the native engine only: npm run setup.');
   const { binding } = nodeBackend();
   const record = (batch: number): Graph => {
@@ -24,13 +25,23 @@ export function inferenceGraph(model: Model, { params, buffers }: Weights, ops: 
         inputNames: ['images'],
       });
     try {
-      const { inputs, outputs } = ops === 'stock' ? withStockOps(forward) : forward();
+      const { inputs, outputs } = withOps(kind === 'stock' ? stockOps : withWholeConvolutions(ops), forward);
       return { inputs, outputs };
     } finally {
       images.dispose();
     }
   };
   return foldConstants(unify(binding, BATCHES.map(record), [true]));
+}
+
+/** Whoever reads the graph has convolutions of any kind: none has to be put together of what the lab has. */
+function withWholeConvolutions(ours: Ops): Ops {
+  return {
+    ...ours,
+    conv: stockOps.conv,
+    depthwiseConv: (x, kernel, bias, stride = 1) =>
+      (isOneKernel(kernel, stride) ? ours : stockOps).depthwiseConv(x, kernel, bias, stride),
+  };
 }
 
 /** Has TensorFlow compute what depends on constants alone. */

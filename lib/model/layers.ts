@@ -1,5 +1,5 @@
 import { type AttentionOptions, ops } from '../tensor/ops';
-import { type Tensor, type Tensor4D, tf } from '../tensor/tf';
+import { type Tensor, tf } from '../tensor/tf';
 import { UserError } from '../util/errors';
 import type { Context, Init, Layer, Scope } from './module';
 
@@ -105,7 +105,7 @@ export function conv2d(scope: Scope, inDim: number, outDim: number, kernel: numb
     if (kernel === stride && padding === 0 && divides(kernel, x)) {
       return product(patches(x, kernel), tf.reshape(weight(ctx), [fanIn, outDim]), shift?.(ctx), activation);
     }
-    return finish(tf.conv2d(pad(x, padding), weight(ctx) as Tensor4D, stride, 'valid'), shift?.(ctx), activation);
+    return finish(ops.conv(x, weight(ctx), stride, padding), shift?.(ctx), activation);
   });
 }
 
@@ -136,35 +136,18 @@ function finish(x: Tensor, bias: Tensor | undefined, activation?: 'gelu'): Tenso
   return bias ? ops.addBias(x, bias) : x;
 }
 
-/** One kernel per channel: [b, h, w, c] → [b, h', w', c]. */
-export function depthwiseConv(scope: Scope, dim: number, kernel: number, options: ConvOptions = {}): Layer {
+/** One kernel per channel, of odd size: [b, h, w, c] → [b, ⌈h/stride⌉, ⌈w/stride⌉, c]. */
+export function depthwiseConv(
+  scope: Scope,
+  dim: number,
+  kernel: number,
+  options: Omit<ConvOptions, 'padding'> = {},
+): Layer {
   const fanIn = kernel * kernel;
-  const {
-    stride = 1,
-    padding = (kernel - 1) / 2,
-    bias = true,
-    weightInit = torchDefault(fanIn),
-    biasInit = torchDefault(fanIn),
-  } = options;
+  const { stride = 1, bias = true, weightInit = torchDefault(fanIn), biasInit = torchDefault(fanIn) } = options;
   const weight = scope.param('weight', [kernel, kernel, dim, 1], 'depthwise', weightInit);
   const shift = bias ? scope.param('bias', [dim], 'plain', biasInit) : undefined;
-  const same = stride === 1 && padding === (kernel - 1) / 2;
-  return scope.layer('Conv2D', (x, ctx) => {
-    if (same) return ops.depthwiseConv(x, weight(ctx), shift?.(ctx) ?? tf.zeros([dim]));
-    return finish(tf.depthwiseConv2d(pad(x, padding), weight(ctx) as Tensor4D, stride, 'valid'), shift?.(ctx));
-  });
-}
-
-/** Zeros around the image. Explicit, because TensorFlow's `same` pads a strided convolution on one side only. */
-function pad(x: Tensor, size: number): Tensor4D {
-  return size === 0
-    ? (x as Tensor4D)
-    : tf.pad(x as Tensor4D, [
-        [0, 0],
-        [size, size],
-        [size, size],
-        [0, 0],
-      ]);
+  return scope.layer('Conv2D', (x, ctx) => ops.depthwiseConv(x, weight(ctx), shift?.(ctx), stride));
 }
 
 /**

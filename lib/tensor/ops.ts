@@ -22,8 +22,10 @@ export interface Ops {
   feedForward(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor): Tensor;
   /** A residual with drop path: x [b, …] + branch [b, …] · scale [b]; the scale carries no gradient. */
   addScaled(x: Tensor, branch: Tensor, scale: Tensor): Tensor;
-  /** Depthwise convolution at stride 1, `same` padding: x [b, h, w, c], kernel [k, k, c, 1], bias [c] → [b, h, w, c]. */
-  depthwiseConv(x: Tensor, kernel: Tensor, bias: Tensor): Tensor;
+  /** x [b, h, w, c], `padding` zeros on each side of it, kernel [k, k, c, n] → [b, h', w', n]. */
+  conv(x: Tensor, kernel: Tensor, stride: number, padding: number): Tensor;
+  /** One kernel per channel, k odd, (k − 1) / 2 zeros on each side: x [b, h, w, c], kernel [k, k, c, 1], bias [c] → [b, ⌈h/stride⌉, ⌈w/stride⌉, c]. */
+  depthwiseConv(x: Tensor, kernel: Tensor, bias?: Tensor, stride?: number): Tensor;
   /** Depthwise transposed convolution whose kernel is its stride: x [b, h, w, c], kernel [r, r, c], bias [c] → [b, h·r, w·r, c]. */
   localProp(x: Tensor, kernel: Tensor, bias: Tensor): Tensor;
   /** softmax(q kᵀ · scale) v per head: qkv [b, n, 3c] → [b, n, c]. */
@@ -83,7 +85,16 @@ export const stockOps: Ops = {
   },
   addScaled: (x, branch, scale) =>
     tf.add(x, tf.mul(branch, tf.reshape(scale, [scale.size, ...branch.shape.slice(1).map(() => 1)]))),
-  depthwiseConv: (x, kernel, bias) => tf.add(tf.depthwiseConv2d(x as Tensor4D, kernel as Tensor4D, 1, 'same'), bias),
+  conv: (x, kernel, stride, padding) => tf.conv2d(padImage(x, padding), kernel as Tensor4D, stride, 'valid'),
+  depthwiseConv(x, kernel, bias, stride = 1) {
+    const margin = (kernel.shape[0]! - 1) / 2;
+    // At stride 1 TensorFlow's `same` is the same; in a larger one it pads on one side only.
+    const y =
+      stride === 1
+        ? tf.depthwiseConv2d(x as Tensor4D, kernel as Tensor4D, 1, 'same')
+        : tf.depthwiseConv2d(padImage(x, margin), kernel as Tensor4D, stride, 'valid');
+    return bias ? tf.add(y, bias) : y;
+  },
   localProp(x, kernel, bias) {
     requireRank('localProp', x, 4);
     requireRank("localProp's kernel", kernel, 3);
@@ -115,14 +126,29 @@ export function installOps(implementation: Ops): void {
 }
 
 /** Runs `fn` with stock ops alone: for graphs that leave the lab (SavedModels), and to measure what the kernels buy. */
-export function withStockOps<T>(fn: () => T): T {
+export const withStockOps = <T>(fn: () => T): T => withOps(stockOps, fn);
+
+/** Runs `fn` with these. */
+export function withOps<T>(implementation: Ops, fn: () => T): T {
   const before = ops;
-  ops = stockOps;
+  ops = implementation;
   try {
     return fn();
   } finally {
     ops = before;
   }
+}
+
+/** Zeros around an image [b, h, w, c]: `before` above and on the left, `after` below and on the right. */
+export function padImage(x: Tensor, before: number, after: number | readonly [number, number] = before): Tensor4D {
+  const [below, right] = typeof after === 'number' ? [after, after] : after;
+  if (before === 0 && below === 0 && right === 0) return x as Tensor4D;
+  return tf.pad(x as Tensor4D, [
+    [0, 0],
+    [before, below],
+    [before, right],
+    [0, 0],
+  ]);
 }
 
 /** Refuses x of another rank. */
@@ -154,5 +180,5 @@ export function attentionWeights(
     order === 'qkv-head'
       ? tf.unstack(tf.transpose(tf.reshape(qkv, [b, n, 3, heads, d]), [2, 0, 3, 1, 4]))
       : tf.unstack(tf.transpose(tf.reshape(qkv, [b, n, heads, 3, d]), [3, 0, 2, 1, 4]));
-  return { weights: tf.softmax(tf.mul(tf.matMul(q!, k!, false, true), scale ?? d ** -0.5)), values: values! };
+  return { weights: tf.softmax(tf.mul(tf.matMul(q!, k!, false, true), scale ?? 1 / Math.sqrt(d))), values: values! };
 }

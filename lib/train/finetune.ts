@@ -1,6 +1,7 @@
 import type { Model } from '../model/module';
 import { countConfig, headOf } from '../model/registry';
 import { UserError } from '../util/errors';
+import { power } from '../util/power';
 import { allowedNames } from '../util/suggest';
 
 /** What is trained how fast, where weights are trained further. All of it left out: everything, at one learning rate. */
@@ -66,5 +67,5 @@ function decaysOf(model: Model, layerDecay: number): Map<string, number> {
   const order = [...new Set([...countConfig(model).keys()].map(layerOf))].filter(layer => layer !== '');
   const layers = model.params.map(({ name }) => Math.max(0, order.indexOf(layerOf(name))));
   const last = Math.max(...layers);
-  return new Map(model.params.map(({ name }, i) => [name, layerDecay ** (last - layers[i]!)]));
+  return new Map(model.params.map(({ name }, i) => [name, power(layerDecay, last - layers[i]!)]));
 }

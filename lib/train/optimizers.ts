@@ -1,6 +1,7 @@
 import type { ParamSpec, Params } from '../model/module';
 import { ops } from '../tensor/ops';
 import { type Scalar, type Tensor, tf } from '../tensor/tf';
+import { power } from '../util/power';
 
 /** Optimizers as pure functions, by PyTorch's update rules, so that a whole training step is one traceable function. */
 
@@ -110,8 +111,8 @@ function adam(
   return {
     slots: ['exp_avg', 'exp_avg_sq'],
     scalars(step, lr) {
-      const c1 = 1 - beta1 ** step;
-      const c2 = Math.sqrt(1 - beta2 ** step);
+      const c1 = 1 - power(beta1, step);
+      const c2 = Math.sqrt(1 - power(beta2, step));
       const own = scales.map(scale => ({
         [key('step', scale)]: (scale * lr * c2) / c1,
         [key('keep', scale)]: decoupled ? 1 - scale * lr * weightDecay : 1,

@@ -1,3 +1,4 @@
+import { power } from '../../util/power';
 import type { Random } from '../../util/random';
 
 export interface Form {
@@ -32,10 +33,10 @@ function hsv(hue: number, saturation: number, value: number): Colour {
 
 /** How far a petal reaches at a place across it, from −1 over its axis at 0 to 1, where the next petal begins. */
 const OUTLINES: Record<Form['shape'], (across: number) => number> = {
-  round: across => 0.3 + 0.7 * (1 - across ** 2) ** 0.5,
-  pointed: across => 0.3 + 0.7 * (1 - Math.abs(across)) ** 0.9,
-  notched: across => 0.3 + 0.7 * (1 - across ** 4) ** 0.5 - 0.38 * Math.exp(-((across / 0.3) ** 2)),
-  narrow: across => 0.22 + 0.78 * Math.max(0, 1 - (across / 0.7) ** 2) ** 0.5,
+  round: across => 0.3 + 0.7 * Math.sqrt(1 - power(across, 2)),
+  pointed: across => 0.3 + 0.7 * Math.exp(0.9 * Math.log(1 - Math.abs(across))),
+  notched: across => 0.3 + 0.7 * Math.sqrt(1 - power(across, 4)) - 0.38 * Math.exp(-power(across / 0.3, 2)),
+  narrow: across => 0.22 + 0.78 * Math.sqrt(Math.max(0, 1 - power(across / 0.7, 2))),
 };
 
 const ANGLES = 2048;
@@ -53,11 +54,11 @@ function polarFlower({ petals, shape }: Form, rng: Random) {
       petal = Math.floor(position);
     const across = 2 * (position - petal) - 1;
     outline[i] = OUTLINES[shape](across) * lengths[petal];
-    light[i] = 1 - crease * across ** 4 - 0.05 * (1 + Math.cos(veins * TURN * across));
+    light[i] = 1 - crease * power(across, 4) - 0.05 * (1 + Math.cos(veins * TURN * across));
   }
   for (let i = 0; i < ANGLES; i++) {
     const derivative = ((outline[(i + 1) % ANGLES] - outline[(i + ANGLES - 1) % ANGLES]) * ANGLES) / (2 * TURN);
-    slope[i] = Math.max(0.2, 1 / Math.sqrt(1 + (derivative / outline[i]) ** 2)); // between two petals it would fall to 0
+    slope[i] = Math.max(0.2, 1 / Math.sqrt(1 + power(derivative / outline[i], 2))); // between two petals it would fall to 0
   }
   return { outline, slope, light };
 }

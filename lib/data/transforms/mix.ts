@@ -1,3 +1,4 @@
+import { power } from '../../util/power';
 import type { Random } from '../../util/random';
 import type { Size } from './augment';
 import type { Augmentation } from './augmentation';
@@ -12,12 +13,12 @@ export interface Mix {
 
 /** Gamma(shape, 1) by Marsaglia and Tsang (2000); a shape below 1 is raised by 1 and corrected. */
 function gamma(shape: number, rng: Random): number {
-  if (shape < 1) return gamma(shape + 1, rng) * (1 - rng.uniform()) ** (1 / shape);
+  if (shape < 1) return gamma(shape + 1, rng) * Math.exp(Math.log(1 - rng.uniform()) / shape);
   const d = shape - 1 / 3,
     c = 1 / Math.sqrt(9 * d);
   for (;;) {
     const x = rng.normal();
-    const v = (1 + c * x) ** 3;
+    const v = power(1 + c * x, 3);
     if (v > 0 && Math.log(1 - rng.uniform()) < 0.5 * x * x + d - d * v + d * Math.log(v)) return d * v;
   }
 }
