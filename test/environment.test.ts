@@ -36,7 +36,7 @@ describe('an environment', () => {
     ['TF_ENABLE_ONEDNN_OPTS', 'no', ['variables']],
     ['EDGEVIT_FUSED', '7', ['variables']],
     ['VIPS_NOVECTOR', '1', ['variables']],
-    ['TF_NUM_INTRAOP_THREADS', '31', ['threads']],
+    ['TF_NUM_INTRAOP_THREADS', '31', []],
   ])('tells %s=%s', (name, value, fields) => expect(withVariable(name, value)).toEqual(fields));
 
   test('has variables with spaces, which a command sets again, and of a record nothing else', () => {
@@ -83,15 +83,39 @@ describe('an environment', () => {
   });
 
   test('of an old record counts as different where that says nothing', () => {
-    const { instructionSet: _, ...old } = environment();
+    const { engine: _, ...old } = environment();
     expect(environmentDifferences(old, environment())).toEqual([
-      expect.objectContaining({ field: 'instructionSet', decides: true, how: expect.stringMatching(/^not recorded/) }),
+      expect.objectContaining({ field: 'engine', decides: true, how: expect.stringMatching(/^not recorded/) }),
     ]);
   });
 
-  test('decides bytes by less than all of it', () => {
-    const here = environment();
-    expect(decisive({ ...here, git: null, cores: 99, lab: 'x', lockfile: 'x' })).toEqual(decisive(here));
-    expect(decisive({ ...here, cpu: 'another' })).not.toEqual(decisive(here));
+  const MACHINE = {
+    threads: 64,
+    cpu: 'another',
+    instructionSet: 'NEON',
+    cpuFeatures: 'neon',
+    node: 'v24.0.0',
+    libc: 'musl',
+  } as const;
+
+  test("decides bytes by less than all of it: not by the machine, where kernels are the lab's own", () => {
+    const here = { ...environment(), kernels: 'own' as const };
+    expect(decisive({ ...here, git: null, cores: 99, lab: 'x', lockfile: 'x', code: 'x' })).toEqual(decisive(here));
+    expect(decisive({ ...here, ...MACHINE })).toEqual(decisive(here));
+    for (const other of [
+      { numerics: here.numerics + 1 },
+      { engine: 'x' },
+      { packages: 'x' },
+      { kernels: 'stock' as const },
+    ])
+      expect(decisive({ ...here, ...other })).not.toEqual(decisive(here));
+  });
+
+  test('decides by the machine too where kernels are stock, and before numerics were counted', () => {
+    for (const other of [{ kernels: 'stock' as const }, { numerics: 0 }]) {
+      const here = { ...environment(), ...other };
+      for (const [field, value] of Object.entries(MACHINE))
+        expect(decisive({ ...here, [field]: value }), field).not.toEqual(decisive(here));
+    }
   });
 });

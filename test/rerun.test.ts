@@ -109,8 +109,6 @@ test.each(Array.from({ length: 12 }, (_, i) => i))(
     expect(read).toEqual(row);
     const ofRow = experimentCommands('lgl', [read])[`full, seed ${recipe.seed}`];
     if (i % 4 === 0) expect(await weightsOf(ofRow, `row-${i}`), ofRow).toBe(weights);
-    expect(words(ofRow).filter(word => word.startsWith('--threads'))).toEqual([
-      `--threads=${run.record.environment.threads}`,
-    ]);
+    expect(words(ofRow).filter(word => word.startsWith('--threads'))).toEqual([]); // any number ends at the same bytes
   },
 );

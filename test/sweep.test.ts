@@ -35,12 +35,13 @@ describe("a trial's name", () => {
       name({ lr: 1 }),
       name({ ablation: 'noLocalProp' }),
       name({ size: 64 }),
-      name({}, { ...setup, code: 'd' }),
-      name({}, { ...setup, threads: 2 }),
+      name({}, { ...setup, numerics: setup.numerics + 1 }),
+      name({}, { ...setup, engine: 'another' }),
       name({}, setup, { ...dataset, fingerprint: 'other' }),
     ];
     expect(new Set(names).size).toBe(names.length);
     expect(name({ data: 'folder:elsewhere' })).toBe(names[0]);
+    if (setup.kernels === 'own') expect(name({}, { ...setup, code: 'd', threads: 2, cpu: 'another' })).toBe(names[0]);
   });
 
   test('is one for one network, in whatever words it is asked for', () => {
@@ -111,10 +112,10 @@ describe('a sweep', () => {
   );
 
   test('after a change trains again what it touches, and nothing else', () => {
-    const known = (changed: Sweep, other: Partial<Environment> = {}) =>
+    const known = (changed: Sweep, other: Partial<Environment> = {}, threads = 1) =>
       planSweep(resolveSweep(changed), dataset, {
         runs: first,
-        threads: 1,
+        threads,
         surroundings: { ...environment(), ...other },
       }).trials.map(trial => trial.known);
     expect(
@@ -124,9 +125,10 @@ describe('a sweep', () => {
       }),
     ).toEqual([true, false, false, false]);
     expect(known({ ...sweep, base: { ...sweep.base, augment: {} } })).toEqual([false, false, false]);
-    for (const other of [{ code: 'other' }, { engine: 'pure JavaScript' }, { variables: 'TF_ENABLE_ONEDNN_OPTS=0' }])
+    for (const other of [{ numerics: 99 }, { engine: 'pure JavaScript' }, { variables: 'TF_ENABLE_ONEDNN_OPTS=0' }])
       expect(known(sweep, other)).toEqual([false, false, false]);
-    expect(known(sweep, { git: null, lab: 'other' })).toEqual([true, true, false]);
+    expect(known(sweep, { git: null, lab: 'other', code: 'other' })).toEqual([true, true, false]);
+    if (environment().kernels === 'own') expect(known(sweep, { cpu: 'another' }, 2)).toEqual([true, true, false]);
   });
 
   test(

@@ -56,11 +56,7 @@ export async function register(program: Command): Promise<void> {
       .option('--redis <url>', 'redis://[[USER]:PASSWORD@]HOST[:PORT] (default: REDIS_URL, or this machine)')
       .option('--cancel', 'end what Slurm or Redis have of this experiment, each with a checkpoint')
       .option('--cache <folder>', 'take trials that are there from it, each checked, and keep there what is trained')
-      .option(
-        '--threads <n>',
-        'of each trial, on which its last bits depend (default: the cores, shared out)',
-        threadCount,
-      )
+      .option('--threads <n>', 'of each trial, on which no byte depends (default: the cores, shared out)', threadCount)
       .option(
         '--retries <n>',
         'how often a trial whose process was killed begins again, from its last checkpoint (default: 1)',

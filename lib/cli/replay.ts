@@ -4,6 +4,7 @@ import { writeReport } from '../report/runReport';
 import type { Bundle, BundledRun } from '../runs/bundleFile';
 import { consoleReporter, duration, here, percent } from '../runs/console';
 import type { Difference } from '../runs/differences';
+import { decides } from '../runs/environment';
 import { readBundles } from '../runs/experimentBundle';
 import { absoluteData } from '../runs/portable';
 import { replay } from '../runs/replay';
@@ -13,7 +14,7 @@ import { allowedNames } from '../util/suggest';
 import { counted } from '../util/text';
 import { setThreads } from '../util/threads';
 import { isAgreed } from './support/consent';
-import { withDataOptions } from './support/dataOptions';
+import { threadCount, withDataOptions } from './support/dataOptions';
 import { finish, interruption } from './support/training';
 
 interface Flags extends KeptDataOptions {
@@ -21,6 +22,7 @@ interface Flags extends KeptDataOptions {
   runs: string;
   yes?: boolean;
   only?: string;
+  threads?: number;
 }
 
 /** `npm run replay -- FILE.zip`: exit status 0 for a rerun that is identical to the byte, 1 for one that is not, 2 for a file that is refused. */
@@ -31,9 +33,10 @@ export function register(program: Command): void {
     .argument('<file>', 'what `bundle` or `experiment --bundle` made')
     .option('--data <data>', 'where its images are: folder:PATH, or whatever `train` takes')
     .option('--only <run>', 'of an experiment, the run of this name')
+    .option('--threads <n>', 'of TensorFlow inside an op; the bytes are the same by any number', threadCount)
     .option('--yes', 'also where it takes long')
     .option('--runs <folder>', 'where runs are kept', RUNS);
-  withDataOptions(command).action(async (file: string, { only, yes = false, ...flags }: Flags) => {
+  withDataOptions(command).action(async (file: string, { only, yes = false, threads, ...flags }: Flags) => {
     const chosen = await choose(file, only);
     const seconds = chosen.map(timeThere);
     const total = seconds.includes(null) ? null : seconds.reduce<number>((sum, each) => sum + each!, 0);
@@ -42,8 +45,9 @@ export function register(program: Command): void {
       `${chosen.length === 1 ? chosen[0].run.name : counted(chosen.length, 'run')}: ${counted(rows, 'row')} to compare, about ${duration(total)} at the speed of where it was made`,
     );
     if (!yes && (total ?? Infinity) > LONG_S) await consent(total);
-    // Sums of another number of threads round otherwise, and TensorFlow makes its threads when it is loaded.
-    if (process.env.TF_NUM_INTRAOP_THREADS === undefined) setThreads(chosen[0].run.environment.threads);
+    // TensorFlow makes its threads when it is loaded.
+    const needed = threads ?? threadsOf(chosen[0]);
+    if (needed !== undefined && (threads || process.env.TF_NUM_INTRAOP_THREADS === undefined)) setThreads(needed);
     await openEngine({ announce: true });
     let identical = 0;
     for await (const bundle of readBundles(file)) {
@@ -76,13 +80,17 @@ async function choose(file: string, only: string | undefined): Promise<Chosen[]>
         all.map(({ run }) => run.name),
       )}`,
     );
-  if (new Set(chosen.map(({ run }) => run.environment.threads)).size > 1)
+  if (new Set(chosen.map(threadsOf)).size > 1)
     throw new UserError(`The runs of '${file}' took different numbers of threads: replay one at a time, by --only.`);
   return chosen;
 }
 
+/** The threads that a run has to be replayed by to end at its bytes; undefined where any number will do. */
+const threadsOf = ({ run: { environment } }: Pick<Bundle, 'run'>): number | undefined =>
+  decides('threads', environment) ? environment.threads : undefined;
+
 /** Whether what comes out is identical; undefined where it was interrupted. */
-async function replayOne(bundle: Bundle, { data: dataset, runs, ...data }: Omit<Flags, 'only' | 'yes'>) {
+async function replayOne(bundle: Bundle, { data: dataset, runs, ...data }: Omit<Flags, 'only' | 'yes' | 'threads'>) {
   const { run, outcome, environment, otherPages } = await replay(bundle, {
     reporter: consoleReporter(),
     interruption,
@@ -106,13 +114,13 @@ async function replayOne(bundle: Bundle, { data: dataset, runs, ...data }: Omit<
       ? `\nidentical to the byte: ${counted(steps, 'step')}, the predictions of ${counted(predictions.labels.length, 'image')}, top-1 ${percent(result.top1)}, and the weights ${result.weights}`
       : `\ndifferent\n${lines(outcome)}`,
   );
-  const [deciding, information] = [true, false].map(decides => environment.filter(each => each.decides === decides));
+  const [deciding, information] = [true, false].map(wanted => environment.filter(each => each.decides === wanted));
   console.log(
     deciding.length === 0
       ? 'The environment is the same in all that can decide bytes.'
       : `The environment differs in what can decide bytes:\n${lines(deciding)}`,
   );
-  if (information.length > 0) console.log(`Also other, without effect on them:\n${lines(information)}`);
+  if (information.length > 0) console.log(`Also other, with the promise of equal bytes:\n${lines(information)}`);
   if (otherPages.length > 0)
     console.log(
       `Of the bundle's pages ${otherPages.join(' and ')} ${otherPages.length === 1 ? 'says' : 'say'} other than its own files do here: drawn by another version of the lab, or altered. The replay's page is ${here(reportFiles(run).page)}.`,

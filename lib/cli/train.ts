@@ -77,11 +77,11 @@ export function register(program: Command): void {
     .option('--resume <run>', 'resume a run, given by name or folder, to the same bytes')
     .option(
       '--force',
-      'with --resume: also where code, engine, threads or processor decide other bytes (the run tells where), or where it ran in a machine or container that is gone',
+      'with --resume: also where numerics, engine or packages decide other bytes (the run tells where), or where it ran in a machine or container that is gone',
     )
     .option(
       '--threads <n>',
-      'of TensorFlow inside an op, on which the last bits depend (default: one per core)',
+      'of TensorFlow inside an op, on which no byte depends (default: one per core)',
       threadCount,
     )
     .option('--runs <folder>', 'where runs are kept', RUNS);

@@ -63,7 +63,7 @@ export function modelCard(source: Exportable): string {
         `\`\`\`sh\n${run.command}\n\`\`\``,
         '',
         run.weights
-          ? `ends, with the same code, engine, threads and processor features, at weights of sha256 \`${run.weights}\`.`
+          ? `ends, by the same version of the lab's numerics, at weights of sha256 \`${run.weights}\`.`
           : 'computes the run again.',
         '',
       ]

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { isAbsolute, resolve } from 'node:path';
 import { formatDataset, parseDataset } from '../data/open';
-import { recordedVariables } from '../runs/environment';
+import { decides, type Environment, recordedVariables } from '../runs/environment';
 import { folderOf } from '../runs/portable';
 import { formatSeeds } from '../runs/seeds';
 import type { RunRecord } from '../runs/store';
@@ -10,7 +10,7 @@ import { DEFAULT_RECIPE, RECIPES, type Recipe, settingsOf } from '../train/recip
 import { ROOT } from '../util/root';
 import { quoted } from '../util/shell';
 
-/** What a command has to say beside the recipe, so that it ends at the same bytes on an equal machine. */
+/** What a command has to say beside the recipe, so that it ends at the same bytes. */
 interface Circumstances {
   threads?: number;
   /** Environment variables, as `A=1 B=2`. */
@@ -24,13 +24,18 @@ interface Circumstances {
 
 /** The command that computes a run again. */
 export function rerunCommand({ recipe, recipeName, init, dataOptions, environment }: RunRecord): string {
-  const { threads, variables } = environment;
   // A relative path was meant from where the run was made, or stands for a folder elsewhere: in a bundle.
   return trainCommand(
     knownRecipe(recipeName),
     { ...recipe, data: shownData(recipe.data) },
-    { ...dataOptions, init: init?.path, threads, variables },
+    { ...dataOptions, init: init?.path, ...circumstancesOf(environment) },
   );
+}
+
+/** What of an environment a command can ask for: the threads only where the bytes depend on them. */
+function circumstancesOf(environment: Partial<Environment>): Circumstances {
+  const { threads, variables } = environment;
+  return { variables, ...(decides('threads', environment) && { threads }) };
 }
 
 /** A named recipe of this checkout: what comes from elsewhere may have begun from another one, and is told by its settings. */
@@ -51,13 +56,13 @@ export function experimentCommands(experiment: string, rows: readonly TrialResul
   const origins = rows.flatMap(({ origin }) => origin ?? []);
   if (origins.length === 0 || origins.length < rows.length) return {};
   const [{ recipe, asked, dataOptions, environment }] = origins;
-  const threads = new Set(origins.map(origin => origin.environment.threads));
+  const threads = new Set(origins.map(origin => circumstancesOf(origin.environment).threads));
   const seeds = formatSeeds(rows.map(({ seed }) => seed));
   const all = (only: string[]): string =>
     command(
       `experiment -- ${experiment}`,
       [`--data=${shownData(recipe.data, ROOT)}`, ...only, `--seeds=${seeds}`, ...settings(asked)],
-      { ...dataOptions, threads: environment.threads, variables: environment.variables },
+      { ...dataOptions, ...circumstancesOf(environment) },
     );
   const together: Record<string, string> =
     threads.size === 1
@@ -73,7 +78,7 @@ export function experimentCommands(experiment: string, rows: readonly TrialResul
     trainCommand(
       DEFAULT_RECIPE,
       { ...origin!.recipe, data: shownData(origin!.recipe.data, ROOT) },
-      { ...origin!.dataOptions, ...origin!.environment },
+      { ...origin!.dataOptions, ...circumstancesOf(origin!.environment) },
     ),
   ]);
   return { ...together, ...Object.fromEntries(each) };

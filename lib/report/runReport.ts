@@ -45,7 +45,7 @@ function runPage(run: Run, charts: string[]): string {
 ${htmlTable({ columns: RESULT_COLUMNS, rows: [resultRow(run)] })}
 ${charts.map(chart => `<figure class="wide">${chart}</figure>`).join('\n')}
 <h2>Run it again</h2>
-${segments.map(text => `<p>${escapeHtml(text)}</p>\n`).join('')}<p>Equal recipes give equal bytes in equal environments. The weights' sha256 is <code>${result ? result.weights : 'not known yet'}</code>.</p>
+${segments.map(text => `<p>${escapeHtml(text)}</p>\n`).join('')}<p>Equal recipes give equal bytes, on any processor and by any number of threads, while numerics, engine and packages are the same. The weights' sha256 is <code>${result ? result.weights : 'not known yet'}</code>.</p>
 <pre>${escapeHtml(rerunCommand(record))}</pre>
 <div class="columns">
 <section><h2>Recipe ${escapeHtml(recipeName)}</h2>${list(

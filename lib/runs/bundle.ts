@@ -153,7 +153,7 @@ To run it again and compare every loss, every prediction and the weights, in a c
   npm run replay -- FILE.zip${pictures}
 ${where}
 It was made by ${origin(record)}, on ${environment.engine}, Node ${environment.node.slice(1)},
-${environment.platform}, ${environment.cpu}, ${counted(environment.threads, 'thread')}. Equal code and an equal machine give equal bytes.
+${environment.platform}, ${environment.cpu}, ${counted(environment.threads, 'thread')}. Equal numerics give equal bytes on any processor.
 
   ${ENTRY.run}             the resolved recipe, the environment, what came out
   ${ENTRY.metrics}        the loss of every step, and of every epoch how well it did

@@ -36,7 +36,7 @@ export function codeFiles(root = ROOT): string[] {
   return [...Object.keys(metafile.inputs), ...native].map(path => path.split(sep).join('/')).sort();
 }
 
-/** sha256 over the names and bytes of `codeFiles`: runs of equal code, recipe, images and threads are equal, on equal machines. */
+/** sha256 over the names and bytes of `codeFiles`. Equal code computes equal bytes; other code does too, unless it raises `NUMERICS`. */
 export function codeDigest(root = ROOT): string {
   return digestSources(codeFiles(root).map(path => [path, readFileSync(join(root, path))]));
 }

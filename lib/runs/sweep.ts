@@ -92,7 +92,7 @@ export function resolveSweep(sweep: Sweep, data: KeptDataOptions = {}): Resolved
 }
 
 /**
- * Says which trials a sweep has on its dataset and which of them are done: those whose run folders are there, trained by this code in an
+ * Says which trials a sweep has on its dataset and which of them are done: those whose run folders are there, trained in an
  * environment that decides the same bytes. Trains and writes nothing. Throws UserError for what cannot begin.
  */
 export function planSweep(

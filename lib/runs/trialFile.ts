@@ -17,7 +17,7 @@ import { type KeptDataOptions, openRun, type Run, TakenError } from './store';
 import { BusyError, resumeTrial, startTrial, type TrialOptions } from './trial';
 
 export const trialSchema = z.strictObject({
-  /** What whoever wrote the file computed: where code, images or threads here make it another trial, it is refused. */
+  /** What whoever wrote the file computed: where images or environment here make it another trial, it is refused. */
   name: z.string().optional(),
   recipe: z
     .custom<RecipeOptions>(value => typeof value === 'object' && value !== null, 'expected a recipe')
@@ -72,7 +72,7 @@ export async function runTrial(
   const identity = trialIdentity(plan, environment());
   if (name !== undefined && name !== identity.name) {
     throw new UserError(
-      `The trial '${name}' is '${identity.name}' here: its recipe, its images, the code or the environment are others than where it was written.`,
+      `The trial '${name}' is '${identity.name}' here: its recipe, its images or the environment are others than where it was written.`,
     );
   }
   const signal = options.interruption?.();

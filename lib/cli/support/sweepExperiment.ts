@@ -272,7 +272,7 @@ function comparison(rows: readonly TrialResult[], published: readonly TrialResul
   );
   if (pairs.length === 0) return '–';
   const same = pairs.filter(([row, other]) => row.weights === other.weights).length;
-  const causes = (['threads', 'code', 'engine', 'cpu'] as const).filter(key =>
+  const causes = (['numerics', 'threads', 'code', 'engine', 'cpu'] as const).filter(key =>
     pairs.some(([row, other]) => row.weights !== other.weights && row[key] !== other[key]),
   );
   return `${same} of ${pairs.length}${causes.length > 0 ? ` (other ${causes.join(', ')})` : ''}`;
