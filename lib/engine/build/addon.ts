@@ -59,6 +59,7 @@ export function builtAddon(cache: string, set: InstructionSet): string {
     COMPILE,
     flagsOf(set),
     LINK,
+    ...(process.env.EDGEVIT_CXX ? [process.env.EDGEVIT_CXX] : []),
   ];
   hash.update(JSON.stringify([...setting, libraryFolder(cache)]));
   for (const folder of [binding(), NATIVE])
@@ -120,9 +121,13 @@ const isRunnable = (cache: string, { needs }: InstructionSet): boolean => {
   return !features || needs.every(feature => features.has(feature));
 };
 
-/** How to call a C++ compiler, or an Obstacle. `CXX` names another one. */
+/**
+ * How to call a C++ compiler, or an Obstacle. `CXX` names another one; so does `EDGEVIT_CXX`, whose addon stands beside the usual one, so that what
+ * two compilers make can be compared.
+ */
 export async function findCompiler(): Promise<string> {
-  const names = process.env.CXX ? [process.env.CXX] : MAC ? ['clang++'] : ['g++', 'clang++', 'c++'];
+  const given = process.env.EDGEVIT_CXX || process.env.CXX;
+  const names = given ? [given] : MAC ? ['clang++'] : ['g++', 'clang++', 'c++'];
   for (const name of names) if ((await execute(name, ['--version'])).code === 0) return name;
   throw new Obstacle(
     `A C++ compiler (${names.join(', ')}), which builds TensorFlow's addon, is not here: install one (Debian, Ubuntu: \`apt install g++\`; macOS: \`xcode-select --install\`) and run \`npm run setup\`.`,
