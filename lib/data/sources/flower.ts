@@ -68,7 +68,7 @@ function drawBackground(out: Uint8ClampedArray, size: number, rng: Random): void
   const cells = 4 + rng.int(4);
   const hue = [105, 105, 30, 215][rng.int(4)],
     value = between(rng, 0.2, 0.7);
-  const grid: Colour[] = Array.from({ length: (cells + 1) ** 2 }, () =>
+  const grid: Colour[] = Array.from({ length: power(cells + 1, 2) }, () =>
     rng.uniform() < 0.12
       ? hsv(between(rng, 0, 360), between(rng, 0, 0.8), between(rng, 0.5, 1))
       : hsv(hue + between(rng, -30, 30), between(rng, 0.2, 0.7), value * between(rng, 0.5, 1.4)),
