@@ -8,7 +8,7 @@ import { planTraining } from '../../train/plan';
 import { resolveRecipe } from '../../train/recipe';
 import { createTrainer } from '../../train/trainer';
 import { UserError } from '../../util/errors';
-import { nearest } from '../../util/suggest';
+import { allowedNames } from '../../util/suggest';
 import { counted } from '../../util/text';
 
 /** A published row that can be trained again. */
@@ -40,18 +40,17 @@ export function publishedRows(folder = RESULTS): { rows: PublishedRow[]; skipped
 
 /** So many rows, evenly spread, or the one of a name. Throws UserError for a name that no row has. */
 export function chooseRows(rows: readonly PublishedRow[], wanted: string): PublishedRow[] {
-  if (/^\d+$/.test(wanted)) {
+  if (/^[1-9]\d*$/.test(wanted)) {
     const count = Math.min(Number(wanted), rows.length);
     return Array.from({ length: count }, (_, i) => rows[Math.floor((i * rows.length) / count)]!);
   }
   const chosen = rows.filter(({ name }) => name === wanted);
   if (chosen.length > 0) return chosen;
-  const meant = nearest(
-    wanted,
-    rows.map(({ name }) => name),
-  );
   throw new UserError(
-    `No published row of numerics ${NUMERICS} is named '${wanted}'${meant === undefined ? '' : `: did you mean '${meant}'?`}`,
+    `No published row of numerics ${NUMERICS} is named '${wanted}': ${allowedNames(
+      wanted,
+      rows.map(({ name }) => name),
+    )}`,
   );
 }
 
