@@ -12,6 +12,7 @@ const ROOMS = [
   'runs',
   'charts',
   'report',
+  'demo',
   'jupyter',
   'cli',
 ];
@@ -44,9 +45,9 @@ module.exports = {
     },
     {
       name: 'browser-rooms-without-node',
-      comment: 'lib/tensor and lib/model run in a browser.',
+      comment: 'lib/tensor, lib/model and lib/demo/page run in a browser.',
       severity: 'error',
-      from: { path: '^lib/(tensor|model)/' },
+      from: { path: '^lib/(tensor|model|demo/page)/' },
       to: { dependencyTypes: ['core'] },
     },
     {

@@ -17,6 +17,7 @@ export default {
     'lib/cli/*.ts',
     'lib/index.ts', // the surface inside a checkout
     'lib/runs/predictor.ts', // by library.cjs
+    'lib/demo/page/main.ts', // bundled for a browser
     'lib/jupyter/session/kernel.ts', // by threads.cjs
     'lib/jupyter/display/display.ts', // for whoever writes a notebook
     'experiments/*.ts', // found by name, as are

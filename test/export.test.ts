@@ -7,20 +7,19 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { networkInput } from '../lib/data/input';
 import { parseAugmentation } from '../lib/data/transforms/augmentation';
 import { hasGraphs } from '../lib/engine/binding';
-import { type Exportable, weightsOf } from '../lib/export/exportable';
 import { exportModel } from '../lib/export/formats';
 import { preprocessorConfig } from '../lib/export/huggingFace';
 import type { Model } from '../lib/model/module';
 import { createModel } from '../lib/model/registry';
-import { torchShape, toTorch } from '../lib/tensor/layout';
 import { tf } from '../lib/tensor/tf';
+import { weightsOf } from '../lib/train/trained';
 import { UserError } from '../lib/util/errors';
 import { random } from '../lib/util/random';
 import { ROOT } from '../lib/util/root';
 import { fromHalf, toHalf } from '../lib/weights/elements';
 import { readTensors } from '../lib/weights/safetensors';
 import { readStateDict } from '../lib/weights/stateDict';
-import { bothWays, NETWORKS, trainedLike } from './onnx/compare';
+import { bothWays, exportable, NETWORKS } from './onnx/compare';
 import './allclose';
 
 const scratch = mkdtempSync(join(tmpdir(), 'edgevit-export-'));
@@ -36,20 +35,6 @@ function tiny(name: string, ablation?: string): Model {
         ? ['width=0.25']
         : [];
   return createModel(name, { numClasses: 5, size: name.startsWith('edgevit') ? 64 : 32, ablation, set });
-}
-
-function exportable(model: Model): Exportable {
-  const { params, buffers } = trainedLike(model);
-  const values = { ...params, ...buffers };
-  const tensors = Object.fromEntries(
-    [...model.params, ...model.buffers].map(spec => {
-      const data = toTorch(spec, values[spec.name]!.dataSync() as Float32Array);
-      return [spec.name, { dtype: 'F32' as const, shape: torchShape(spec), data }];
-    }),
-  );
-  tf.dispose(values);
-  const classes = Array.from({ length: model.numClasses }, (_, i) => `flower ${i}`);
-  return { name: 'tiny', model, tensors, classes, augment: parseAugmentation(), reading: {} };
 }
 
 describe.skipIf(!hasGraphs())('ONNX', () => {

@@ -1,9 +1,10 @@
 import sharp from 'sharp';
 import { expect, test } from 'vitest';
+import { overlay } from '../lib/charts/pixels';
 import { toSvg } from '../lib/charts/svg';
 import { networkInput } from '../lib/data/input';
 import { figure, heatPanel, panels, spotlight } from '../lib/jupyter/display/figures';
-import { overlay, toPicture } from '../lib/jupyter/display/pictures';
+import { toPicture } from '../lib/jupyter/display/pictures';
 import './allclose';
 
 const white = { width: 4, height: 2, pixels: new Uint8Array(24).fill(255) };

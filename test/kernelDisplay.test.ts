@@ -1,8 +1,8 @@
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { enlarge, mosaic } from '../lib/charts/pixels';
 import { toSvg } from '../lib/charts/svg';
 import { heatMap, overlay, show, showTable, toPicture } from '../lib/jupyter/display/display';
-import { enlarge, mosaic } from '../lib/jupyter/display/pictures';
 import type { Message } from '../lib/jupyter/protocol/message';
 import { tf } from '../lib/tensor/tf';
 import { startKernel } from './kernelHelper';

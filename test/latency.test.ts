@@ -169,12 +169,23 @@ describe('latency', () => {
     try {
       const path = join(folder, 'times.json');
       const print = vi.spyOn(console, 'log').mockImplementation(() => {});
-      await command('mobilenet-v2', '--size=32', '--rounds=1', '--engines=compiled', `--json=${path}`);
+      await command(
+        'mobilenet-v2',
+        '--size=32',
+        '--rounds=1',
+        '--engines=compiled,onnx,onnx-int8,wasm',
+        `--json=${path}`,
+      );
       print.mockRestore();
       expect(JSON.parse(readFileSync(path, 'utf8'))).toMatchObject({
         size: [32, 32],
         batch: 1,
-        rows: [{ model: 'mobilenet-v2', engine: 'compiled', timings: 10, params: 3_504_872 }],
+        rows: ['compiled', 'onnx', 'onnx-int8', 'wasm'].map(engine => ({
+          model: 'mobilenet-v2',
+          engine,
+          timings: 10,
+          params: 3_504_872,
+        })),
       });
     } finally {
       rmSync(folder, { recursive: true });

@@ -2,11 +2,15 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { expect, test } from 'vitest';
+import { parseAugmentation } from '../lib/data/transforms/augmentation';
+import { exportModel } from '../lib/export/formats';
 import { createModel } from '../lib/model/registry';
 import { loadModel, loadRun } from '../lib/runs/predictor';
+import { trainedFile } from '../lib/runs/trained';
 import { startTrial } from '../lib/runs/trial';
 import { saveWeights } from '../lib/train/checkpoint';
 import { planTraining } from '../lib/train/plan';
+import { untrained } from '../lib/train/trained';
 import { UserError } from '../lib/util/errors';
 import { random } from '../lib/util/random';
 import { readTensors, writeTensors } from '../lib/weights/safetensors';
@@ -86,4 +90,27 @@ test('a file of weights alone gives the names that it carries, or numbers', asyn
   await expect(model.predict(path)).rejects.toThrow(UserError);
   await expect(model.predict(join(folder.root, 'none.png'))).rejects.toThrow(UserError);
   await expect(loadModel(path, { classes: ['a', 'b', 'c', 'd'] })).rejects.toThrow(UserError);
+});
+
+test('an exported file is prepared for as its run was: size, normalisation, crop and decoder', async () => {
+  const network = createModel('edgevit-xxs', { numClasses: 2, size: [64, 96], depths: '1,1,1,1' });
+  const own = {
+    ...untrained(network),
+    augment: parseAugmentation({ mean: [0.4, 0.5, 0.6], centerCrop: 0.8, interpolation: 'bicubic' }),
+    reading: { decode: 'pillow' as const, side: 120 },
+    classes: ['lily', 'rose'],
+  };
+  await exportModel(own, 'safetensors', join(folder.root, '../exported'));
+  const read = await trainedFile(join(folder.root, '../exported/model.safetensors'));
+  expect(read.model.inputSize).toEqual([64, 96]);
+  expect(read.classes).toEqual(own.classes);
+  expect(read.reading).toEqual(own.reading);
+  expect(read.augment).toEqual(own.augment);
+
+  const path = join(folder.root, '../exported/model.safetensors');
+  const { tensors, metadata } = readTensors(path);
+  writeTensors(path, { tensors, metadata: { ...metadata, preprocessing: '{"size":[0,1e9],"mean":[1],"side":-1}' } });
+  const odd = await trainedFile(path, { size: 64 });
+  expect(odd.augment).toEqual(parseAugmentation());
+  expect(odd.reading).toEqual({});
 });

@@ -2,6 +2,7 @@ import { existsSync, statSync } from 'node:fs';
 import { relative, resolve } from 'node:path';
 import { type Command, InvalidArgumentError } from 'commander';
 import { openEngine } from '../engine/open';
+import { onnxPrediction } from '../export/prediction';
 import type { Estimate } from '../measure/latency';
 import { ENGINES, type Engine, JS_PLAN, type Latencies, measureLatency, PLAN } from '../measure/latencyTable';
 import { MODELS, parseSize } from '../model/registry';
@@ -59,6 +60,7 @@ async function run(models: string[], { size, batch, engines, rounds, json }: Fla
     engines,
     size: parseSize(size),
     batch,
+    onnx: onnxPrediction,
     ...plans,
   });
   console.log(format(measured));

@@ -2,12 +2,15 @@ import { type Command, InvalidArgumentError } from 'commander';
 import type { Picture } from '../data/dataset';
 import { openEngine } from '../engine/open';
 import { writeAttention } from '../jupyter/display/attentionPage';
+import { attends } from '../measure/attention';
 import { percent } from '../runs/console';
+import { openPredictor, readImage } from '../runs/predictor';
 import { RUNS } from '../runs/store';
+import type { ClassProbability } from '../train/ranked';
 import { UserError } from '../util/errors';
 import { textTable } from '../util/tables';
+import { attentionOver } from './support/attention';
 import { wholeNumber } from './support/dataOptions';
-import { openPredictor, readPhoto } from './support/predictor';
 import { openSource } from './support/source';
 
 interface Flags {
@@ -40,13 +43,15 @@ export function register(program: Command): void {
 async function run(name: string, paths: string[], { top, json, attention, size, runs }: Flags): Promise<void> {
   const source = await openSource(name, { runs, size });
   const photos: Picture[] = [];
-  for (const path of paths) photos.push(await readPhoto(path, source)); // all are told of before anything is computed
+  for (const path of paths) photos.push(await readImage(path, source)); // all are told of before anything is computed
   await openEngine({ announce: !json });
   const predictor = openPredictor(source);
   try {
-    if (attention !== undefined && !predictor.attends)
+    if (attention !== undefined && !attends(source.model))
       throw new UserError(`${source.model.name} has no delegates that attend: --attention is for EdgeViTs that do.`);
-    const predictions = photos.map((photo, i) => ({ image: paths[i]!, top: predictor.predict(photo).slice(0, top) }));
+    const predictions: { image: string; top: ClassProbability[] }[] = [];
+    for (const [i, photo] of photos.entries())
+      predictions.push({ image: paths[i]!, top: (await predictor.predict(photo)).slice(0, top) });
     if (json) console.log(JSON.stringify(predictions, null, 2));
     else
       for (const { image, top } of predictions) {
@@ -55,7 +60,7 @@ async function run(name: string, paths: string[], { top, json, attention, size, 
       }
     if (attention === undefined) return;
     const file = attention === true ? 'attention.html' : attention;
-    const seen = photos.map((photo, i) => ({ ...predictions[i]!, ...predictor.attention(photo) }));
+    const seen = photos.map((photo, i) => ({ ...predictions[i]!, ...attentionOver(photo, source) }));
     await writeAttention(file, source.name, seen);
     if (!json) console.log(`\nattention in ${file}`);
   } finally {

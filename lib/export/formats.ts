@@ -1,18 +1,15 @@
 import { join } from 'node:path';
 import { exportSavedModel } from '../engine/savedModel';
 import { tf } from '../tensor/tf';
+import { weightsOf } from '../train/trained';
 import { writeFileAtomic } from '../util/files';
 import { newFolder } from '../util/folders';
 import { writeTensors } from '../weights/safetensors';
 import { writeTorchFile } from '../weights/torchWriter';
-import { type Exportable, metadataOf, weightsOf } from './exportable';
+import { type Exportable, metadataOf } from './exportable';
+import { graphModelOf, onnxOf, precisionsOf } from './graphs';
 import { hubConfig, modelCard, preprocessorConfig } from './huggingFace';
-import { inferenceGraph } from './inference';
-import { toOnnx } from './onnx/convert';
-import { encodeOnnx, type OnnxGraph } from './onnx/graph';
-import { inHalf } from './onnx/half';
-import { quantizeDynamically } from './onnx/quantize';
-import { toGraphModel } from './tfjs';
+import { encodeOnnx } from './onnx/graph';
 
 interface Format {
   about: string;
@@ -23,23 +20,6 @@ interface Format {
 export interface ExportOptions {
   /** ONNX's operator set. */
   opset?: number;
-}
-
-/** The newest operator set that all of today's runtimes read: it has Gelu. */
-export const OPSET = 20;
-
-/** The network as ONNX, with what a runtime can't know of it as metadata. */
-function onnxOf(
-  source: Exportable,
-  { opset = OPSET, convolutions }: ExportOptions & { convolutions?: boolean },
-): OnnxGraph {
-  const weights = weightsOf(source);
-  try {
-    const graph = inferenceGraph(source.model, weights, 'fused');
-    return { ...toOnnx(graph, source.model.name, { opset, convolutions }), metadata: metadataOf(source) };
-  } finally {
-    tf.dispose([weights.params, weights.buffers]);
-  }
 }
 
 const json = (value: object): string => `${JSON.stringify(value, null, 2)}\n`;
@@ -54,17 +34,15 @@ export const FORMATS = {
   },
   hf: {
     about: 'the folder that transformers.js and the Hugging Face hub expect',
-    write(source, folder, options) {
-      const graph = onnxOf(source, options);
+    write(source, folder, { opset }) {
+      const { fp32, fp16, q8 } = precisionsOf(source, opset);
       const files: Record<string, string | Uint8Array> = {
         'README.md': modelCard(source),
         'config.json': json(hubConfig(source)),
         'preprocessor_config.json': json(preprocessorConfig(source)),
-        'onnx/model.onnx': encodeOnnx(graph),
-        'onnx/model_fp16.onnx': encodeOnnx(inHalf(graph)),
-        'onnx/model_quantized.onnx': encodeOnnx(
-          quantizeDynamically(onnxOf(source, { ...options, convolutions: false })),
-        ),
+        'onnx/model.onnx': fp32,
+        'onnx/model_fp16.onnx': fp16,
+        'onnx/model_quantized.onnx': q8,
       };
       for (const [name, content] of Object.entries(files)) writeFileAtomic(join(folder, name), content);
       FORMATS.safetensors.write(source, folder);
@@ -102,13 +80,8 @@ export const FORMATS = {
   tfjs: {
     about: 'a graph model, for plain TensorFlow.js',
     write(source, folder) {
-      const weights = weightsOf(source);
-      try {
-        const files = toGraphModel(inferenceGraph(source.model, weights, 'stock'), metadataOf(source));
-        for (const [name, content] of Object.entries(files)) writeFileAtomic(join(folder, name), content as string);
-      } finally {
-        tf.dispose([weights.params, weights.buffers]);
-      }
+      for (const [name, content] of Object.entries(graphModelOf(source)))
+        writeFileAtomic(join(folder, name), content as string);
     },
   },
 } satisfies Record<string, Format>;

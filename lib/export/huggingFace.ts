@@ -43,19 +43,22 @@ export function preprocessorConfig({ model, augment }: Exportable): object {
   };
 }
 
+/** What is known of a model's training, in sentences. */
+export function trainedHow({ run }: Exportable): string[] {
+  if (!run) return ['Nothing is known of its training: the weights come from a file, or are as they were initialised.'];
+  const percent = (fraction: number): string => `${(100 * fraction).toFixed(1)} %`;
+  return [
+    `Trained on ${run.data}, ${counted(run.epochs, 'epoch')}, by the lab's run ${run.name}.`,
+    run.result
+      ? `On its ${run.result.images} test images: top-1 ${percent(run.result.top1)}, top-5 ${percent(run.result.top5)} (in float32).`
+      : 'Its training has not ended.',
+  ];
+}
+
 /** The card: what the model is, what it was trained on and how, how good it is, and how to run it and to train it again. */
 export function modelCard(source: Exportable): string {
   const { name, model, classes, run } = source;
   const { params, macs } = totalCount(countConfig(model));
-  const percent = (fraction: number): string => `${(100 * fraction).toFixed(1)} %`;
-  const trained = run
-    ? [
-        `Trained on ${run.data}, ${counted(run.epochs, 'epoch')}, by the lab's run \`${run.name}\`.`,
-        run.result
-          ? `On its ${run.result.images} test images: top-1 ${percent(run.result.top1)}, top-5 ${percent(run.result.top5)} (in float32).`
-          : 'Its training has not ended.',
-      ]
-    : ['Nothing is known of its training: the weights come from a file, or are as they were initialised.'];
   const again = run
     ? [
         '## Training it again',
@@ -87,7 +90,7 @@ export function modelCard(source: Exportable): string {
     `| images | ${model.inputSize.join('×')} px |`,
     `| classes | ${classes.length} |`,
     '',
-    ...trained,
+    ...trainedHow(source),
     '',
     '## Running it',
     '',

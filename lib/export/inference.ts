@@ -6,21 +6,33 @@ import { isOneKernel } from '../engine/fused';
 import type { Weights } from '../measure/activations';
 import type { Model } from '../model/module';
 import { type Ops, ops, stockOps, withOps } from '../tensor/ops';
-import { tf } from '../tensor/tf';
+import { type Tensor, tf } from '../tensor/tf';
 import { UserError } from '../util/errors';
+
+/** What a graph computes of images [b, h, w, 3]: each output's first dimension is the batch. */
+export type Outputs = (model: Model, weights: Weights, images: Tensor) => Tensor | Tensor[];
+
+const logitsOf: Outputs = (model, { params, buffers }, images) =>
+  model.forward(images, params, buffers, { train: false }).logits;
 
 /**
  * The forward pass of a model in evaluation mode as a graph for batches of any size: images [−1, h, w, 3] → logits [−1, classes]. Weights, and
  * all that depends on them alone, are constants. Of the kind 'stock' it holds TensorFlow's own ops only, with 'fused' the lab's too, each of
- * which stands for a composition that another runtime may have as one op. Throws UserError on an engine without graphs.
+ * which stands for a composition that another runtime may have as one op. `outputs` may ask for more than the logits. Throws UserError on an
+ * engine without graphs.
  */
-export function inferenceGraph(model: Model, { params, buffers }: Weights, kind: 'stock' | 'fused'): Graph {
+export function inferenceGraph(
+  model: Model,
+  weights: Weights,
+  kind: 'stock' | 'fused',
+  outputs: Outputs = logitsOf,
+): Graph {
   if (!hasGraphs()) throw new UserError('Models are exported by the native engine only: npm run setup.');
   const { binding } = nodeBackend();
   const record = (batch: number): Graph => {
     const images = tf.zeros([batch, ...model.inputSize, 3]);
     const forward = () =>
-      trace((x: typeof images) => model.forward(x, params, buffers, { train: false }).logits, [images], {
+      trace((x: typeof images) => outputs(model, weights, x), [images], {
         capture: 'constant',
         inputNames: ['images'],
       });

@@ -1,10 +1,12 @@
 import type { EdgeViTConfig } from '../model/config';
 import { stageBlocks } from '../model/edgevit';
 import type { Model } from '../model/module';
-import { attentionWeights } from '../tensor/ops';
+import { type AttentionOptions, attentionWeights } from '../tensor/ops';
 import { type Tensor, tf } from '../tensor/tf';
 import { UserError } from '../util/errors';
 import { activations, type Weights } from './activations';
+
+type BlockConfig = ReturnType<typeof stageBlocks>[number][number];
 
 export interface AttentionMaps {
   /** [b, heads, delegates, delegates]: of each query's row, which sums to 1, what it takes from each delegate. */
@@ -30,22 +32,45 @@ export function allAttentionMaps(
   const layers = (block: string): [qkv: string, before: string] => [`${block}.SelfAttn.attn.qkv`, `${block}.SelfAttn`];
   const outputs = activations(model, weights, images, blocks.flatMap(layers));
   const maps = blocks.map((block): [string, AttentionMaps] => {
-    const { heads, attentionScale, qkvOrder, sampleRate } = configs.get(block)!;
+    const config = configs.get(block)!;
+    const { sampleRate } = config;
     const [qkv, before] = layers(block);
     const [, height, width] = outputs[before]!.shape;
-    const options = { heads, scale: attentionScale ? undefined : 1, order: qkvOrder };
-    const weights = tf.tidy(() => attentionWeights(outputs[qkv]!, options).weights);
+    const weights = tf.tidy(() => attentionWeights(outputs[qkv]!, optionsOf(config)).weights);
     return [block, { weights, grid: [height! / sampleRate, width! / sampleRate] }];
   });
   tf.dispose(outputs);
   return Object.fromEntries(maps);
 }
 
+/**
+ * Logits [b, classes] of images [b, h, w, 3] and, of each block that attends, how much its delegates are attended to: [b, heads, delegates],
+ * the mean over those that ask. In evaluation mode; it can be compiled. The caller disposes.
+ */
+export function logitsAndAttention(model: Model, { params, buffers }: Weights, images: Tensor): Tensor[] {
+  const layers = new Map([...attendingBlocks(model)].map(([name, block]) => [`${name}.SelfAttn.attn.qkv`, block]));
+  const received: Tensor[] = [];
+  const { logits } = model.forward(images, params, buffers, {
+    train: false,
+    tap(layer, _kind, _input, qkv) {
+      const block = layers.get(layer);
+      if (block) received.push(tf.keep(tf.tidy(() => tf.mean(attentionWeights(qkv, optionsOf(block)).weights, 2))));
+    },
+  });
+  return [logits, ...received];
+}
+
 /** Whether a network has delegates that attend. */
 export const attends = (model: Model): boolean => attendingBlocks(model).size > 0;
 
+const optionsOf = ({ heads, attentionScale, qkvOrder }: BlockConfig): AttentionOptions => ({
+  heads,
+  scale: attentionScale ? undefined : 1,
+  order: qkvOrder,
+});
+
 /** The configurations of an EdgeViT's blocks whose delegates attend, by name, in the order of the forward pass; none of other networks. */
-function attendingBlocks({ name, config }: Model): Map<string, ReturnType<typeof stageBlocks>[number][number]> {
+function attendingBlocks({ name, config }: Model): Map<string, BlockConfig> {
   const stages = name.startsWith('edgevit') ? stageBlocks(config as EdgeViTConfig) : [];
   return new Map(
     stages.flatMap((blocks, i) =>

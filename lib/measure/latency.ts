@@ -48,6 +48,27 @@ export function stopwatch(name: string, work: () => void): Contender {
   return { name, run: count => Array.from({ length: count }, once) };
 }
 
+/** The same of work that is awaited; `between` is not timed. */
+export function asyncStopwatch(
+  name: string,
+  work: () => Promise<unknown>,
+  between: () => Promise<unknown> = async () => {},
+): Contender {
+  return {
+    name,
+    async run(count) {
+      const seconds: number[] = [];
+      while (seconds.length < count) {
+        await between();
+        const start = performance.now();
+        await work();
+        seconds.push((performance.now() - start) / 1000);
+      }
+      return seconds;
+    },
+  };
+}
+
 /** A statistic of samples, and where it lies with the confidence asked for. */
 export interface Estimate {
   value: number;

@@ -14,10 +14,22 @@ import { prediction } from './prediction';
 export const ENGINES = {
   compiled: 'TensorFlow, as one graph with constant weights',
   eager: "TensorFlow, op by op, with the lab's kernels",
+  onnx: 'the export in ONNX Runtime',
+  'onnx-int8': 'the same, its matrices in 8 bits',
+  wasm: "ONNX Runtime's WebAssembly, as browsers run it",
   js: 'pure JavaScript, in a process of its own',
 } as const;
 
 export type Engine = keyof typeof ENGINES;
+
+/** Those that run what the lab exports. */
+export type OnnxEngine = Extract<Engine, 'onnx' | 'onnx-int8' | 'wasm'>;
+
+const ONNX_ENGINES: readonly Engine[] = ['onnx', 'onnx-int8', 'wasm'] satisfies OnnxEngine[];
+
+const isOnnx = (engine: Engine): engine is OnnxEngine => ONNX_ENGINES.includes(engine);
+
+type Timed = Contender & { dispose(): void };
 
 const positive = z.number().positive();
 const estimate = z.strictObject({ value: positive, low: positive, high: positive });
@@ -64,6 +76,8 @@ export interface LatencyOptions {
   batch?: number;
   plan?: Plan;
   jsPlan?: Plan;
+  /** Opens a prediction by one of ONNX's engines (lib/export/prediction's `onnxPrediction`). */
+  onnx?(model: Model, batch: number, engine: OnnxEngine): Promise<Timed>;
 }
 
 /** 300 timings of each: three of them are slower than the 99th percentile. */
@@ -73,8 +87,7 @@ export const PLAN: Plan = { rounds: 30, perRound: 10, warmUp: 10, settle: 3 };
 export const JS_PLAN: Plan = { rounds: 5, perRound: 1, warmUp: 1, settle: 0 };
 
 /**
- * Counts networks, and times a prediction of each by each engine, interleaved (`interleave`): all of TensorFlow's, and then those of
- * pure JavaScript, whose seconds would cool the others' caches. Throws UserError for names and sizes that do not exist or fit, and
+ * Counts networks, and times a prediction of each by each engine, interleaved (`interleave`): all but those of pure JavaScript, and then these, whose seconds would cool the others' caches. Throws UserError for names and sizes that do not exist or fit, and
  * for engines that are not there.
  */
 export async function measureLatency({
@@ -84,13 +97,22 @@ export async function measureLatency({
   batch = 1,
   plan = PLAN,
   jsPlan = JS_PLAN,
+  onnx,
 }: LatencyOptions): Promise<Latencies> {
   checkEngines(engines);
   const built = models.map(name => createModel(name, { numClasses: architectureOf(name).classes, size }));
   const own = engines.filter((engine): engine is Exclude<Engine, 'js'> => engine !== 'js');
   const rows = await time(
     built.flatMap(model =>
-      own.map(engine => ({ model, engine, start: async () => prediction(model, batch, engine === 'compiled') })),
+      own.map(engine => ({
+        model,
+        engine,
+        start: async () => {
+          if (!isOnnx(engine)) return prediction(model, batch, engine === 'compiled');
+          if (!onnx) throw new Error(`No predictions by ${engine} are provided.`);
+          return onnx(model, batch, engine);
+        },
+      })),
     ),
     plan,
   );
@@ -111,7 +133,7 @@ export async function measureLatency({
 }
 
 function checkEngines(engines: readonly Engine[]): void {
-  const missing = engines.find(engine => engine !== 'js' && !(engine === 'compiled' ? hasGraphs() : isNative()));
+  const missing = engines.find(engine => engine !== 'js' && !(engine === 'eager' ? isNative() : hasGraphs()));
   if (missing)
     throw new UserError(
       `The engine '${missing}' is not there (npm run doctor says why): --engines=js measures what is.`,
@@ -121,7 +143,7 @@ function checkEngines(engines: readonly Engine[]): void {
 interface Candidate {
   model: Model;
   engine: Engine;
-  start(): Promise<Contender & { dispose(): void }>;
+  start(): Promise<Timed>;
 }
 
 async function time(candidates: readonly Candidate[], plan: Plan): Promise<Latency[]> {

@@ -5,14 +5,19 @@ import { evalStep } from '../train/step';
 import { random } from '../util/random';
 import { type Contender, stopwatch } from './latency';
 
+/** [batch, h, w, 3], as normalised images are: no time depends on their values. */
+export function randomImages({ inputSize: [height, width] }: Model, batch: number): Float32Array {
+  const rng = random('pictures');
+  return Float32Array.from({ length: batch * height * width * 3 }, () => 4 * rng.uniform() - 2);
+}
+
 /**
  * The prediction of `batch` images, from host memory to logits in host memory, as something to be timed: compiled with constant
  * weights, or op by op. Weights and images are random, on which no time depends.
  */
 export function prediction(model: Model, batch: number, compiled: boolean): Contender & { dispose(): void } {
   const [height, width] = model.inputSize;
-  const rng = random('pictures');
-  const pixels = Float32Array.from({ length: batch * height * width * 3 }, () => 4 * rng.uniform() - 2);
+  const pixels = randomImages(model, batch);
   const { params, buffers } = model.init(0);
   const logits = evalStep(model);
   const predict = (images: Tensor): Tensor => logits(params, buffers, images);

@@ -19,11 +19,18 @@ export interface Page {
   head?: string;
   /** The scripts that its policy lets run; none without it. */
   scripts?: 'inline';
+  /** A Content-Security-Policy in place of that: for a page that is served, with files beside it. */
+  policy?: string;
 }
 
 /** A page as HTML. Its policy forbids whatever a mistake might ask of the network. */
-export function page({ title, body, head = '', scripts }: Page): string {
-  const policy = `default-src 'none'; img-src data:; style-src 'unsafe-inline'${scripts ? "; script-src 'unsafe-inline'" : ''}`;
+export function page({
+  title,
+  body,
+  head = '',
+  scripts,
+  policy = `default-src 'none'; img-src data:; style-src 'unsafe-inline'${scripts ? "; script-src 'unsafe-inline'" : ''}`,
+}: Page): string {
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">

@@ -232,13 +232,16 @@ function classesOf(model: Model, tensors: Record<string, HostTensor>): number {
   return stored?.shape[0] ?? PUBLISHED_CLASSES;
 }
 
-/** What our own files say of their network: the configuration, and in checkpoints `edgevit-xxs with 3 classes at 64×64`. */
-function describedModel({ config, model }: Record<string, string>): {
+/** What our own files say of their network: the configuration, in checkpoints `edgevit-xxs with 3 classes at 64×64`, in exports how images are prepared. */
+function describedModel({ config, model, preprocessing }: Record<string, string>): {
   settings: Record<string, unknown>;
   size?: readonly [number, number];
 } {
   const sides = / at (\d+)×(\d+)$/.exec(model ?? '');
-  return { settings: objectOf(config), ...(sides && { size: [Number(sides[1]), Number(sides[2])] as const }) };
+  const stated = sides ? [Number(sides[1]), Number(sides[2])] : objectOf(preprocessing).size;
+  const isSize =
+    Array.isArray(stated) && stated.length === 2 && stated.every(side => Number.isInteger(side) && side > 0);
+  return { settings: objectOf(config), ...(isSize && { size: stated as [number, number] }) };
 }
 
 function objectOf(json = '{}'): Record<string, unknown> {

@@ -1,4 +1,6 @@
 import * as ort from 'onnxruntime-node';
+import { parseAugmentation } from '../../lib/data/transforms/augmentation';
+import type { Exportable } from '../../lib/export/exportable';
 import { inferenceGraph } from '../../lib/export/inference';
 import { toOnnx } from '../../lib/export/onnx/convert';
 import { encodeOnnx, type OnnxGraph } from '../../lib/export/onnx/graph';
@@ -6,7 +8,7 @@ import type { Weights } from '../../lib/measure/activations';
 import { ABLATIONS } from '../../lib/model/config';
 import type { Model } from '../../lib/model/module';
 import { MODELS } from '../../lib/model/registry';
-import { toChannelsFirst } from '../../lib/tensor/layout';
+import { toChannelsFirst, torchShape, toTorch } from '../../lib/tensor/layout';
 import { type Tensor, tf } from '../../lib/tensor/tf';
 import { random } from '../../lib/util/random';
 
@@ -36,6 +38,21 @@ export function trainedLike(model: Model): Weights {
     params: changed(params, value => value + 0.2 * rng.normal()),
     buffers: changed(buffers, (_, name) => (name.endsWith('var') ? 0.5 + rng.uniform() : 0.3 * rng.normal())),
   };
+}
+
+/** Such a model as one that can be exported. */
+export function exportable(model: Model): Exportable {
+  const { params, buffers } = trainedLike(model);
+  const values = { ...params, ...buffers };
+  const tensors = Object.fromEntries(
+    [...model.params, ...model.buffers].map(spec => {
+      const data = toTorch(spec, values[spec.name]!.dataSync() as Float32Array);
+      return [spec.name, { dtype: 'F32' as const, shape: torchShape(spec), data }];
+    }),
+  );
+  tf.dispose(values);
+  const classes = Array.from({ length: model.numClasses }, (_, i) => `flower ${i}`);
+  return { name: 'tiny', model, tensors, classes, augment: parseAugmentation(), reading: {} };
 }
 
 /** A model as ONNX, and its logits for two images by the lab and by ONNX Runtime. */

@@ -2,11 +2,11 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { env, pipeline, RawImage } from '@huggingface/transformers';
-import { openPredictor, readPhoto } from '../../lib/cli/support/predictor';
 import { openSource } from '../../lib/cli/support/source';
 import { resizeBox } from '../../lib/data/transforms/resize';
 import { openEngine } from '../../lib/engine/open';
 import { exportModel } from '../../lib/export/formats';
+import { openPredictor, readImage } from '../../lib/runs/predictor';
 
 /**
  * `npm run test:photos -- RUN FOLDER`: a trained run, exported for transformers.js, on the photographs FOLDER/CLASS/FILE that were kept from it,
@@ -23,8 +23,8 @@ async function main([name = '', root = '']: string[]): Promise<void> {
   );
   const photos: { label: string; ours: Map<string, number>; first: string; image: RawImage }[] = [];
   for (const { label, path } of files) {
-    const photo = await readPhoto(path, source);
-    const ours = predictor.predict(photo);
+    const photo = await readImage(path, source);
+    const ours = await predictor.predict(photo);
     const pixels = resizeBox(photo, { x: 0, y: 0, width: photo.width, height: photo.height }, [height, width]);
     photos.push({
       label,

@@ -18,6 +18,8 @@ const centred = (picture: Picture, width: number, height: number): Box => ({
   height,
 });
 
+const whole = ({ width, height }: Picture): Box => ({ x: 0, y: 0, width, height });
+
 /** torchvision's RandomResizedCrop: ten tries for a box of random area and ratio that fits, then the largest centred one of an allowed ratio. */
 export function randomCropBox(
   picture: Picture,
@@ -48,7 +50,7 @@ export function centerCropBox(picture: Picture, share: number, [height, width]: 
 function cropBox(picture: Picture, augment: Augmentation, size: Size, streams: Streams): Box {
   if (augment.randomCrop) return randomCropBox(picture, augment.randomCrop, augment.cropRatio, streams('crop'));
   if (augment.centerCrop !== null) return centerCropBox(picture, augment.centerCrop, size);
-  return { x: 0, y: 0, width: picture.width, height: picture.height };
+  return whole(picture);
 }
 
 /** Bytes → (byte / 255 − mean) / std, mirrored where `flip`. */
@@ -57,7 +59,7 @@ function normalise(
   out: Float32Array,
   width: number,
   flip: boolean,
-  { mean, std }: Augmentation,
+  { mean, std }: Pick<Augmentation, 'mean' | 'std'>,
 ): void {
   const table = (channel: number): Float32Array => {
     const values = new Float32Array(256);
@@ -90,6 +92,31 @@ function erase(out: Float32Array, [height, width]: Size, rng: Random): void {
     for (let y = top; y < top + h; y++) out.fill(0, (y * width + left) * 3, (y * width + left + w) * 3);
     return;
   }
+}
+
+/** What is not random in how an image becomes what a network is given. */
+export type Preparation = Pick<Augmentation, 'mean' | 'std' | 'interpolation' | 'centerCrop'>;
+
+/** What a network is given of one image, [h, w, 3]: resized and normalised as for evaluation. */
+export function evaluationInput(
+  picture: Picture,
+  [height, width]: Size,
+  { mean, std, interpolation, centerCrop }: Preparation,
+): Float32Array {
+  const kept = centerCrop === null ? whole(picture) : centerCropBox(picture, centerCrop, [height, width]);
+  const values = new Float32Array(height * width * 3);
+  normalise(resizeBox(picture, kept, [height, width], interpolation), values, width, false, { mean, std });
+  return values;
+}
+
+/** What a network was given, as an image again. */
+export function denormalised(
+  values: Float32Array,
+  [height, width]: Size,
+  { mean, std }: Pick<Augmentation, 'mean' | 'std'>,
+): Picture {
+  const pixels = Uint8ClampedArray.from(values, (value, i) => 255 * (value * std[i % 3]! + mean[i % 3]!));
+  return { width, height, pixels: new Uint8Array(pixels) };
 }
 
 /** Writes one image, augmented, resized and normalised, to `out` [height, width, 3]. */

@@ -11,6 +11,8 @@ export interface ConvertOptions {
    * Without, they are all `MatMul`, which is what runtimes quantise.
    */
   convolutions?: boolean;
+  /** What the outputs are called, in order (default: `logits`). */
+  outputs?: readonly string[];
 }
 
 /** An op that has no counterpart here. */
@@ -19,10 +21,14 @@ class UnknownOp extends Error {
 }
 
 /**
- * A graph of `inferenceGraph` (fused) as ONNX: input `pixel_values` [batch, 3, h, w], output `logits` [batch, classes]. Batch norms are taken
+ * A graph of `inferenceGraph` (fused) as ONNX: input `pixel_values` [batch, 3, h, w], output `logits` [batch, classes] and what else the graph gives. Batch norms are taken
  * into the layers beside them; images are transposed only where a convolution stands beside an op on channels.
  */
-export function toOnnx(graph: Graph, name: string, { opset, convolutions = true }: ConvertOptions): OnnxGraph {
+export function toOnnx(
+  graph: Graph,
+  name: string,
+  { opset, convolutions = true, outputs = ['logits'] }: ConvertOptions,
+): OnnxGraph {
   const conversion = new Conversion(new Builder(opset), convolutions);
   const { builder } = conversion;
   const values = new Map<Node, Value[]>();
@@ -33,19 +39,28 @@ export function toOnnx(graph: Graph, name: string, { opset, convolutions = true 
     const inputs = node.inputs.map(input => values.get(input.node)![input.index]!);
     values.set(node, [conversion.convert(node, inputs)].flat());
   }
-  const [result] = graph.outputs as [Graph['outputs'][0]];
-  const logits = values.get(result.node)![result.index]!;
   const [, height, width] = images.outputs[0]!.shape as [number, number, number, number];
-  const output = builder.name(logits);
+  const results = graph.outputs.map(({ node, index }, i) => {
+    const value = values.get(node)![index]!;
+    return { own: builder.name(value), given: outputs[i]!, shape: value.shape };
+  });
+  const given = new Map(results.map(({ own, given }) => [own, given]));
+  const renamed = (names: readonly string[]): string[] => names.map(name => given.get(name) ?? name);
   return {
     name,
     opset,
-    nodes: withoutDeadNodes(builder.nodes, [output]).map(node =>
-      node.outputs[0] === output ? { ...node, outputs: ['logits'] } : node,
-    ),
+    nodes: withoutDeadNodes(builder.nodes, [...given.keys()]).map(node => ({
+      ...node,
+      inputs: renamed(node.inputs),
+      outputs: renamed(node.outputs),
+    })),
     initializers: builder.initializers,
     inputs: [{ name: 'pixel_values', type: 'float32', shape: ['batch', 3, height, width] }],
-    outputs: [{ name: 'logits', type: 'float32', shape: ['batch', logits.channels] }],
+    outputs: results.map(({ given, shape }) => ({
+      name: given,
+      type: 'float32',
+      shape: shape.map(size => (size < 0 ? 'batch' : size)),
+    })),
     metadata: {},
   };
 }

@@ -1,9 +1,10 @@
+import { legible, mosaic, overlay } from '../../charts/pixels';
 import type { Picture } from '../../data/dataset';
 import { page } from '../../report/page';
 import { percent } from '../../runs/console';
 import { writeFileAtomic } from '../../util/files';
 import { escapeHtml } from '../../util/html';
-import { legible, mosaic, overlay, toPng } from './pictures';
+import { toPng } from './pictures';
 
 /** An image, what it was taken for, and how much each delegate was attended to: by block and head, row by row of its grid. */
 export interface SeenImage {

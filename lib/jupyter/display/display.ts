@@ -1,3 +1,4 @@
+import { extent, heatMap, legible, mosaic, overlay } from '../../charts/pixels';
 import type { Picture } from '../../data/dataset';
 import { type AttentionMaps, attentionOf } from '../../measure/attention';
 import type { Tensor } from '../../tensor/tf';
@@ -5,15 +6,16 @@ import { escapeHtml } from '../../util/html';
 import { ruledTable } from '../../util/tables';
 import { counted } from '../../util/text';
 import { type Bundle, chart, send } from './bundle';
-import { extent, heatMap, type Image, legible, mosaic, overlay, toPicture, toPng } from './pictures';
+import { type Image, toPicture, toPng } from './pictures';
 
+export { heatMap, overlay } from '../../charts/pixels';
 /**
  * What notebooks show. Each function sends one output with a text beside it and need not be awaited: a cell ends when
  * all it shows has been shown. Outside a notebook the text is printed.
  */
 export { type Bar, type CurveOptions, type Live, liveChart, liveCurve, progressBar } from './live';
 export { clearOutput, interruption } from './output';
-export { heatMap, type Image, overlay, toPicture } from './pictures';
+export { type Image, toPicture } from './pictures';
 
 const PICTURE_SIDE = 224;
 

@@ -1,7 +1,7 @@
 import sharp from 'sharp';
+import { heatMap, legible, requireLength } from '../../charts/pixels';
 import { CONFIG, PALETTE } from '../../charts/style';
 import type { Picture } from '../../data/dataset';
-import { heatMap, legible, requireLength } from './pictures';
 
 /** Figures of the notebooks as Vega-Lite specifications of one look: the title says what is claimed, the rest shows it. */
 

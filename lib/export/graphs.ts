@@ -1,0 +1,52 @@
+import { logitsAndAttention } from '../measure/attention';
+import { tf } from '../tensor/tf';
+import { weightsOf } from '../train/trained';
+import { type Exportable, metadataOf } from './exportable';
+import { inferenceGraph, type Outputs } from './inference';
+import { type ConvertOptions, toOnnx } from './onnx/convert';
+import { encodeOnnx, type OnnxGraph } from './onnx/graph';
+import { inHalf } from './onnx/half';
+import { quantizeDynamically } from './onnx/quantize';
+import { type GraphModel, toGraphModel } from './tfjs';
+
+/** The newest operator set that all of today's runtimes read: it has Gelu. */
+export const OPSET = 20;
+
+/** The network as ONNX, with what a runtime can't know of it as metadata. */
+export function onnxOf(
+  source: Exportable,
+  { opset = OPSET, ...options }: Partial<ConvertOptions> = {},
+  computed?: Outputs,
+): OnnxGraph {
+  const weights = weightsOf(source);
+  try {
+    const graph = inferenceGraph(source.model, weights, 'fused', computed);
+    return { ...toOnnx(graph, source.model.name, { opset, ...options }), metadata: metadataOf(source) };
+  } finally {
+    tf.dispose([weights.params, weights.buffers]);
+  }
+}
+
+/** `.onnx` files of one network, by transformers.js's names of their precisions. */
+export function precisionsOf(source: Exportable, opset?: number): Record<'fp32' | 'fp16' | 'q8', Uint8Array> {
+  const graph = onnxOf(source, { opset });
+  return {
+    fp32: encodeOnnx(graph),
+    fp16: encodeOnnx(inHalf(graph)),
+    q8: encodeOnnx(quantizeDynamically(onnxOf(source, { opset, convolutions: false }))),
+  };
+}
+
+/** An `.onnx` file that gives, beside `logits`, what each of the named blocks' delegates attend to (`logitsAndAttention`), by the block's name. */
+export const onnxWithAttention = (source: Exportable, blocks: readonly string[]): Uint8Array =>
+  encodeOnnx(onnxOf(source, { outputs: ['logits', ...blocks] }, logitsAndAttention));
+
+/** The network as plain TensorFlow.js loads it. */
+export function graphModelOf(source: Exportable): GraphModel {
+  const weights = weightsOf(source);
+  try {
+    return toGraphModel(inferenceGraph(source.model, weights, 'stock'), metadataOf(source));
+  } finally {
+    tf.dispose([weights.params, weights.buffers]);
+  }
+}
