@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { allCombinations, pairwiseCombinations } from '../lib/cli/support/combinations';
+import { chooseRows, publishedRows } from '../lib/cli/support/publishedRows';
 import { hasGraphs } from '../lib/engine/binding';
 import { allChecks, digestParts, firstDifference, type Golden, readGolden } from '../lib/measure/golden/golden';
 import { codeFiles } from '../lib/runs/code';
@@ -50,6 +51,31 @@ test('what differs first is named, and how much does', () => {
     'loss of step 2: 1.25 expected, 1.2500001 here; 2 of 3 differ',
   );
   expect(firstDifference(parts, { 'loss of step 1': '1.5', weights: 'a' })).toMatch(/^loss of step 2: .*missing here/);
+});
+
+describe('published rows', () => {
+  const { rows, skipped } = publishedRows();
+
+  test('can be trained by everybody, on images that come with the lab, one of each experiment at least', () => {
+    expect(rows.length).toBeGreaterThanOrEqual(12);
+    for (const { name, row } of rows) expect(row.origin.environment.kernels, name).toBe('own');
+    const experiments = new Set(
+      rows.filter(({ row }) => row.data === 'petals').map(({ name }) => name.split('-petals')[0]),
+    );
+    expect([...experiments]).toEqual(
+      expect.arrayContaining(['article', 'attention', 'delegates', 'flowers', 'lgl', 'sample-rates', 'variants']),
+    );
+    expect(skipped.join()).toContain('lgl-flowers12: of numerics 0');
+  });
+
+  test('are chosen by number, evenly spread, or by name', () => {
+    const names = (wanted: string) => chooseRows(rows, wanted).map(({ name }) => name);
+    expect(names('1')).toEqual([rows[0]!.name]);
+    expect(new Set(names('3')).size).toBe(3);
+    expect(names('1000')).toHaveLength(rows.length);
+    expect(names('lgl-petals/noLocalAgg/0')).toEqual(['lgl-petals/noLocalAgg/0']);
+    expect(() => chooseRows(rows, 'lgl-petals/noLocalAg/0')).toThrow("did you mean 'lgl-petals/noLocalAgg/0'?");
+  });
 });
 
 test('few combinations hold every two values', () => {

@@ -7,6 +7,8 @@ import {
   pairwiseCombinations,
   runCombination,
 } from '../../lib/cli/support/combinations';
+import { execute } from '../../lib/util/processes';
+import { ROOT } from '../../lib/util/root';
 
 const factors = await findFactors(line => console.log(line));
 for (const reason of factors.skipped) console.log(`skipped: ${reason}`);
@@ -27,5 +29,16 @@ test.each(combinations.map(each => [describeCombination(each), each] as const))(
 
 test('images are decoded to the same bytes without vector code', async () => {
   const { code, output } = await runCombination({ ...combinations[0]!, env: PLAIN_IMAGES }, '^host');
+  expect(code, output).toBe(0);
+});
+
+test('a published row ends at its weights', async () => {
+  const { code, output } = await execute(
+    process.execPath,
+    ['--import', 'tsx', 'lib/cli/main.ts', 'verify', '--results'],
+    {
+      cwd: ROOT,
+    },
+  );
   expect(code, output).toBe(0);
 });
