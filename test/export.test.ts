@@ -1,8 +1,9 @@
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { env, pipeline, RawImage } from '@huggingface/transformers';
+import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { afterAll, describe, expect, it } from 'vitest';
 import { networkInput } from '../lib/data/input';
 import { parseAugmentation } from '../lib/data/transforms/augmentation';
@@ -69,6 +70,33 @@ const { readFileSync } = require('node:fs');
   console.log('RESULT' + JSON.stringify(Array.from(logits.dataSync())));
 })();
 `;
+
+describe.skipIf(!hasGraphs())('8 bits', () => {
+  it.each(['dynamic', 'static'] as const)(
+    '%s: nearly the probabilities of float32, by a third of the bytes',
+    async how => {
+      const source = exportable(createModel('edgevit-xxs', { numClasses: 5, size: 64, set: ['depths=1,1,1,1'] }));
+      const rng = random('calibration');
+      const images = Array.from({ length: 8 }, () => Float32Array.from({ length: 3 * 64 * 64 }, () => rng.normal()));
+      const probabilities = async (file: string): Promise<Float32Array> => {
+        const session = await InferenceSession.create(file);
+        const logits: number[] = [];
+        for (const image of images) {
+          const results = await session.run({ pixel_values: new Tensor('float32', image, [1, 3, 64, 64]) });
+          logits.push(...(results.logits!.data as Float32Array));
+        }
+        await session.release();
+        return tf.tidy(() => tf.softmax(tf.tensor2d(logits, [images.length, 5])).dataSync<'float32'>());
+      };
+      const files = ['float32', how].map(name => join(scratch, `8-bits-${how}`, name));
+      await exportModel(source, 'onnx', files[0]!);
+      await exportModel(source, 'onnx', files[1]!, { int8: how === 'static' ? { how, images } : { how } });
+      const [whole, small] = files.map(folder => join(folder, 'model.onnx')) as [string, string];
+      expect(await probabilities(small)).toBeAllclose(await probabilities(whole), 0.1); // 8 bits
+      expect(statSync(small).size).toBeLessThan(0.35 * statSync(whole).size);
+    },
+  );
+});
 
 describe.skipIf(!hasGraphs())('the folder for the Hugging Face hub', () => {
   const source = () => exportable(tiny('edgevit-xxs'));

@@ -2,13 +2,16 @@ import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { openEngine } from '../engine/open';
+import type { Exportable } from '../export/exportable';
 import { exportModel, FORMATS, type FormatName } from '../export/formats';
-import { OPSET } from '../export/graphs';
+import { type Int8, OPSET } from '../export/graphs';
 import { OPSETS } from '../export/onnx/graph';
 import { here } from '../runs/console';
-import { RUNS } from '../runs/store';
+import { openRun, RUNS, type Run } from '../runs/store';
+import { UserError } from '../util/errors';
 import { ROOT } from '../util/root';
 import { counted } from '../util/text';
+import { trainingImages } from './support/calibration';
 import { openSource } from './support/source';
 
 interface Flags {
@@ -16,6 +19,7 @@ interface Flags {
   out?: string;
   size?: string;
   opset: string;
+  int8?: 'dynamic' | 'static';
   runs: string;
 }
 
@@ -32,16 +36,23 @@ export function register(program: Command): void {
     .option('--out <folder>', 'a new or empty one (default: experiments/exports/NAME-FORMAT)')
     .option('--size <pixels>', 'side of the images, or HEIGHTxWIDTH, of a model or a file (default: 224)')
     .addOption(new Option('--opset <n>', "ONNX's operator set").choices(OPSETS.map(String)).default(String(OPSET)))
+    .addOption(
+      new Option(
+        '--int8 <how>',
+        "with --to=onnx, matrices in 8 bits, and what they multiply by the range that it has in each call, or had in 128 of a run's training images",
+      ).choices(['dynamic', 'static']),
+    )
     .option('--runs <folder>', 'where runs are kept', RUNS)
     .action(run);
 }
 
-async function run(name: string, { to, out, size, opset, runs }: Flags): Promise<void> {
+async function run(name: string, { to, out, size, opset, int8: how, runs }: Flags): Promise<void> {
   await openEngine({ announce: true });
   const source = await openSource(name, { runs, size }, true);
   const { model, run: trained } = source;
   const folder = out ?? join(ROOT, 'experiments/exports', `${source.name}-${to}`);
-  await exportModel(source, to, folder, { opset: Number(opset) });
+  const int8 = how && int8Options(how, source, to, () => openRun(runs, name));
+  await exportModel(source, to, folder, { opset: Number(opset), int8 });
   const whose = trained ? `the run ${trained.name}` : source.name === name ? 'fresh weights, seed 0' : name;
   console.log(
     `${model.name}, ${counted(model.numClasses, 'class', 'classes')}, ${model.inputSize.join('×')} px, of ${whose}`,
@@ -50,4 +61,18 @@ async function run(name: string, { to, out, size, opset, runs }: Flags): Promise
     const path = join(folder, file);
     if (statSync(path).isFile()) console.log(`${here(path)}  ${(statSync(path).size / 1e6).toFixed(2)} MB`);
   }
+}
+
+/** Throws UserError where there is nothing to quantise, or no image to find ranges in. */
+function int8Options(how: 'dynamic' | 'static', { model, run }: Exportable, to: FormatName, open: () => Run): Int8 {
+  if (to !== 'onnx')
+    throw new UserError(
+      `--int8 is for --to=onnx; --to=hf has a file in 8 bits anyway, and ${to} is written in float32.`,
+    );
+  if (how === 'dynamic') return { how };
+  if (!run)
+    throw new UserError(
+      '--int8=static finds ranges in training images, which a run alone is known to have: name one, or use --int8=dynamic.',
+    );
+  return { how, images: trainingImages(open(), model) };
 }

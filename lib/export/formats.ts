@@ -7,7 +7,7 @@ import { newFolder } from '../util/folders';
 import { writeTensors } from '../weights/safetensors';
 import { writeTorchFile } from '../weights/torchWriter';
 import { type Exportable, metadataOf } from './exportable';
-import { graphModelOf, onnxOf, precisionsOf } from './graphs';
+import { graphModelOf, type Int8, int8Of, onnxOf, precisionsOf } from './graphs';
 import { hubConfig, modelCard, preprocessorConfig } from './huggingFace';
 import { encodeOnnx } from './onnx/graph';
 
@@ -20,6 +20,8 @@ interface Format {
 export interface ExportOptions {
   /** ONNX's operator set. */
   opset?: number;
+  /** With ONNX: the matrices in 8 bits. */
+  int8?: Int8;
 }
 
 const json = (value: object): string => `${JSON.stringify(value, null, 2)}\n`;
@@ -28,8 +30,9 @@ const json = (value: object): string => `${JSON.stringify(value, null, 2)}\n`;
 export const FORMATS = {
   onnx: {
     about: 'one .onnx file',
-    write(source, folder, options) {
-      writeFileAtomic(join(folder, 'model.onnx'), encodeOnnx(onnxOf(source, options)));
+    async write(source, folder, { opset, int8 }) {
+      const bytes = int8 ? await int8Of(source, int8, opset) : encodeOnnx(onnxOf(source, { opset }));
+      writeFileAtomic(join(folder, 'model.onnx'), bytes);
     },
   },
   hf: {

@@ -3,10 +3,11 @@ import { tf } from '../tensor/tf';
 import { weightsOf } from '../train/trained';
 import { type Exportable, metadataOf } from './exportable';
 import { inferenceGraph, type Outputs } from './inference';
+import { calibrate, type Images } from './onnx/calibrate';
 import { type ConvertOptions, toOnnx } from './onnx/convert';
 import { encodeOnnx, type OnnxGraph } from './onnx/graph';
 import { inHalf } from './onnx/half';
-import { quantizeDynamically } from './onnx/quantize';
+import { quantizeDynamically, quantizeStatically } from './onnx/quantize';
 import { type GraphModel, toGraphModel } from './tfjs';
 
 /** The newest operator set that all of today's runtimes read: it has Gelu. */
@@ -25,6 +26,19 @@ export function onnxOf(
   } finally {
     tf.dispose([weights.params, weights.buffers]);
   }
+}
+
+/** How matrices come to 8 bits: what they multiply by the range it has in each call, or by one found before, in images. */
+export type Int8 = { how: 'dynamic' } | { how: 'static'; images: Images };
+
+/** An `.onnx` file whose matrices are in 8 bits. */
+export async function int8Of(source: Exportable, int8: Int8, opset?: number): Promise<Uint8Array> {
+  const graph = onnxOf(source, { opset, convolutions: false });
+  return encodeOnnx(
+    int8.how === 'dynamic'
+      ? quantizeDynamically(graph)
+      : quantizeStatically(graph, await calibrate(graph, int8.images)),
+  );
 }
 
 /** `.onnx` files of one network, by transformers.js's names of their precisions. */

@@ -26,8 +26,8 @@ export interface Initializer {
 export interface OnnxValue {
   name: string;
   type: ElementType;
-  /** Text names a size that is not fixed. */
-  shape: readonly (number | string)[];
+  /** Text names a size that is not fixed; without a shape whoever reads the file infers it. */
+  shape?: readonly (number | string)[];
 }
 
 /** A model as ONNX has it, in order of computation. */
@@ -101,6 +101,6 @@ function attribute(value: Attribute): object {
 }
 
 function valueInfo({ name, type, shape }: OnnxValue): object {
-  const dim = shape.map(size => (typeof size === 'number' ? { dim_value: size } : { dim_param: size }));
-  return { name, type: { tensor_type: { elem_type: ELEMENT_TYPES[type], shape: { dim } } } };
+  const dim = shape?.map(size => (typeof size === 'number' ? { dim_value: size } : { dim_param: size }));
+  return { name, type: { tensor_type: { elem_type: ELEMENT_TYPES[type], ...(dim && { shape: { dim } }) } } };
 }

@@ -13,9 +13,9 @@ export function quantizeDynamically(graph: OnnxGraph): OnnxGraph {
   initializers.set(zero, { type: 'uint8', shape: [], data: Uint8Array.of(ZERO) });
   const quantized = new Map<string, [values: string, scale: string, zero: string]>();
   const nodes = graph.nodes.flatMap((node): OnnxNode[] => {
+    const weight = matrixOf(graph, node);
+    if (!weight) return [node];
     const [x, name] = node.inputs as [string, string];
-    const weight = graph.initializers.get(name);
-    if (node.op !== 'MatMul' || weight?.shape.length !== 2) return [node];
     const { values, scales } = quantizeColumns(weight);
     const [weightName, scaleName] = [`${name}_quantized`, `${name}_scale`];
     initializers.set(weightName, values);
@@ -35,6 +35,64 @@ export function quantizeDynamically(graph: OnnxGraph): OnnxGraph {
     one('Mul', [input[1], scaleName], [`${y}_scale_of_sums`]);
     one('Mul', [`${y}_sums`, `${y}_scale_of_sums`], [y]);
     return added;
+  });
+  return { ...graph, nodes, initializers };
+}
+
+/** The least and the greatest value that an input of a matrix has. */
+export type Ranges = ReadonlyMap<string, readonly [least: number, greatest: number]>;
+
+/** What the graph multiplies by constant matrices: what has to be calibrated for `quantizeStatically`. */
+export const multiplied = (graph: OnnxGraph): string[] => [
+  ...new Set(graph.nodes.filter(node => matrixOf(graph, node)).map(({ inputs: [x] }) => x!)),
+];
+
+const matrixOf = ({ initializers }: OnnxGraph, { op, inputs }: OnnxNode): Initializer | undefined => {
+  const weight = op === 'MatMul' ? initializers.get(inputs[1]!) : undefined;
+  return weight?.shape.length === 2 ? weight : undefined;
+};
+
+/**
+ * The same with ranges that were found before (static quantisation), written as QuantizeLinear and DequantizeLinear around what stays a
+ * `MatMul` (QDQ): a runtime that knows the pattern multiplies in 8 bits, any other computes what that comes to. Throws for an input without a
+ * range.
+ */
+export function quantizeStatically(graph: OnnxGraph, ranges: Ranges): OnnxGraph {
+  const initializers = new Map(graph.initializers);
+  const scalar = (name: string, type: 'float32' | 'uint8', value: number): string => {
+    initializers.set(name, {
+      type,
+      shape: [],
+      data: type === 'float32' ? Float32Array.of(value) : Uint8Array.of(value),
+    });
+    return name;
+  };
+  const dequantized = new Map<string, string>();
+  const nodes = graph.nodes.flatMap((node): OnnxNode[] => {
+    const weight = matrixOf(graph, node);
+    if (!weight) return [node];
+    const [x, name] = node.inputs as [string, string];
+    const added: OnnxNode[] = [];
+    if (!dequantized.has(x)) {
+      const range = ranges.get(x);
+      if (!range) throw new Error(`There is no range of ${x}.`);
+      const [low, high] = [Math.min(0, range[0]), Math.max(0, range[1])]; // 0 has to be one of the 256 values
+      const step = (high - low) / 255 || 1;
+      const by = [scalar(`${x}_scale`, 'float32', step), scalar(`${x}_zero`, 'uint8', Math.round(-low / step))];
+      const [integers, floats] = [`${x}_quantized`, `${x}_dequantized`];
+      added.push({ op: 'QuantizeLinear', inputs: [x, ...by], outputs: [integers], attributes: {} });
+      added.push({ op: 'DequantizeLinear', inputs: [integers, ...by], outputs: [floats], attributes: {} });
+      dequantized.set(x, floats);
+    }
+    const { values, scales } = quantizeColumns(weight);
+    const parts = ['quantized', 'scales', 'zeros'].map(part => `${name}_${part}`) as [string, string, string];
+    initializers.set(parts[0], values);
+    initializers.set(parts[1], scales);
+    const zeros = new Uint8Array(scales.shape[0]!).fill(ZERO);
+    initializers.set(parts[2], { type: 'uint8', shape: scales.shape, data: zeros });
+    const matrix = `${name}_dequantized`;
+    added.push({ op: 'DequantizeLinear', inputs: parts, outputs: [matrix], attributes: { axis: 1 } });
+    return [...added, { ...node, inputs: [dequantized.get(x)!, matrix] }];
   });
   return { ...graph, nodes, initializers };
 }
