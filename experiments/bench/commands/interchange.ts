@@ -49,7 +49,9 @@ async function prove(python: string, folder: string, layout: string): Promise<vo
   const script = (...args: string[]) => execute(python, [join(PEERS, 'state_dicts.py'), ...args]);
   const written = await script('write', folder, layout);
   if (written.code !== 0)
-    throw new Failure(`PyTorch could not write the layout '${layout}': ${written.output.trim().split('\n').at(-1)}.`);
+    throw new Failure(
+      `PyTorch could not write the layout '${layout}': ${written.output.trim().split('\n').at(-1)}. The bench's environment lacks PyPI's birder, which its own layout takes: --python names an interpreter that has it.`,
+    );
   const [theirs, ours] = [join(folder, `${layout}.pth`), join(folder, `${layout}.ours.pth`)];
   const { tensors: expected } = await readStateDict(join(folder, `${layout}.expected.pth`));
   const { images, logits } = expected as Record<string, HostTensor & { dtype: 'F32' }>;
