@@ -33,14 +33,18 @@ const backend = (runs: string): Backend => ({
   farewell: () => '',
 });
 
-/** Two trials into a folder, with the cache. */
-async function sweep(name: string): Promise<SweepPlan> {
+/** Two trials into a folder, with the cache, of images that are called `images`. */
+async function sweep(name: string, images = dataset.name): Promise<SweepPlan> {
   const runs = join(folder, name);
   const setting = { runs, threads: threadsPerOp() };
   const variants = { full: {}, averaged: { ema: 0 } };
   const asked = resolveSweep({ base: tinyRecipe({ epochs: 1 }), variants, seeds: [0], varied: ['ema'] });
-  const plan = planSweep(asked, dataset, setting);
-  const cache = resultsCache(CACHE, { bundle: run => makeBundle(run, writeReport), say: line => said.push(line) });
+  const plan = planSweep(asked, { ...dataset, name: images }, setting);
+  const cache = resultsCache(CACHE, {
+    bundle: run => makeBundle(run, writeReport),
+    writeReport,
+    say: line => said.push(line),
+  });
   trained.length = said.length = 0;
   await runSweep(plan, { backend: backend(runs), cache, signal: new AbortController().signal, onChange() {} });
   return plan;
@@ -77,7 +81,17 @@ test('a trial in the cache is taken, not trained, as the run folder that it was'
   }
 });
 
-test('what is damaged, or is another trial than its address says, is told and trained', async () => {
+test('a trial is known by its digest, whatever its folder of images is called', async () => {
+  const { runs, trials } = await sweep('renamed', 'gathered');
+  expect(trained).toEqual([]);
+  for (const { name } of trials) {
+    expect(name).toContain('gathered');
+    const { record } = findTrial(runs, name)!;
+    expect([record.name, record.dataset.name]).toEqual([name, 'gathered']);
+  }
+});
+
+test('what is damaged, or is another trial than its address says, is told, trained and replaced', async () => {
   const [one, two] = files();
   const whole = readFileSync(one);
   const damaged = Buffer.from(whole);
@@ -86,6 +100,8 @@ test('what is damaged, or is another trial than its address says, is told and tr
   await sweep('damaged');
   expect(trained).toHaveLength(1);
   expect(said).toHaveLength(1);
+  await sweep('mended');
+  expect(trained).toEqual([]);
 
   copyFileSync(two, one);
   await sweep('exchanged');

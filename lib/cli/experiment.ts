@@ -1,6 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { DATASET_SPECS } from '../data/open';
 import { parseSeeds } from '../runs/seeds';
+import { timeLimit } from '../runs/slurmScript';
 import { UserError } from '../util/errors';
 import { numberOfRetries } from '../util/options';
 import { nearest } from '../util/suggest';
@@ -51,6 +52,7 @@ export async function register(program: Command): Promise<void> {
       .option(
         '--time <limit>',
         "of each trial, as sbatch takes it; one that doesn't come to its end in it is queued again",
+        checked(timeLimit),
       )
       .option('--array-limit <k>', 'trials at once on Slurm', wholeNumber)
       .option('--redis <url>', 'redis://[[USER]:PASSWORD@]HOST[:PORT] (default: REDIS_URL, or this machine)')

@@ -30,6 +30,9 @@ export function budgetDigest(
   return digest({ ...Object.fromEntries(shared), ...(ofModel.length > 0 && { settings: ofModel }) }).slice(0, 16);
 }
 
+/** Of a digest, in names. */
+const DIGITS = 12;
+
 /**
  * A trial's digest and the name of its run folder, which ends in the digest's beginning: equal ones are the same trial, in environments that
  * decide the same bytes.
@@ -46,9 +49,14 @@ export function trialIdentity(
     dataset.name,
     height === width ? height : `${height}x${width}`,
     `s${recipe.seed}`,
-    whole.slice(0, 12),
+    whole.slice(0, DIGITS),
   ];
   return { digest: whole, name: parts.join('-').replace(/[^\w.-]+/g, '-') };
+}
+
+/** Whether a run's name is one of the trial with this digest: what stands before the digest's beginning varies with the name of the folder of images. */
+export function isNameOf(name: string, digest: string): boolean {
+  return name.endsWith(`-${digest.slice(0, DIGITS)}`);
 }
 
 /** In words, how a model's configuration differs from the published one: an ablation's name, or its settings; nothing for what has no ablations. */

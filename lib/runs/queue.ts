@@ -30,7 +30,7 @@ export const cancelKey = (name: string): string => `${PREFIX}:cancel:${name}`;
 export const KEPT_S = 30 * 24 * 3600;
 
 export const jobSchema = z.object({
-  trial: trialSchema,
+  trial: trialSchema.required({ name: true }),
   /** Of the images. */
   fingerprint: sha256,
   /** `folderId` of the sweep's folder of runs. */

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { quoted } from '../util/shell';
 
 /** What a script says. */
@@ -20,8 +21,29 @@ export interface ScriptOptions {
   arrayLimit?: number;
 }
 
-/** A task is warned so many seconds before its time is up: enough for a step and a checkpoint. */
+/** A task is warned so many seconds before its time is up: enough for a step and a checkpoint. Slurm may do so a minute earlier. */
 const WARNING_S = 120;
+/** With less, tasks would be warned before they trained anything, again and again. */
+const SHORTEST_S = 300;
+
+/** sbatch's `--time`. */
+export const timeLimit = z
+  .string()
+  .refine(
+    text => secondsOf(text) >= SHORTEST_S,
+    `expected a time of at least ${SHORTEST_S / 60} minutes as sbatch takes it: MINUTES, HOURS:MINUTES:SECONDS, DAYS-HOURS or UNLIMITED`,
+  );
+
+/** `MINUTES[:SECONDS]`, `HOURS:MINUTES:SECONDS`, `DAYS-HOURS[:MINUTES[:SECONDS]]`, in seconds; NaN for anything else. */
+function secondsOf(text: string): number {
+  if (/^(unlimited|infinite)$/i.test(text)) return Number.POSITIVE_INFINITY;
+  const match = /^(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?$/.exec(text);
+  if (!match) return Number.NaN;
+  const [days, first, second, third] = match.slice(1).map(part => (part === undefined ? undefined : Number(part)));
+  const [hours, minutes, seconds] =
+    days !== undefined || third !== undefined ? [first, second, third] : [0, first, second];
+  return ((24 * (days ?? 0) + hours!) * 60 + (minutes ?? 0)) * 60 + (seconds ?? 0);
+}
 
 /** The beginning of the names of an experiment's arrays. */
 export const arrayPrefix = (name: string): string => `edgevit-${name}-`;
@@ -38,7 +60,7 @@ export function arrayScript(options: ScriptOptions, trials: readonly string[]): 
   return `#!/bin/bash
 #SBATCH --job-name=${arrayName(options, trials)}
 #SBATCH --array=0-${trials.length - 1}${arrayLimit === undefined ? '' : `%${arrayLimit}`}
-#SBATCH --nodes=1 --ntasks=1 --cpus-per-task=${threads}${partition === undefined ? '' : `\n#SBATCH --partition=${partition}`}${time === undefined ? '' : `\n#SBATCH --time=${time}`}
+#SBATCH --nodes=1 --ntasks=1 --cpus-per-task=${threads}${partition === undefined ? '' : `\n#SBATCH --partition=${quoted(partition)}`}${time === undefined ? '' : `\n#SBATCH --time=${time}`}
 #SBATCH --requeue --open-mode=append
 #SBATCH --signal=B:USR1@${WARNING_S}
 #SBATCH --chdir=${quoted(process.cwd())}

@@ -11,14 +11,14 @@ import { counted } from '../util/text';
 import { threadsPerOp } from '../util/threads';
 import { environment } from './environment';
 import { silenceOf } from './heartbeat';
-import { trialIdentity } from './identity';
-import { dataOptionsSchema } from './schemas';
+import { isNameOf, trialIdentity } from './identity';
+import { dataOptionsSchema, runName } from './schemas';
 import { type KeptDataOptions, openRun, type Run, TakenError } from './store';
 import { BusyError, resumeTrial, startTrial, type TrialOptions } from './trial';
 
 export const trialSchema = z.strictObject({
-  /** What whoever wrote the file computed: where images or environment here make it another trial, it is refused. */
-  name: z.string().optional(),
+  /** Of the run folder, by whoever wrote the file: where images or environment here make it another trial, it is refused. */
+  name: runName.optional(),
   recipe: z
     .custom<RecipeOptions>(value => typeof value === 'object' && value !== null, 'expected a recipe')
     .transform(options => resolveRecipe(options)),
@@ -70,17 +70,18 @@ export async function runTrial(
   const data = withSide(dataOptions, recipe.size);
   const plan = await openPlan(recipe, data);
   const identity = trialIdentity(plan, environment());
-  if (name !== undefined && name !== identity.name) {
+  if (name !== undefined && !isNameOf(name, identity.digest)) {
     throw new UserError(
       `The trial '${name}' is '${identity.name}' here: its recipe, its images or the environment are others than where it was written.`,
     );
   }
+  const own = name ?? identity.name;
   const signal = options.interruption?.();
   const training = { ...options, plan, interruption: signal && (() => signal) };
   const { reporter } = options;
   let waiting: { silence(): number | undefined } | undefined;
   while (true) {
-    const run = findTrial(runs, identity.name);
+    const run = findTrial(runs, own);
     if (run?.status === 'done') {
       reporter.say(`${run.record.name} is done already`);
       return run;
@@ -93,12 +94,13 @@ export async function runTrial(
             recipeName: DEFAULT_RECIPE,
             about: 'with the settings of a trial',
             runs,
-            name: identity.name,
+            name: own,
             trial: identity.digest,
             data,
           }));
     } catch (error) {
-      if (error instanceof TakenError) continue; // another process was faster
+      // Another process was faster to begin it, or has just ended it.
+      if (error instanceof TakenError || findTrial(runs, own)?.status === 'done') continue;
       if (!(error instanceof BusyError)) throw error;
       if (signal?.aborted) return run!;
       if (!waiting) reporter.say(`${error.message} Waiting for it.`);

@@ -24,6 +24,7 @@ import {
   queueName,
   type TrialJob,
 } from './queue';
+import { describeQueue } from './queueWorkers';
 import type { KeptDataOptions, Run } from './store';
 import { findTrial } from './trialFile';
 
@@ -57,7 +58,9 @@ const RETRIES = 1;
 export async function runWorker(options: WorkerOptions): Promise<void> {
   const { url, runs, jobs, lock, signal, say } = options;
   const redis = await openRedis(url, say);
-  const name = queueName(environment());
+  const own = environment();
+  const name = queueName(own);
+  await describeQueue(redis, own);
   const stop = new AbortController();
   let unfit: UserError | undefined;
   const end = (): void => stop.abort();
@@ -73,7 +76,8 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
   const train = async (job: Job<TrialJob>, token = ''): Promise<Delivery> => {
     const { trial, fingerprint, folder } = parseOptions(jobSchema, job.data, 'the job');
     if (stop.signal.aborted) return giveBack(job, token);
-    if (queueName(environment()) !== name)
+    const now = environment();
+    if (now.code !== own.code || queueName(now) !== name)
       return giveBack(job, token, new UserError('The code changed since this worker began: start it again.'));
     const here = folder === folderId(runs);
     const dataOptions = { ...(here ? trial.dataOptions : portableOptions(trial.dataOptions)), ...options.data };
@@ -98,11 +102,11 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
     const look = setInterval(() => void tell(redis, job, runs, cancelled), LOOK_MS);
     say(`${trial.name} begins`);
     const { obstacle } = await trainHere({ file }, RETRIES, options.launch, either).finally(() => clearInterval(look));
-    const run = findTrial(runs, trial.name!);
+    const run = findTrial(runs, trial.name);
     if (run?.status === 'done') {
       say(`${trial.name} is done`);
       if (here) return 'folder';
-      await redis.set(bundleKey(trial.name!), await options.bundle(run), 'EX', KEPT_S);
+      await redis.set(bundleKey(trial.name), await options.bundle(run), 'EX', KEPT_S);
       return 'bundle';
     }
     if (stop.signal.aborted) return giveBack(job, token);

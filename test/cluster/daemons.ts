@@ -13,21 +13,60 @@ export function daemon(program: string, args: readonly string[], env = process.e
   return spawn(program, args, { env, stdio: 'ignore' });
 }
 
+const hasEnded = (child: ChildProcess): boolean => child.exitCode !== null || child.signalCode !== null;
+
 export async function until(what: string, condition: () => boolean | Promise<boolean>, seconds = 60): Promise<void> {
   for (const end = Date.now() + 1000 * seconds; Date.now() < end; await sleep(100)) if (await condition()) return;
   throw new Error(`It took more than ${seconds} s: ${what}.`);
 }
 
+/** Starts a daemon again for as long as it ends at once, as one does whose port another process has at this moment, until it is ready. */
+export async function untilReady(
+  what: string,
+  start: () => ChildProcess,
+  isReady: () => boolean | Promise<boolean>,
+): Promise<ChildProcess> {
+  let child = start();
+  try {
+    await until(what, () => {
+      if (hasEnded(child)) child = start();
+      return isReady();
+    });
+  } catch (error) {
+    await stop(child);
+    throw error;
+  }
+  return child;
+}
+
 /** Ends a process and waits for its end. */
 export async function stop(child: ChildProcess | undefined, signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
-  if (!child || child.exitCode !== null || child.signalCode !== null) return;
+  if (!child || hasEnded(child)) return;
   const closed = new Promise(resolve => child.once('exit', resolve));
   child.kill(signal);
   await closed;
 }
 
-/** Ports that are free at this moment. Whoever takes them has to be ready to ask again. */
-export async function freePorts(count: number): Promise<number[]> {
+const TRIES = 5;
+
+/** Begins what needs ports with some that are free at this moment, and again with others where another process was faster to take one. */
+export async function onFreePorts<T extends { end(): Promise<void> }>(
+  count: number,
+  make: (ports: number[]) => T & { begin(): Promise<void> },
+): Promise<T> {
+  for (let i = 1; ; i++) {
+    const made = make(await freePorts(count));
+    try {
+      await made.begin();
+      return made;
+    } catch (error) {
+      await made.end();
+      if (i === TRIES) throw error;
+    }
+  }
+}
+
+async function freePorts(count: number): Promise<number[]> {
   const servers = await Promise.all(
     Array.from(
       { length: count },

@@ -1,54 +1,42 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Queue } from 'bullmq';
+import { Queue, Worker } from 'bullmq';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { trialCommand } from '../../lib/cli/support/trialProcess';
+import { writeReport } from '../../lib/report/runReport';
 import { redisBackend } from '../../lib/runs/backends/redis';
 import { environment } from '../../lib/runs/environment';
 import { openRedis, PREFIX, queueName, unsuited } from '../../lib/runs/queue';
+import { describeQueue, withoutWorkers } from '../../lib/runs/queueWorkers';
 import { receiveTrial } from '../../lib/runs/received';
 import type { SweepPlan } from '../../lib/runs/sweep';
 import { Failure, UserError } from '../../lib/util/errors';
 import { random } from '../../lib/util/random';
 import { ROOT } from '../../lib/util/root';
-import { missing, stop } from './daemons';
+import { missing, stop, until } from './daemons';
 import { RedisServer } from './redisServer';
-import {
-  allText,
-  CRASHES,
-  ELSEWHERE,
-  expectSame,
-  folder,
-  moveImages,
-  place,
-  plan,
-  train,
-  trainHere,
-  writeImages,
-} from './sweeps';
+import { allText, CRASHES, expectSame, folder, plan, train, trainHere, writeImages } from './sweeps';
 
 const why = missing('redis-server');
 const TIMEOUT = 200_000 + 60_000 * CRASHES;
 
 describe.skipIf(why)(`a sweep by workers of Redis${why ? ` (${why})` : ''}`, () => {
   let server: RedisServer;
+  let images: string;
   let reference: SweepPlan;
   let trialMs: number;
   const workers = new Set<ChildProcess>();
   const said: string[] = [];
 
   beforeAll(async () => {
-    await writeImages();
-    const began = performance.now();
-    reference = await trainHere(folder('here'));
-    trialMs = (performance.now() - began) / reference.trials.length;
+    images = await writeImages(join(folder('redis-images'), 'flowers'));
     server = await RedisServer.start(folder('redis'));
+    ({ sweep: reference, trialMs } = await trainHere(images));
   }, TIMEOUT);
   afterAll(async () => {
     await Promise.all([...workers].map(worker => stop(worker)));
     await server?.end();
-    rmSync(place, { recursive: true, force: true });
   });
 
   /** The real command, in a process group of its own that can be killed as a whole. */
@@ -78,10 +66,19 @@ describe.skipIf(why)(`a sweep by workers of Redis${why ? ` (${why})` : ''}`, () 
           file,
           { ...sweep.trials.find(trial => trial.name === name)!, dataOptions: sweep.dataOptions },
           sweep.runs,
+          writeReport,
         ),
       say: line => said.push(line),
       pollMs: 200,
     });
+  const inRedis = async <T>(work: (redis: Awaited<ReturnType<typeof openRedis>>) => Promise<T>): Promise<T> => {
+    const redis = await openRedis(server.url, () => {});
+    try {
+      return await work(redis);
+    } finally {
+      redis.disconnect();
+    }
+  };
 
   test(
     `ends at the bytes of one job, also where ${CRASHES} times a worker or Redis is killed`,
@@ -89,14 +86,14 @@ describe.skipIf(why)(`a sweep by workers of Redis${why ? ` (${why})` : ''}`, () 
       const rng = random('redis');
       for (let crashes = 0; crashes < CRASHES; ) {
         const runs = folder(`redis-${crashes}`);
-        const sweep = await plan(runs);
-        let worker = startWorker(`--runs=${runs}`);
+        const sweep = await plan(runs, images);
+        const team = [startWorker(`--runs=${runs}`), startWorker(`--runs=${runs}`)];
         let over = false;
         const swept = train(sweep, backend(sweep)).finally(() => {
           over = true;
         });
         while (!over && crashes < CRASHES) {
-          await Promise.race([swept, sleep(500 + 2 * rng.uniform() * trialMs)]);
+          await Promise.race([swept, sleep(4 * rng.uniform() * trialMs)]);
           if (over) break;
           const kind = crashes++ % 3;
           if (kind === 1) {
@@ -104,70 +101,85 @@ describe.skipIf(why)(`a sweep by workers of Redis${why ? ` (${why})` : ''}`, () 
             await server.begin();
             continue;
           }
+          const worker = team.shift()!;
           // With its trial, or alone: the trial then ends by itself.
           if (kind === 0) process.kill(-worker.pid!, 'SIGKILL');
           await stop(worker, 'SIGKILL');
-          worker = startWorker(`--runs=${runs}`);
+          team.push(startWorker(`--runs=${runs}`));
         }
         await swept;
-        await stop(worker);
+        await Promise.all(team.map(worker => stop(worker)));
         expectSame(sweep, reference);
         expect(allText(runs)).not.toContain(server.password);
       }
-      const redis = await openRedis(server.url, () => {});
-      const queue = new Queue(queueName(environment()), { connection: redis, prefix: PREFIX });
-      expect(await queue.getJobCounts()).toMatchObject({ waiting: 0, active: 0, completed: 0, failed: 0 });
-      redis.disconnect();
+      await inRedis(async redis => {
+        const queue = new Queue(queueName(environment()), { connection: redis, prefix: PREFIX });
+        expect(await queue.getJobCounts()).toMatchObject({ waiting: 0, active: 0, completed: 0, failed: 0 });
+      });
     },
     TIMEOUT,
   );
 
   test(
-    'left by Ctrl-C goes on, and is found again',
+    'left by Ctrl-C is found again, and comes back from a worker without a disk in common, with images by their fingerprint',
     async () => {
-      const sweep = await plan(folder('left'), ['full']);
+      // What is left here of a job that is in no list.
+      const sweep = await plan(folder('left'), images, ['full']);
+      const queue = `${PREFIX}:${queueName(environment())}`;
+      await inRedis(redis => redis.hset(`${queue}:${sweep.trials[0].name}`, { name: 'trial', data: '{}' }));
       const interrupt = new AbortController();
-      const worker = startWorker(`--runs=${sweep.runs}`);
       const left = train(sweep, backend(sweep), interrupt.signal);
-      await sleep(1000);
+      await inRedis(redis => until('the job waits', async () => (await redis.llen(`${queue}:wait`)) === 1));
       interrupt.abort();
       await left;
-      await train(sweep, backend(sweep));
-      await stop(worker);
-      expectSame(sweep, reference);
-    },
-    TIMEOUT,
-  );
 
-  test(
-    'takes what a worker sends that has no disk in common, and images by their fingerprint',
-    async () => {
-      const sweep = await plan(folder('apart'), ['full']);
-      moveImages();
+      const elsewhere = folder('elsewhere');
+      await writeImages(join(elsewhere, 'renamed'));
+      const there = folder('apart-images');
+      const apart = await plan(sweep.runs, await writeImages(join(there, 'flowers')), ['full']);
       const worker = startWorker(
         `--runs=${folder('apart-worker')}`,
-        `--images=${ELSEWHERE}`,
+        `--images=${elsewhere}`,
         `--cache-dir=${folder('other-cache')}`,
       );
-      await train(sweep, backend(sweep));
+      await train(apart, backend(apart));
       await stop(worker);
-      expectSame(sweep, reference);
+      expectSame(apart, reference);
     },
     TIMEOUT,
   );
 
-  test('is refused by a Redis that may forget trials, is too old, or keeps its password', async () => {
-    const redis = await openRedis(server.url, () => {});
-    await redis.config('SET', 'maxmemory-policy', 'allkeys-lru');
-    await expect(openRedis(server.url, () => {})).rejects.toThrow(UserError);
-    await redis.config('SET', 'maxmemory-policy', 'noeviction');
-    redis.disconnect();
+  test('says in what the workers that are there differ', async () => {
+    const own = environment();
+    const other = { ...own, libvips: '8.0.1' };
+    await inRedis(async redis => {
+      await describeQueue(redis, other);
+      const worker = new Worker(queueName(other), async () => {}, { connection: redis, prefix: PREFIX });
+      worker.on('error', () => {}); // its connection is closed first
+      await worker.waitUntilReady();
+      const lines = (await withoutWorkers(redis, 'here', own)).join('\n');
+      expect(lines).toContain('8.0.1');
+      expect(lines).not.toContain('processor');
+      await worker.close();
+    });
+  });
+
+  test('is refused by a Redis that may forget trials, is too old, keeps its password, or is not there', async () => {
+    await inRedis(async redis => {
+      await redis.config('SET', 'maxmemory-policy', 'allkeys-lru');
+      await expect(openRedis(server.url, () => {})).rejects.toThrow(UserError);
+      await redis.config('SET', 'maxmemory-policy', 'noeviction');
+    });
     expect(unsuited('redis_version:6.0.16\r\nmaxmemory_policy:noeviction\r\n')).toContain('6.2');
+    expect(unsuited('redis_version:6.2.0\r\nmaxmemory_policy:noeviction\r\n')).toBeUndefined();
     for (const url of [server.url.replace(server.password, 'wrong'), server.url.replace(`:${server.password}@`, '')]) {
       const refusal = openRedis(url, () => {});
       await expect(refusal).rejects.toThrow(Failure);
       await expect(refusal).rejects.not.toThrow('wrong@');
     }
+    await server.end();
+    await expect(openRedis(server.url, () => {})).rejects.toThrow(Failure);
+    await server.begin();
   });
 
   test('never prints the password', () => {

@@ -1,9 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { daemon, freePorts, stop, until } from './daemons';
-
-const TRIES = 5;
+import { daemon, onFreePorts, stop, untilReady } from './daemons';
 
 /** A real Redis with a password on the loopback interface, that keeps all in a folder. */
 export class RedisServer {
@@ -15,17 +13,8 @@ export class RedisServer {
     private readonly port: number,
   ) {}
 
-  static async start(folder: string): Promise<RedisServer> {
-    for (let i = 1; ; i++) {
-      const server = new RedisServer(folder, (await freePorts(1))[0]);
-      try {
-        await server.begin();
-        return server;
-      } catch (error) {
-        await server.end();
-        if (i === TRIES) throw error; // another process was faster to take the port
-      }
-    }
+  static start(folder: string): Promise<RedisServer> {
+    return onFreePorts(1, ([port]) => new RedisServer(folder, port));
   }
 
   get url(): string {
@@ -38,19 +27,21 @@ export class RedisServer {
       `--${key}`,
       String(value),
     ]);
-    this.child = daemon('redis-server', words);
-    await until('redis-server listens', async () => {
-      if (this.child!.exitCode !== null) throw new Error('redis-server ended.');
-      const socket = connect(this.port, '127.0.0.1');
-      try {
-        await once(socket, 'connect');
-        return true;
-      } catch {
-        return false;
-      } finally {
-        socket.destroy();
-      }
-    });
+    this.child = await untilReady(
+      'redis-server listens',
+      () => daemon('redis-server', words),
+      async () => {
+        const socket = connect(this.port, '127.0.0.1');
+        try {
+          await once(socket, 'connect');
+          return true;
+        } catch {
+          return false;
+        } finally {
+          socket.destroy();
+        }
+      },
+    );
   }
 
   /** With SIGKILL as a crash would. */

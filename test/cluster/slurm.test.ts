@@ -1,13 +1,14 @@
-import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { trialCommand } from '../../lib/cli/support/trialProcess';
 import { slurmBackend } from '../../lib/runs/backends/slurm';
 import { type SweepPlan, tasksOf } from '../../lib/runs/sweep';
+import { UserError } from '../../lib/util/errors';
 import { random } from '../../lib/util/random';
-import { missing, output } from './daemons';
+import { missing, output, until } from './daemons';
 import { NODES, SlurmCluster } from './slurmCluster';
-import { CRASHES, expectSame, folder, place, plan, train, trainHere, writeImages } from './sweeps';
+import { CRASHES, expectSame, folder, plan, train, trainHere, writeImages } from './sweeps';
 
 const why =
   process.getuid?.() === 0
@@ -24,23 +25,23 @@ const queue = (): string[][] =>
 
 describe.skipIf(why)(`a sweep on Slurm${why ? ` (${why})` : ''}`, () => {
   let cluster: SlurmCluster;
+  let images: string;
   let reference: SweepPlan;
   let trialMs: number;
+  const said: string[] = [];
 
   beforeAll(async () => {
-    await writeImages();
-    const began = performance.now();
-    reference = await trainHere(folder('here'));
-    trialMs = (performance.now() - began) / reference.trials.length;
+    images = await writeImages(join(folder('slurm-images'), 'flowers'));
     cluster = await SlurmCluster.start(folder('slurm'));
+    ({ sweep: reference, trialMs } = await trainHere(images));
   }, TIMEOUT);
-  afterAll(async () => {
-    await cluster?.end();
-    rmSync(place, { recursive: true, force: true });
-  });
+  afterAll(() => cluster?.end());
 
-  const backend = ({ runs }: SweepPlan) =>
-    slurmBackend({ name: 'lgl', runs, threads: 1, command: trialCommand(), partition: 'main', pollMs: 500 });
+  const backend = ({ runs }: SweepPlan, options: { time?: string; arrayLimit?: number } = {}) =>
+    slurmBackend({
+      ...{ name: 'lgl', runs, threads: 1, command: trialCommand(), partition: 'main', pollMs: 500, ...options },
+      say: line => void said.push(line),
+    });
 
   /** What a cluster does to tasks, to the first that runs where one does. */
   const troubles: ((task: string | undefined) => Promise<void>)[] = [
@@ -61,13 +62,13 @@ describe.skipIf(why)(`a sweep on Slurm${why ? ` (${why})` : ''}`, () => {
     async () => {
       const rng = random('slurm');
       for (let crashes = 0; crashes < CRASHES; ) {
-        const sweep = await plan(folder(`slurm-${crashes}`));
+        const sweep = await plan(folder(`slurm-${crashes}`), images);
         let over = false;
         const swept = train(sweep, backend(sweep)).finally(() => {
           over = true;
         });
         while (!over && crashes < CRASHES) {
-          await Promise.race([swept, sleep(500 + 2 * rng.uniform() * trialMs)]);
+          await Promise.race([swept, sleep(4 * rng.uniform() * trialMs)]);
           if (over) break;
           const [task] = queue().find(([, state]) => state === 'RUNNING') ?? [];
           await troubles[crashes % troubles.length](task);
@@ -81,42 +82,41 @@ describe.skipIf(why)(`a sweep on Slurm${why ? ` (${why})` : ''}`, () => {
   );
 
   test(
-    'left by Ctrl-C is found again and handed over once; cancelled it is resumed by the same command',
+    'left by Ctrl-C is found again and handed over once; cancelled or forgotten it is resumed',
     async () => {
-      const sweep = await plan(folder('left'));
-      const interrupt = new AbortController();
-      const left = train(sweep, backend(sweep), interrupt.signal);
-      await sleep(1500);
-      interrupt.abort();
-      await left;
-      const tasks = queue();
-      expect(tasks).toHaveLength(2);
-
-      const again = new AbortController();
-      const found = train(await plan(sweep.runs), backend(sweep), again.signal);
-      await sleep(1500);
-      again.abort();
-      await found;
-      expect(queue().map(([task]) => task)).toEqual(tasks.map(([task]) => task));
+      const sweep = await plan(folder('slurm-left'), images, ['full']);
+      const cutShort = async (each: SweepPlan): Promise<string[][]> => {
+        const interrupt = new AbortController();
+        const running = train(each, backend(each), interrupt.signal);
+        await until('the task runs', () => queue().some(([, state]) => state === 'RUNNING'));
+        interrupt.abort();
+        await running;
+        return queue();
+      };
+      const before = await cutShort(sweep);
+      expect(before).toHaveLength(1);
+      expect(await cutShort(await plan(sweep.runs, images, ['full']))).toEqual(before);
 
       await backend(sweep).cancel!(tasksOf(sweep));
-      while (queue().length > 0) await sleep(200);
-      const resumed = await plan(sweep.runs);
-      await train(resumed, backend(resumed));
+      await until('nothing is queued', () => queue().length === 0);
+      const resumed = await plan(sweep.runs, images, ['full']);
+      const swept = train(resumed, backend(resumed));
+      await until('the task is queued', () => queue().length === 1);
+      await cluster.endController('SIGKILL');
+      cluster.forgetJobs();
+      cluster.beginController();
+      await swept;
       expectSame(resumed, reference);
     },
     TIMEOUT,
   );
 
   test('is handed over by a script that a shell can read', async () => {
-    const sweep = await plan(folder('script'));
-    const script = slurmBackend({
-      ...{ name: 'lgl', runs: sweep.runs, threads: 2, command: trialCommand() },
-      ...{ partition: 'main', time: '02:00:00', arrayLimit: 1 },
-    }).preview!(tasksOf(sweep));
+    const sweep = await plan(folder('script'), images);
+    const script = backend(sweep, { time: '02:00:00', arrayLimit: 1 }).preview!(tasksOf(sweep));
     for (const option of [
       '--array=0-1%1',
-      '--cpus-per-task=2',
+      '--cpus-per-task=1',
       '--partition=main',
       '--time=02:00:00',
       '--requeue',
@@ -125,5 +125,16 @@ describe.skipIf(why)(`a sweep on Slurm${why ? ` (${why})` : ''}`, () => {
       expect(script).toContain(option);
     for (const { name } of sweep.trials) expect(script).toContain(name);
     output('bash', ['-n', '-c', script]);
+  });
+
+  test('is refused where Slurm is not installed', async () => {
+    const sweep = await plan(folder('nowhere'), images);
+    const { PATH } = process.env;
+    process.env.PATH = folder('nowhere');
+    try {
+      await expect(train(sweep, backend(sweep))).rejects.toThrow(UserError);
+    } finally {
+      process.env.PATH = PATH;
+    }
   });
 });

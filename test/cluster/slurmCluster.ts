@@ -1,14 +1,12 @@
 import type { ChildProcess } from 'node:child_process';
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { daemon, freePorts, output, stop, until } from './daemons';
+import { daemon, onFreePorts, output, stop, until } from './daemons';
 
 /** Nodes of the cluster, all on this host. */
 export const NODES = ['n1', 'n2'] as const;
 type Node = (typeof NODES)[number];
-
-const TRIES = 3;
 
 /** A real Slurm on this host: a controller, a daemon for each node, and munge, by which they know each other. Needs root. */
 export class SlurmCluster {
@@ -18,23 +16,19 @@ export class SlurmCluster {
 
   private constructor(
     private readonly folder: string,
-    private readonly config: string,
+    private readonly ports: readonly number[],
   ) {}
 
-  static async start(folder: string): Promise<SlurmCluster> {
-    for (let i = 1; ; i++) {
-      const cluster = new SlurmCluster(folder, join(folder, 'slurm.conf'));
-      try {
-        await cluster.begin(await freePorts(1 + NODES.length));
-        return cluster;
-      } catch (error) {
-        await cluster.end();
-        if (i === TRIES) throw error; // another process may have taken a port
-      }
-    }
+  static start(folder: string): Promise<SlurmCluster> {
+    return onFreePorts(1 + NODES.length, ports => new SlurmCluster(folder, ports));
   }
 
-  private async begin([port, ...nodePorts]: number[]): Promise<void> {
+  private get config(): string {
+    return join(this.folder, 'slurm.conf');
+  }
+
+  async begin(): Promise<void> {
+    const [port, ...nodePorts] = this.ports;
     const { folder, config } = this;
     const host = hostname().split('.')[0];
     for (const name of ['state', ...NODES.map(node => `spool.${node}`)])
@@ -97,6 +91,13 @@ PartitionName=main Nodes=${NODES.join()} Default=YES MaxTime=INFINITE State=UP
 
   async endNode(node: Node, signal: NodeJS.Signals): Promise<void> {
     await stop(this.nodes.get(node), signal);
+  }
+
+  /** What a controller forgets that was killed before it could write down what it was given. */
+  forgetJobs(): void {
+    const state = join(this.folder, 'state');
+    for (const name of readdirSync(state))
+      if (name.startsWith('job_state')) rmSync(join(state, name), { recursive: true });
   }
 
   private idle(): number {

@@ -1,5 +1,4 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { startTrialProcess } from '../../lib/cli/support/trialProcess';
@@ -14,49 +13,44 @@ import { sha256, tinyRecipe } from '../training';
 /** How often something is killed on each backend: three times here, and by `CRASHES=20 npm run test:cluster` for who has ten minutes. */
 export const CRASHES = Number(process.env.CRASHES ?? 3);
 
-/** All that these tests write. */
-export const place = mkdtempSync(join(tmpdir(), 'cluster-'));
+/** A folder for what these tests write. */
 export const folder = (name: string): string => {
-  const path = join(place, name);
+  const path = join(process.env.CLUSTER_PLACE!, name);
   mkdirSync(path, { recursive: true });
   return path;
 };
 
-const IMAGES = join(place, 'flowers');
-/** Where the same images lie on a machine that has no other disk in common. */
-export const ELSEWHERE = join(place, 'elsewhere');
-
-/** Three classes, an image of one colour each time. */
-export async function writeImages(): Promise<void> {
+/** Three classes, an image of one colour each time. The fingerprint is of all such folders. */
+export async function writeImages(path: string): Promise<string> {
   for (const [split, count] of [
     ['train', 4],
     ['test', 2],
   ] as const)
     for (const [c, name] of ['aster', 'daisy', 'lily'].entries()) {
-      mkdirSync(join(IMAGES, split, name), { recursive: true });
+      mkdirSync(join(path, split, name), { recursive: true });
       for (let i = 0; i < count; i++)
         await plain([80 * c, 40 * i, count])
           .png()
-          .toFile(join(IMAGES, split, name, `${i}.png`));
+          .toFile(join(path, split, name, `${i}.png`));
     }
+  return path;
 }
 
-export function moveImages(): void {
-  mkdirSync(ELSEWHERE);
-  renameSync(IMAGES, join(ELSEWHERE, 'moved'));
-}
-
-/** Two trials into a folder of runs. */
-export async function plan(runs: string, variants: readonly string[] = ['full', 'nearest']): Promise<SweepPlan> {
+/** Two trials of a folder of images into a folder of runs. */
+export async function plan(
+  runs: string,
+  images: string,
+  variants: readonly string[] = ['full', 'nearest'],
+): Promise<SweepPlan> {
   const all = { full: {}, nearest: { ablation: 'localPropNearest' } };
   const sweep = resolveSweep(
     {
-      base: tinyRecipe({ data: `folder:${IMAGES}`, epochs: 4 }),
+      base: tinyRecipe({ data: `folder:${images}`, epochs: 4 }),
       variants: Object.fromEntries(Object.entries(all).filter(([name]) => variants.includes(name))),
       seeds: [0],
       varied: ['ablation'],
     },
-    { cacheDir: join(place, 'cache') },
+    { cacheDir: folder('cache') },
   );
   return planSweep(sweep, await openDataset(sweep.base.data, sweep.dataOptions), { runs, threads: 1 });
 }
@@ -65,10 +59,16 @@ export async function train(sweep: SweepPlan, backend: Backend, signal = new Abo
   await runSweep(sweep, { backend, signal, onChange() {} });
 }
 
-export async function trainHere(runs: string): Promise<SweepPlan> {
-  const sweep = await plan(runs);
+/** A sweep of some images as `--jobs=1` trains it, and how long one of its trials takes. Where both test files ask for it one trains and the other waits. */
+export async function trainHere(images: string): Promise<{ sweep: SweepPlan; trialMs: number }> {
+  const runs = folder('here');
+  const sweep = await plan(runs, images);
   await train(sweep, localBackend({ jobs: 1, launch: (file, log) => startTrialProcess(file, runs, log) }));
-  return sweep;
+  const times = sweep.trials.map(({ name }) => {
+    const { started, ended } = findTrial(runs, name)!.record;
+    return Date.parse(ended!) - Date.parse(started);
+  });
+  return { sweep, trialMs: Math.max(...times) };
 }
 
 /** Everything of a sweep's trials that does not depend on how fast machines are. */

@@ -40,8 +40,9 @@ export async function openBackend(
 ): Promise<Backend> {
   const { runs, threads, dataOptions } = plan;
   const { partition, time, arrayLimit } = flags;
+  const say = (line: string): void => console.log(line);
   if (flags.on === 'slurm')
-    return slurmBackend({ name, runs, threads, command: trialCommand(), partition, time, arrayLimit });
+    return slurmBackend({ name, runs, threads, command: trialCommand(), partition, time, arrayLimit, say });
   if (flags.on !== 'redis')
     return localBackend({
       jobs,
@@ -57,12 +58,16 @@ export async function openBackend(
     runs,
     environment: environment(),
     fingerprint,
-    say: line => console.log(line),
+    say,
     receive: (file, task) =>
-      receiveTrial(file, { ...plan.trials.find(trial => trial.name === task.name)!, dataOptions }, runs),
+      receiveTrial(file, { ...plan.trials.find(trial => trial.name === task.name)!, dataOptions }, runs, writeReport),
   });
 }
 
 export function openCache(folder: string): ResultsCache {
-  return resultsCache(folder, { bundle: run => makeBundle(run, writeReport), say: line => console.log(line) });
+  return resultsCache(folder, {
+    bundle: run => makeBundle(run, writeReport),
+    writeReport,
+    say: line => console.log(line),
+  });
 }

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -17,6 +18,7 @@ import {
   type TrialJob,
   type TrialQueue,
 } from '../queue';
+import { withoutWorkers } from '../queueWorkers';
 import { readTrialFile } from '../trialFile';
 import type { Backend, Progress, Task } from './backend';
 
@@ -79,6 +81,7 @@ export function redisBackend({
     const state = await job?.getState();
     if (!job || state === 'unknown') {
       const cancelled = (await redis.exists(cancelKey(task.name))) > 0;
+      await job?.remove(); // whose name would else be taken
       await (cancelled ? progress.ended(task, 'it was cancelled') : submit(queue, task));
       return cancelled;
     }
@@ -115,20 +118,17 @@ export function redisBackend({
             if (await job?.isFailed()) await job!.remove(); // whoever asks again wants it tried again
           }
           const open = new Set(tasks);
-          for (let workers = -1; open.size > 0 && !signal.aborted; ) {
+          for (let told = new Set<string>(); open.size > 0 && !signal.aborted; ) {
             for (const task of open) if (await look(queue, redis, task, progress)) open.delete(task);
-            const count = await queue.getWorkersCount();
-            if (count === 0 && workers !== 0)
-              say(`No worker of this environment is connected to Redis at ${where}: start one by \`npm run worker\`.`);
-            workers = count;
+            const alone = open.size > 0 && (await queue.getWorkersCount()) === 0;
+            const lines = alone ? await withoutWorkers(redis, where, environment) : [];
+            for (const line of lines) if (!told.has(line)) say(line);
+            told = new Set(lines);
             if (open.size > 0) await sleep(pollMs, undefined, { signal }).catch(() => {});
           }
         };
-        const aborted = new Promise<void>(resolve => {
-          if (signal.aborted) resolve();
-          signal.addEventListener('abort', () => resolve(), { once: true });
-        });
-        await Promise.race([follow(), aborted]); // while Redis is out of reach, `follow` waits for it
+        // While Redis is out of reach, `follow` waits for it.
+        if (!signal.aborted) await Promise.race([follow(), once(signal, 'abort')]);
       }),
     farewell: () =>
       `The jobs stay in Redis at ${where}, and workers continue. The same command shows how they stand; with --cancel it ends them, each with a checkpoint.`,

@@ -1,37 +1,32 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Failure, UserError } from '../../util/errors';
 import { writeFileAtomic } from '../../util/files';
-import { execute } from '../../util/processes';
 import { counted } from '../../util/text';
-import { arrayName, arrayPrefix, arrayScript, type ScriptOptions, scriptFile, trialsOf } from '../slurmScript';
+import { lastState, type Queued, queue, SlurmError, slurm } from '../slurmQueue';
+import { arrayName, arrayScript, type ScriptOptions, scriptFile } from '../slurmScript';
+import { findTrial } from '../trialFile';
 import type { Backend, Task } from './backend';
 
 export interface SlurmOptions extends ScriptOptions {
+  say(line: string): void;
   pollMs?: number;
 }
 
 /** Clusters ask that squeue is called no more often than every few seconds. */
 const POLL_MS = 5_000;
 
-/** A task in the queue. */
-interface Queued {
-  /** `ARRAY_INDEX`, as scancel takes it. */
-  id: string;
-  state: string;
-  /** The node, or in brackets why it waits. */
-  reason: string;
-}
-
 /** Hands trials to Slurm as an array: it decides where and when. Nothing is kept but the script, by whose name squeue knows the array again. */
 export function slurmBackend(options: SlurmOptions): Backend {
-  const { runs, pollMs = POLL_MS } = options;
+  const { runs, say, pollMs = POLL_MS } = options;
   let jobs: string[] = [];
-  const submit = async (tasks: readonly Task[]): Promise<void> => {
+  /** The tasks by their names, as `ARRAY_INDEX`. */
+  const submit = async (tasks: readonly Task[]): Promise<Map<string, string>> => {
     const file = scriptFile(runs, arrayName(options, names(tasks)));
     writeFileAtomic(file, arrayScript(options, names(tasks)));
-    await slurm('sbatch', '--parsable', file);
+    const [array] = /^\d+/m.exec(await slurm('sbatch', '--parsable', file))!; // beside warnings, and the cluster's name
+    jobs = [...jobs, array];
+    return new Map(tasks.map(({ name }, i) => [name, `${array}_${i}`]));
   };
   const look = async (): Promise<Map<string, Queued>> => {
     const queued = await queue(options);
@@ -43,30 +38,57 @@ export function slurmBackend(options: SlurmOptions): Backend {
     preview: tasks => arrayScript(options, names(tasks)),
     async run(tasks, progress, signal) {
       const known = await look();
+      const tell = (task: Task, { state, reason }: Queued): void => {
+        progress.noted(task, `${state.toLowerCase()} ${reason}`);
+        if (state === 'RUNNING') progress.began(task);
+      };
       // What is cancelled stays in the queue until its processes are gone.
       const fresh = tasks.filter(({ name }) => (known.get(name)?.state ?? 'COMPLETING') === 'COMPLETING');
-      if (fresh.length > 0) await submit(fresh);
+      const ids = new Map([...known].map(([name, { id }]) => [name, id]));
+      const handOver = async (some: readonly Task[]): Promise<void> => {
+        if (some.length > 0) for (const [name, id] of await submit(some)) ids.set(name, id);
+      };
+      await handOver(fresh);
+      for (const task of tasks) if (!fresh.includes(task)) tell(task, known.get(task.name)!);
       const open = new Set(tasks);
-      const last = new Map(known);
-      while (open.size > 0 && !signal.aborted) {
-        // While the controller restarts, nothing is known and nothing has ended.
-        const queued = await look().catch(() => undefined);
-        for (const task of queued ? [...open] : []) {
-          const entry = queued!.get(task.name);
-          if (!entry) {
-            open.delete(task);
-            progress.ended(task, await obstacle(last.get(task.name)?.id, runs));
-            continue;
+      const again = new Set<Task>();
+      for (let silent = false; open.size > 0 && !signal.aborted; ) {
+        try {
+          const queued = await look();
+          const gone: Task[] = [];
+          for (const task of open) {
+            const entry = queued.get(task.name);
+            if (!entry) gone.push(task);
+            else {
+              ids.set(task.name, entry.id);
+              tell(task, entry);
+            }
           }
-          last.set(task.name, entry);
-          progress.noted(task, `${entry.state.toLowerCase()} ${entry.reason}`);
-          if (entry.state === 'RUNNING') progress.began(task);
+          const lost: Task[] = [];
+          for (const task of gone) {
+            const id = ids.get(task.name)!;
+            const state = await lastState(id);
+            if (state === undefined && !again.has(task) && findTrial(runs, task.name)?.status !== 'done')
+              lost.push(task);
+            else {
+              open.delete(task);
+              progress.ended(task, obstacle(id, state ?? 'forgotten', runs));
+            }
+          }
+          for (const task of lost) again.add(task);
+          await handOver(lost);
+          silent = false;
+        } catch (error) {
+          if (!(error instanceof SlurmError)) throw error;
+          // While the controller restarts, nothing is known and nothing has ended.
+          if (!silent) say(`${error.message} Waiting for Slurm.`);
+          silent = true;
         }
         if (open.size > 0) await sleep(pollMs, undefined, { signal }).catch(() => {});
       }
     },
     farewell: () =>
-      `Slurm keeps the jobs (${jobs.join(', ') || 'none'}). The same command shows how they stand; \`scancel ${jobs.join(' ')}\` ends them, each with a checkpoint.`,
+      `Slurm keeps the jobs (${jobs.join(', ') || 'none'}). The same command shows how they stand; with --cancel it ends them, as \`scancel ${jobs.join(' ') || 'JOB'}\` does, each with a checkpoint.`,
     async cancel(tasks) {
       const queued = await look();
       const ids = tasks.flatMap(({ name }) => queued.get(name)?.id ?? []);
@@ -78,33 +100,9 @@ export function slurmBackend(options: SlurmOptions): Backend {
 
 const names = (tasks: readonly Task[]): string[] => tasks.map(({ name }) => name);
 
-/** This user's tasks of the experiment's arrays by the names of their trials. */
-async function queue({ name, runs }: SlurmOptions): Promise<Map<string, Queued>> {
-  const lines = (await slurm('squeue', '--me', '--noheader', '--array', '--format=%j %F %K %T %R')).trim().split('\n');
-  const entries = lines.flatMap((line): [string, Queued][] => {
-    const [job, array, index, state, ...reason] = line.split(' ');
-    const trial = job.startsWith(arrayPrefix(name)) ? trialsOf(runs, job)[Number(index)] : undefined;
-    return trial === undefined ? [] : [[trial, { id: `${array}_${index}`, state, reason: reason.join(' ') }]];
-  });
-  const rank = ([, { state }]: (typeof entries)[number]): number => (state === 'COMPLETING' ? 0 : 1);
-  return new Map(entries.sort((a, b) => rank(a) - rank(b))); // of two tasks of a trial, the one that is not
-}
-
-/** Why a task that left the queue did not come to its end: what Slurm says, by its accounting where that is on, and where its output is. */
-async function obstacle(id: string | undefined, runs: string): Promise<string> {
-  if (id === undefined) return 'Slurm let it go before it was seen in the queue';
-  const accounted = await slurm('sacct', '-nXPj', id, '-o', 'State,ExitCode').catch(() => '');
-  const remembered = accounted || (await slurm('scontrol', 'show', 'job', id).catch(() => ''));
-  const state = /JobState=(\w+)/.exec(remembered)?.[1] ?? /^\w+/.exec(accounted)?.[0] ?? 'gone';
+/** Why a task did not come to its end: what it said last, what Slurm says, and where its output is. */
+function obstacle(id: string, state: string, runs: string): string {
   const log = join(runs, 'trials', `slurm-${id}.log`);
   const said = existsSync(log) ? readFileSync(log, 'utf8').trim().split('\n').at(-1) : undefined;
   return `${said ? `${said} ` : ''}(Slurm: job ${id} ${state.toLowerCase()}; ${log})`;
-}
-
-/** What a program of Slurm prints. Throws UserError where there is none, Failure where it fails. */
-async function slurm(program: string, ...args: string[]): Promise<string> {
-  const { code, missing, output } = await execute(program, args);
-  if (missing) throw new UserError(`--on=slurm needs Slurm's ${program}, which is not installed here.`);
-  if (code !== 0) throw new Failure(`${program} failed: ${output.trim().split('\n').at(-1)}`);
-  return output;
 }
