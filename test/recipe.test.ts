@@ -20,7 +20,7 @@ describe('a recipe', () => {
     expect(of({})).toBe('');
     expect(of({ warmupEpochs: 5, epochs: 2, lr: 0.01 })).toMatch(/ends at 0\.0040 and never reaches 0\.01/);
     expect(of({ warmupEpochs: 2, epochs: 2 })).toBe('');
-    expect(of({ ema: 0.999 })).toMatch(/spans 1000 steps, and there are 100/);
+    expect(of({ ema: 0.999 })).toMatch(/spans 1,000 steps, and there are 100/);
     expect(of({ labelSmoothing: 0.1 }, 1)).toMatch(/one output/);
     expect(of({ batch: 1 })).toMatch(/one image at a time/);
   });
