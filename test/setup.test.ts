@@ -559,11 +559,11 @@ describe.skipIf(!real)('with TensorFlow in the cache', () => {
 
   test('a change of one byte is found by the doctor, and mended by setup', async () => {
     const { addon = '' } = await checkout.ensure();
-    const { atime, mtime } = statSync(addon);
+    const { atimeMs, mtimeMs } = statSync(addon);
     const bytes = readFileSync(addon);
     bytes[bytes.length - 1]! ^= 1; // within the table of sections, which nobody reads
     writeFileSync(addon, bytes);
-    utimesSync(addon, atime, mtime);
+    utimesSync(addon, atimeMs / 1000, mtimeMs / 1000); // a Date is rounded, perhaps into the next second
     expect(await checkout.cli('doctor')).toMatchObject({
       code: 1,
       output: expect.stringMatching(/not what was set up/),

@@ -3,19 +3,12 @@ import base from './vitest.config.mjs';
 
 /** What says most about an edit in the least time: no training, no kernel, no browser, no Python, no build. */
 const FAST = [
-  'attention',
-  'chains',
   'checkpoint',
   'costs',
   'count',
   'dataAugment',
   'dataDecode',
-  'dataFolder',
-  'dataFound',
-  'dataLayouts',
   'defaults',
-  'figures',
-  'formats',
   'fused',
   'layout',
   'localProp',
@@ -27,8 +20,6 @@ const FAST = [
   'processors',
   'receptiveField',
   'recipe',
-  'results',
-  'simplify',
   'trace',
   'words',
 ];

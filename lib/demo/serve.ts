@@ -1,17 +1,7 @@
 import { once } from 'node:events';
-import { createReadStream, statSync } from 'node:fs';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { extname, join, normalize } from 'node:path';
 import { UserError } from '../util/errors';
-
-const TYPES: Record<string, string> = {
-  '.html': 'text/html; charset=utf-8',
-  '.js': 'text/javascript',
-  '.mjs': 'text/javascript',
-  '.json': 'application/json',
-  '.wasm': 'application/wasm',
-};
 
 /** By which a browser lets the page have threads that share memory (cross-origin isolation). */
 const ISOLATION = {
@@ -30,7 +20,20 @@ export interface Served {
 
 /** Serves the files of a folder to this machine alone. `port` 0 is any that is free. Throws UserError for a port that is taken or not allowed. */
 export async function serve(folder: string, port = 0, headers: Record<string, string> = ISOLATION): Promise<Served> {
-  const server = createServer((request, response) => answer(folder, headers, request, response));
+  const { default: sirv } = await import('sirv'); // a development dependency, as all that makes the page is
+  const files = sirv(folder, {
+    etag: true,
+    setHeaders(response) {
+      for (const [name, value] of Object.entries({ ...headers, 'Cache-Control': 'no-cache' }))
+        response.setHeader(name, value);
+    },
+  });
+  const server = createServer((request, response) => {
+    const refuse = (status: number): void => void response.writeHead(status, headers).end();
+    if (!HOSTS.test(request.headers.host ?? '')) refuse(403);
+    else if (request.method !== 'GET' && request.method !== 'HEAD') refuse(405);
+    else files(request, response, () => refuse(404));
+  });
   server.listen(port, '127.0.0.1');
   try {
     await once(server, 'listening');
@@ -50,42 +53,4 @@ export async function serve(folder: string, port = 0, headers: Record<string, st
       server.closeAllConnections();
     },
   };
-}
-
-function answer(
-  folder: string,
-  headers: Record<string, string>,
-  { method, url = '/', headers: { host = '' } }: IncomingMessage,
-  response: ServerResponse,
-): void {
-  const path = fileOf(folder, url);
-  const found = path === undefined ? undefined : statSync(path, { throwIfNoEntry: false });
-  const status = !HOSTS.test(host) ? 403 : method !== 'GET' && method !== 'HEAD' ? 405 : !found?.isFile() ? 404 : 200;
-  if (status !== 200 || path === undefined || !found) {
-    response.writeHead(status, headers).end();
-    return;
-  }
-  response.writeHead(status, {
-    ...headers,
-    'Content-Type': TYPES[extname(path)] ?? 'application/octet-stream',
-    'Content-Length': found.size,
-    'Cache-Control': 'no-cache',
-  });
-  if (method === 'HEAD') response.end();
-  else
-    createReadStream(path)
-      .on('error', () => response.destroy())
-      .pipe(response);
-}
-
-/** The file that an address names; undefined for what is no path inside. */
-function fileOf(folder: string, url: string): string | undefined {
-  try {
-    const { pathname } = new URL(url, 'http://localhost');
-    const path = normalize(decodeURIComponent(pathname));
-    if (path.includes('\0') || path.includes('..')) return undefined;
-    return join(folder, path.endsWith('/') ? `${path}index.html` : path);
-  } catch {
-    return undefined;
-  }
 }
