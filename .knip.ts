@@ -24,6 +24,7 @@ export default {
     'experiments/bench/commands/*.ts',
     'experiments/bench/ours.ts', // a process of its own, as is
     'test/products.ts',
+    'test/fuzz/smallBundle.ts',
     'test/isa/subset.ts',
     'test/native/fuzz.ts',
     'lib/jupyter/protocol/wire.ts', // as a thread

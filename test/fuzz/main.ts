@@ -2,8 +2,7 @@ import { oneOf } from '../../lib/util/errors';
 import { fuzz } from './fuzz';
 import { TARGETS } from './targets';
 
-/** `npm run fuzz -- safetensors|pth|bundle [COUNT [FROM]]`: 10,000 files with faults, which takes a minute or two. Exit 1 where one is a fault of
- * ours. The script keeps V8's young generation small, which grows by tens of MB before it is collected: no reader is to be judged by that. */
+/** `npm run fuzz -- safetensors|pth|bundle [COUNT [FROM]]`: 10,000 files with faults, which takes a minute or two. Exit 1 where one is a fault of ours. */
 async function main([name = '', count = '10000', from = '0']: string[]): Promise<void> {
   const target = TARGETS[name];
   if (!target || !/^\d+$/.test(count + from)) {

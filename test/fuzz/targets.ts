@@ -1,21 +1,14 @@
-import { createHash } from 'node:crypto';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import JSZip from 'jszip';
-import { openEngine } from '../../lib/engine/open';
-import { writeReport } from '../../lib/report/runReport';
-import { type Entries, packArchive, readArchive } from '../../lib/runs/archive';
-import { makeBundle } from '../../lib/runs/bundle';
-import { ENTRY, manifestOf, readBundle, SOURCE } from '../../lib/runs/bundleFile';
-import { digestSources } from '../../lib/runs/code';
-import { startTrial } from '../../lib/runs/trial';
-import { openPlan } from '../../lib/train/plan';
+import { type Entries, readArchive } from '../../lib/runs/archive';
+import { ENTRY, manifestOf, readBundle } from '../../lib/runs/bundleFile';
+import { execute } from '../../lib/util/processes';
 import type { Random } from '../../lib/util/random';
 import { encodeTensors } from '../../lib/weights/safetensors';
 import { readStateDict } from '../../lib/weights/stateDict';
 import { encodeTorchFile } from '../../lib/weights/torchWriter';
-import { tinyRecipe } from '../training';
 import { mutated } from './mutate';
 
 /** A reader of files that anybody may have made. */
@@ -67,36 +60,21 @@ async function membersOf(archive: Buffer): Promise<Entries> {
   return KNOWN.get(archive)!;
 }
 
-/** A bundle of a run of seconds, its sources cut down to two small files. */
+/** A small bundle, made in a process of its own: what a training has freed here would hide what the reader takes. */
 async function smallBundle(): Promise<Buffer> {
-  const runs = mkdtempSync(join(tmpdir(), 'fuzz-'));
+  const folder = mkdtempSync(join(tmpdir(), 'fuzz-'));
   try {
-    await openEngine();
-    const reporter = { say() {}, step() {}, epoch() {}, end() {} };
-    const recipe = tinyRecipe({ ema: 0, epochs: 1 });
-    const run = await startTrial({
-      plan: await openPlan(recipe),
-      recipeName: 'petals',
-      about: '',
-      runs,
-      reporter,
-      writeReport,
-    });
-    const path = join(runs, 'whole.zip');
-    writeFileSync(path, await makeBundle(run, writeReport));
-    const entries = new Map([...(await readArchive(path))].filter(([name]) => !name.startsWith(SOURCE)));
-    const [source, lock] = [Buffer.from('export {};'), Buffer.from('{}')];
-    const record = JSON.parse(entries.get(ENTRY.run)!.toString()) as { environment: Record<string, unknown> };
-    record.environment.code = digestSources([['lib/index.ts', source]]);
-    record.environment.lockfile = createHash('sha256').update(lock).digest('hex');
-    entries.set(ENTRY.run, Buffer.from(JSON.stringify(record)));
-    entries.set(`${SOURCE}lib/index.ts`, source).set(`${SOURCE}package-lock.json`, lock).delete(ENTRY.manifest);
-    const bundle = await packArchive(new Map([[ENTRY.manifest as string, manifestOf(entries)], ...entries]));
-    writeFileSync(path, bundle);
-    await readBundle(path); // or every mutation would be refused for the same reason
-    return bundle;
+    const path = join(folder, 'whole.zip');
+    const { code, output } = await execute(process.execPath, [
+      '--import',
+      'tsx',
+      join(__dirname, 'smallBundle.ts'),
+      path,
+    ]);
+    if (code !== 0) throw new Error(`There is no bundle to begin with: ${output}`);
+    return readFileSync(path);
   } finally {
-    rmSync(runs, { recursive: true, force: true });
+    rmSync(folder, { recursive: true, force: true });
   }
 }
 
