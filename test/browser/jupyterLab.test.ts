@@ -2,7 +2,7 @@ import { join, resolve } from 'node:path';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { pythonEnvironment } from '../../lib/jupyter/install/python';
-import { KERNEL_NAME } from '../../lib/jupyter/install/register';
+import { DISPLAY_NAME, KERNEL_NAME } from '../../lib/jupyter/install/register';
 import { type CodeCell, type Notebook, readNotebook, writeNotebook } from '../../lib/jupyter/notebook/notebook';
 import { UserError } from '../../lib/util/errors';
 import { launchChromium } from './chromium';
@@ -122,6 +122,32 @@ test('a busy cell is interrupted, and the state is kept; after a restart it is g
   await page.run(3);
   expect(await page.outputs(3, ERROR).textContent()).toContain("Cannot find name 'steps'");
   expect(await page.prompts()).toContain('[1]:');
+  await page.close();
+});
+
+test('a new notebook begins in TypeScript, and asks nothing', async () => {
+  const page = await lab!.make(browser!);
+  await page.page.locator('.jp-Toolbar-kernelName', { hasText: DISPLAY_NAME }).waitFor();
+  await page.idle();
+  expect(await page.page.locator('.jp-Dialog').count()).toBe(0);
+  const launcher = page.page.locator('.jp-LauncherCard'); // the other way to a notebook
+  expect(await launcher.first().textContent()).toContain(DISPLAY_NAME);
+  await page.edit(0);
+  await page.page.keyboard.type('const petals: number = 5; petals');
+  await page.run(0);
+  expect(await page.outputs(0, TEXT).textContent()).toBe('5');
+  await page.close();
+});
+
+test('a cell asks the person for input', async () => {
+  save('input.ipynb', ["prompt('Your name?')"]);
+  const page = await lab!.open(browser!, 'input.ipynb');
+  await page.start(0);
+  const box = page.page.locator('.jp-Stdin-input');
+  await box.fill('Ada');
+  await box.press('Enter');
+  await page.idle();
+  expect(await page.outputs(0, TEXT).last().textContent()).toBe("'Ada'");
   await page.close();
 });
 

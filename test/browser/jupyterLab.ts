@@ -72,6 +72,19 @@ export class JupyterLab {
     return notebook;
   }
 
+  /** A notebook that did not exist before, made by the menu. */
+  async make(browser: Browser): Promise<NotebookPage> {
+    const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
+    await page.goto(`${this.url}/lab/workspaces/${randomBytes(4).toString('hex')}?token=${this.token}`);
+    await page.locator('.jp-Launcher').waitFor();
+    await page.locator('.lm-MenuBar-item', { hasText: /^File$/ }).click();
+    await page.locator('.lm-Menu-itemLabel', { hasText: /^New$/ }).click();
+    await page.locator('.lm-Menu-itemLabel', { hasText: /^Notebook$/ }).click();
+    const notebook = new NotebookPage(page);
+    await page.locator('.jp-Notebook .jp-Cell').first().waitFor();
+    return notebook;
+  }
+
   async stop(): Promise<void> {
     if (this.server.exitCode === null) {
       this.server.kill('SIGTERM');
