@@ -9,7 +9,7 @@ const WORDS: [RegExp, string][] = [
   [/\bpictures?\b/i, 'image'],
   [/\b(go|goes|going|gone|went) on (with|from|where)\b/i, 'resume, continue'],
   [/\b(in|tak(e|es|ing)|took) turns\b/i, 'interleaved'],
-  [/\bdrawn (flowers|species)\b/i, 'synthetic'],
+  [/\bdrawn (flowers|species)|flowers? (is|are) drawn\b/i, 'synthetic'],
   [/\bclear of noise|within noise\b/i, 'the CI excludes 0'],
   [/\bproducts? of matrices|matrix products?\b/i, 'matmul, GEMM'],
   [/\bfeed-forwards?\b/i, 'FFN'],
@@ -42,9 +42,12 @@ test.each(readdirSync(join(ROOT, 'notebooks')).filter(name => name.endsWith('.ip
   "notebook %s is in the field's words",
   name => {
     const { cells } = JSON.parse(readFileSync(join(ROOT, 'notebooks', name), 'utf8')) as {
-      cells: { cell_type: string; source: string[] }[];
+      cells: { cell_type: string; source: string[]; outputs?: { data?: Record<string, string | string[]> }[] }[];
     };
-    for (const { cell_type, source } of cells) {
+    for (const { cell_type, source, outputs = [] } of cells) {
+      const drawings = outputs.flatMap(({ data }) => data?.['image/svg+xml'] ?? []).join('');
+      const labels = [...drawings.matchAll(/>([^<>]+)<\/text>/g)].map(([, label]) => label);
+      expectWords(`a chart of ${name}`, labels.join('\n'));
       const text = source.join('');
       const comments = [...text.matchAll(/\/\/ (.*)$|\/\*\*?([\s\S]*?)\*\//gm)].map(([comment]) => comment);
       expectWords(name, cell_type === 'markdown' ? prose(text) : comments.join('\n'));

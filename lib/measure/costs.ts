@@ -6,7 +6,7 @@ export const PARTS = [
   'LocalAgg',
   'attention',
   'LocalProp',
-  'feed-forward',
+  'FFN',
   'position encoding',
   'head',
 ] as const;
@@ -36,7 +36,7 @@ function partOf(module: string): CostPart {
   if (module.startsWith('patch_embed')) return 'patch embedding';
   if (!module.startsWith('blocks')) return 'head';
   if (module.includes('.pos_embed')) return 'position encoding';
-  if (module.includes('.mlp.') || module.endsWith('.norm2')) return 'feed-forward';
+  if (module.includes('.mlp.') || module.endsWith('.norm2')) return 'FFN';
   if (module.includes('.LocalAgg.')) return 'LocalAgg';
   return /\.attn\.(LocalProp|norm)$/.test(module) ? 'LocalProp' : 'attention';
 }
