@@ -12,6 +12,7 @@ const ROOMS = [
   'runs',
   'charts',
   'report',
+  'browser',
   'demo',
   'jupyter',
   'cli',
@@ -45,9 +46,9 @@ module.exports = {
     },
     {
       name: 'browser-rooms-without-node',
-      comment: 'lib/tensor, lib/model and lib/demo/page run in a browser.',
+      comment: 'lib/tensor, lib/model, lib/browser and lib/demo/page run in a browser.',
       severity: 'error',
-      from: { path: '^lib/(tensor|model|demo/page)/' },
+      from: { path: '^lib/(tensor|model|browser|demo/page)/' },
       to: { dependencyTypes: ['core'] },
     },
     {

@@ -50,4 +50,5 @@ export { openPlan, planTraining, type TrainingPlan } from './train/plan';
 export { RECIPES, type Recipe, type RecipeOptions, resolveRecipe } from './train/recipe';
 export { createTrainer, type TrainEvent, type Trainer, type TrainerOptions } from './train/trainer';
 export { Failure, UserError } from './util/errors';
-export { readTensors, type TensorFile, writeTensors } from './weights/safetensors';
+export type { TensorFile } from './weights/safetensors';
+export { readTensors, writeTensors } from './weights/tensorFiles';

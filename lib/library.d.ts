@@ -16,8 +16,8 @@ export interface Pixels {
   pixels: Uint8Array;
 }
 
-/** A file of any kind that the lab's datasets take, by its path or its bytes; or pixels. */
-export type Image = string | Uint8Array | Pixels;
+/** A file of any kind that the lab's datasets take (in a browser, that the browser shows), by its path or address or its bytes; or pixels. */
+export type Image = string | Blob | Uint8Array | Pixels;
 
 export interface LoadOptions {
   /** The network, such as `edgevit-xxs` (default: the one whose names and shapes fit). */
@@ -47,9 +47,10 @@ export interface LoadedModel {
 
 /**
  * A network with its weights, out of `.safetensors`, `.pth` or `.pt`. The first call sets TensorFlow's native engine up (a download, once per
- * user; `npx edgevit-lab setup` does it beforehand). Throws UserError, an error of one sentence, for what can't be loaded.
+ * user; `npx edgevit-lab setup` does it beforehand). In a bundle for the browser `file` is the address of a `.safetensors` file, and TensorFlow.js
+ * computes, by the backend that the page has chosen. Throws UserError, an error of one sentence, for what can't be loaded.
  */
 export function loadModel(file: string, options?: LoadOptions): Promise<LoadedModel>;
 
-/** The network of a run's folder, with the weights, classes and preprocessing that it was tested with. Throws UserError where there is none. */
+/** The network of a run's folder, with the weights, classes and preprocessing that it was tested with. Throws UserError where there is none, and in a browser. */
 export function loadRun(folder: string): Promise<LoadedModel>;

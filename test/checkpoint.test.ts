@@ -15,7 +15,8 @@ import {
   weightsDigest,
 } from '../lib/train/checkpoint';
 import { UserError } from '../lib/util/errors';
-import { type HostTensor, readTensors, writeTensors } from '../lib/weights/safetensors';
+import type { HostTensor } from '../lib/weights/safetensors';
+import { readTensors, writeTensors } from '../lib/weights/tensorFiles';
 import { sha256 } from './training';
 
 const folder = mkdtempSync(join(tmpdir(), 'checkpoint-'));

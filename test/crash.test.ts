@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { listRuns, openRun, type Run } from '../lib/runs/store';
 import { random } from '../lib/util/random';
 import { ROOT } from '../lib/util/root';
-import { readTensors } from '../lib/weights/safetensors';
+import { readTensors } from '../lib/weights/tensorFiles';
 import { DATA, sha256 } from './training';
 
 /** How many times a training is killed: each takes two or three seconds, so that all thirty are for those who ask (CRASHES=30). */

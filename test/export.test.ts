@@ -18,8 +18,8 @@ import { UserError } from '../lib/util/errors';
 import { random } from '../lib/util/random';
 import { ROOT } from '../lib/util/root';
 import { fromHalf, toHalf } from '../lib/weights/elements';
-import { readTensors } from '../lib/weights/safetensors';
 import { readStateDict } from '../lib/weights/stateDict';
+import { readTensors } from '../lib/weights/tensorFiles';
 import { bothWays, exportable, NETWORKS } from './onnx/compare';
 import './allclose';
 

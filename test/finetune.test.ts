@@ -15,7 +15,8 @@ import { resolveRecipe } from '../lib/train/recipe';
 import { trainStep } from '../lib/train/step';
 import { createTrainer, type Trainer } from '../lib/train/trainer';
 import { UserError } from '../lib/util/errors';
-import { type HostTensor, writeTensors } from '../lib/weights/safetensors';
+import type { HostTensor } from '../lib/weights/safetensors';
+import { writeTensors } from '../lib/weights/tensorFiles';
 import './allclose';
 import { dataset, tinyRecipe } from './training';
 

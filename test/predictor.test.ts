@@ -13,7 +13,7 @@ import { planTraining } from '../lib/train/plan';
 import { untrained } from '../lib/train/trained';
 import { UserError } from '../lib/util/errors';
 import { random } from '../lib/util/random';
-import { readTensors, writeTensors } from '../lib/weights/safetensors';
+import { readTensors, writeTensors } from '../lib/weights/tensorFiles';
 import { scratch } from './imageFolders';
 import { tinyRecipe } from './training';
 

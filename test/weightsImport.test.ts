@@ -10,8 +10,9 @@ import { UserError } from '../lib/util/errors';
 import { fromBfloat16, fromHalf } from '../lib/weights/elements';
 import { importWeights } from '../lib/weights/import';
 import { unpickle } from '../lib/weights/pickle';
-import { type HostTensor, readTensors, writeTensors } from '../lib/weights/safetensors';
+import type { HostTensor } from '../lib/weights/safetensors';
 import { readStateDict } from '../lib/weights/stateDict';
+import { readTensors, writeTensors } from '../lib/weights/tensorFiles';
 import { encodeTorchFile, writeTorchFile } from '../lib/weights/torchWriter';
 
 const FIXTURES = join(__dirname, 'fixtures/pth');

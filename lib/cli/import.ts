@@ -8,7 +8,7 @@ import { here } from '../runs/console';
 import { counted } from '../util/text';
 import { importWeights } from '../weights/import';
 import { KEY_MAPS } from '../weights/keyMaps';
-import { writeTensors } from '../weights/safetensors';
+import { writeTensors } from '../weights/tensorFiles';
 
 interface Flags {
   model?: string;

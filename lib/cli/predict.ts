@@ -4,7 +4,7 @@ import { openEngine } from '../engine/open';
 import { writeAttention } from '../jupyter/display/attentionPage';
 import { attends } from '../measure/attention';
 import { percent } from '../runs/console';
-import { openPredictor, readImage } from '../runs/predictor';
+import { compiledPredictor, readImage } from '../runs/predictor';
 import { RUNS } from '../runs/store';
 import type { ClassProbability } from '../train/ranked';
 import { UserError } from '../util/errors';
@@ -45,7 +45,7 @@ async function run(name: string, paths: string[], { top, json, attention, size, 
   const photos: Picture[] = [];
   for (const path of paths) photos.push(await readImage(path, source)); // all are told of before anything is computed
   await openEngine({ announce: !json });
-  const predictor = openPredictor(source);
+  const predictor = compiledPredictor(source);
   try {
     if (attention !== undefined && !attends(source.model))
       throw new UserError(`${source.model.name} has no delegates that attend: --attention is for EdgeViTs that do.`);

@@ -4,7 +4,7 @@ import { tf } from '../tensor/tf';
 import { weightsOf } from '../train/trained';
 import { writeFileAtomic } from '../util/files';
 import { newFolder } from '../util/folders';
-import { writeTensors } from '../weights/safetensors';
+import { writeTensors } from '../weights/tensorFiles';
 import { writeTorchFile } from '../weights/torchWriter';
 import { type Exportable, metadataOf } from './exportable';
 import { graphModelOf, type Int8, int8Of, onnxOf, precisionsOf } from './graphs';

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { DECODINGS } from '../data/cache/decode';
+import { DECODINGS } from '../data/decodings';
 import type { Recipe } from '../train/recipe';
 import { FORMAT_VERSION } from '../util/format';
 import '../util/issues';

@@ -4,7 +4,8 @@ import { parseAugmentation } from '../data/transforms/augmentation';
 import { buildModel, resolveRecipe } from '../train/recipe';
 import { describedBy, namesOf, type Trained } from '../train/trained';
 import { UserError } from '../util/errors';
-import { type ImportOptions, importWeights, weightsFor } from '../weights/import';
+import type { ImportOptions } from '../weights/fit';
+import { importWeights, weightsFor } from '../weights/import';
 import { openRun, type Run } from './store';
 
 /** A run's last weights: those that were judged, which is their moving average where the run has one. Throws UserError where it has none yet. */

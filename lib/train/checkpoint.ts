@@ -6,7 +6,8 @@ import { UserError } from '../util/errors';
 import { FORMAT_VERSION, otherFormat } from '../util/format';
 import { counted } from '../util/text';
 import { placeTensors } from '../weights/place';
-import { type HostTensor, readTensors, type TensorFile, writeTensors } from '../weights/safetensors';
+import type { HostTensor, TensorFile } from '../weights/safetensors';
+import { readTensors, writeTensors } from '../weights/tensorFiles';
 import type { StepState } from './step';
 
 /**

@@ -1,6 +1,7 @@
 import { type Buffers, initialise, type Model, type Params } from '../model/module';
 import { random } from '../util/random';
-import { type FoundWeights, weightsFor } from '../weights/import';
+import type { FoundWeights } from '../weights/fit';
+import { weightsFor } from '../weights/import';
 import { placeTensors } from '../weights/place';
 
 /** Weights that a training begins with, and what is known of their file. */

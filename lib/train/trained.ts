@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { DECODINGS, type Decoding } from '../data/cache/decode';
+import { DECODINGS, type Decoding } from '../data/decodings';
 import type { Preparation } from '../data/transforms/augment';
 import { parseAugmentation } from '../data/transforms/augmentation';
 import type { Buffers, Model, Params } from '../model/module';

@@ -1,7 +1,5 @@
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { z } from 'zod';
 import { UserError } from '../util/errors';
-import { writeFileAtomic } from '../util/files';
 import { shortened } from '../util/text';
 import { convert, ELEMENT_BYTES, type ElementType } from './elements';
 
@@ -27,11 +25,6 @@ const MAX_HEADER_BYTES = 100_000_000;
 /** A hundred times as many as the largest networks have in a file. */
 const MAX_TENSORS = 100_000;
 
-/** Writes the file whole or not at all. */
-export function writeTensors(path: string, file: TensorFile): void {
-  writeFileAtomic(path, ...encodeTensors(file));
-}
-
 /** A file's bytes, in parts. Equal content gives equal bytes. */
 export function encodeTensors({ tensors, metadata }: TensorFile): Uint8Array[] {
   const header: Record<string, unknown> = { [METADATA]: metadata };
@@ -43,10 +36,11 @@ export function encodeTensors({ tensors, metadata }: TensorFile): Uint8Array[] {
     parts.push(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
     offset += data.byteLength;
   }
-  const json = Buffer.from(JSON.stringify(header));
-  const padded = Buffer.concat([json, Buffer.alloc((8 - (json.length % 8)) % 8, ' ')]);
-  const length = Buffer.alloc(8);
-  length.writeBigUInt64LE(BigInt(padded.length));
+  const json = new TextEncoder().encode(JSON.stringify(header));
+  const padded = new Uint8Array(8 * Math.ceil(json.length / 8)).fill(0x20);
+  padded.set(json);
+  const length = new Uint8Array(8);
+  new DataView(length.buffer).setBigUint64(0, BigInt(padded.length), true);
   return [length, padded, ...parts];
 }
 
@@ -58,37 +52,30 @@ const whole = z.number().int().nonnegative();
 const entrySchema = z.object({ dtype: z.string(), shape: z.array(whole), data_offsets: z.tuple([whole, whole]) });
 const metadataSchema = z.record(z.string(), z.string());
 
-/**
- * Reads a whole file; floats of other widths become float32, integers 64 bits. Throws UserError when it is not there, damaged, or
- * holds an element type that has no such form (8-bit floats, complex).
- */
-export function readTensors(path: string): TensorFile {
-  const file = open(path);
-  try {
-    return decode(path, fstatSync(file).size, (position, length) => read(file, position, length));
-  } finally {
-    closeSync(file);
-  }
-}
+/** Bytes of a file in a buffer of their own, so that typed arrays over them are aligned. */
+export type ReadBytes = (position: number, length: number) => Uint8Array<ArrayBuffer>;
 
-/** Reads a file that is in memory already; `name` is what messages call it. Throws UserError as `readTensors` does. */
+/** Reads a file that is in memory; `name` is what messages call it. Throws UserError as `decodeTensorsFrom` does. */
 export function decodeTensors(name: string, bytes: Uint8Array): TensorFile {
-  return decode(name, bytes.length, (position, length) => {
-    const copy = Buffer.from(new ArrayBuffer(length));
-    copy.set(bytes.subarray(position, position + length));
-    return copy;
-  });
+  return decodeTensorsFrom(
+    name,
+    bytes.length,
+    (position, length) => new Uint8Array(bytes.subarray(position, position + length)),
+  );
 }
 
-/** `read` gives bytes in a buffer of their own, so that typed arrays over them are aligned. */
-function decode(name: string, size: number, read: (position: number, length: number) => Buffer): TensorFile {
+/**
+ * Reads a file of `size` bytes, its header first; floats of other widths become float32, integers 64 bits. Throws UserError where it is
+ * damaged or holds an element type that has no such form (8-bit floats, complex).
+ */
+export function decodeTensorsFrom(name: string, size: number, read: ReadBytes): TensorFile {
   const refuse = (why: string): never => {
     throw new UserError(`'${name}' is not a readable safetensors file: ${shortened(why)}.`);
   };
   if (size < 8) refuse('it is shorter than its header');
-  const headerBytes = Number(read(0, 8).readBigUInt64LE());
+  const headerBytes = Number(new DataView(read(0, 8).buffer).getBigUint64(0, true));
   if (headerBytes > MAX_HEADER_BYTES || 8 + headerBytes > size) refuse('its header is cut short');
-  const json = read(8, headerBytes).toString();
+  const json = new TextDecoder('utf-8', { ignoreBOM: true }).decode(read(8, headerBytes));
   const header = parseHeader(json) ?? refuse('its header is no JSON object');
   const twice = repeatedKey(json);
   if (twice !== undefined) refuse(`'${twice}' comes twice`);
@@ -180,14 +167,6 @@ function isFollowedByColon(json: string, at: number): boolean {
   return json[at] === ':';
 }
 
-function open(path: string): number {
-  try {
-    return openSync(path, 'r');
-  } catch (error) {
-    throw new UserError(`Cannot read '${path}': ${(error as Error).message}.`);
-  }
-}
-
 function parseHeader(json: string): Record<string, unknown> | undefined {
   try {
     const header: unknown = JSON.parse(json);
@@ -197,14 +176,4 @@ function parseHeader(json: string): Record<string, unknown> | undefined {
   } catch {
     return undefined;
   }
-}
-
-function read(file: number, position: number, length: number): Buffer {
-  const bytes = Buffer.from(new ArrayBuffer(length));
-  for (let at = 0; at < length; ) {
-    const count = readSync(file, bytes, at, length - at, position + at);
-    if (count === 0) throw new Error('The file became shorter while it was read.');
-    at += count;
-  }
-  return bytes;
 }

@@ -1,18 +1,8 @@
 import { closeSync, openSync, readSync } from 'node:fs';
-import { oneOf, UserError } from '../util/errors';
-import { type HostTensor, readTensors } from './safetensors';
+import { UserError } from '../util/errors';
+import { dictOf, looksLikePickle, type StateDict, unwrapped } from './dicts';
+import { readTensors } from './tensorFiles';
 import { openTorchFile, TensorView } from './torchFile';
-
-/** Named tensors as they lie in a file, in PyTorch's layout, and what is known of them. */
-export interface StateDict {
-  tensors: Record<string, HostTensor>;
-  metadata: Record<string, string>;
-  format: 'safetensors' | 'PyTorch';
-  /** Where in the file it was found: '' for the file itself, else a key such as `state_dict` or `model_ema.module`. */
-  key: string;
-  /** Other state dicts of the file, of which `key` takes one. */
-  others: readonly string[];
-}
 
 /** Under which keys trainers keep weights, those that evaluation uses first where a file has no plain ones. */
 const USUAL_KEYS = [
@@ -32,10 +22,6 @@ const USUAL_KEYS = [
 ];
 /** How deep a state dict may lie: `checkpoint.model_ema.module`. */
 const MAX_DEPTH = 3;
-/** Before the names of the moving average, in a training checkpoint of ours. */
-const AVERAGE = 'ema.';
-/** What `DistributedDataParallel`, `torch.compile` and timm's `ModelEma` put before every name. */
-const WRAPPERS = /^(module\.|_orig_mod\.)+/;
 
 /**
  * Reads weights from a `.safetensors`, `.pth` or `.pt` file, told apart by their content. `key` names the dict to take where a file holds
@@ -43,17 +29,7 @@ const WRAPPERS = /^(module\.|_orig_mod\.)+/;
  * UserError for a file that holds no weights.
  */
 export async function readStateDict(path: string, options: { key?: string } = {}): Promise<StateDict> {
-  if (!looksLikePickle(path)) {
-    const { tensors, metadata } = readTensors(path);
-    const dicts = ownDicts(tensors);
-    const key = options.key ?? Object.keys(dicts)[0]!;
-    if (!Object.hasOwn(dicts, key))
-      throw new UserError(
-        `'${path}' is a safetensors file without '${key}': ${Object.keys(dicts).length > 1 ? `it has ${oneOf(Object.keys(dicts))}` : 'leave --key out'}.`,
-      );
-    const others = Object.keys(dicts).filter(other => other !== key);
-    return { tensors: unwrapped(dicts[key]!), metadata, format: 'safetensors', key, others };
-  }
+  if (!looksLikePickle(startOf(path))) return dictOf(path, readTensors(path), options.key);
   const file = await openTorchFile(path);
   try {
     const found = stateDicts(file.root);
@@ -65,17 +41,8 @@ export async function readStateDict(path: string, options: { key?: string } = {}
   }
 }
 
-/** A file's own weights, under '', or those of a training checkpoint: the moving average, and the weights that training continues with. */
-function ownDicts(tensors: Record<string, HostTensor>): Record<string, Record<string, HostTensor>> {
-  const averaged = Object.entries(tensors).filter(([name]) => name.startsWith(AVERAGE));
-  if (averaged.length === 0) return { '': tensors };
-  const others = Object.entries(tensors).filter(([name]) => !name.startsWith(AVERAGE));
-  const ema = averaged.map(([name, tensor]) => [name.slice(AVERAGE.length), tensor] as const);
-  return { ema: { ...Object.fromEntries(others), ...Object.fromEntries(ema) }, weights: Object.fromEntries(others) };
-}
-
-/** A zip archive or a pickle of protocol 2 or later: a safetensors file begins with a small number instead. */
-function looksLikePickle(path: string): boolean {
+/** The first ten bytes, zeros where there are fewer. */
+function startOf(path: string): Uint8Array {
   const start = Buffer.alloc(10);
   let file: number;
   try {
@@ -90,8 +57,7 @@ function looksLikePickle(path: string): boolean {
   } finally {
     closeSync(file);
   }
-  if (start.subarray(0, 4).toString('latin1') === 'PK\x03\x04') return true;
-  return start[0] === 0x80 && start[1]! <= 5 && start[8] !== 0x7b;
+  return start;
 }
 
 /** Every dict of tensors that lies not too deep, by the path of keys to it. */
@@ -135,16 +101,5 @@ function chosenKey(path: string, root: unknown, keys: readonly string[], asked?:
       : 'it is no dict';
   throw new UserError(
     `'${path}' holds no state dict where one is looked for: ${holds}${keys.length > 0 ? `; --key=${keys[0]} would take that one` : ''}.`,
-  );
-}
-
-/** Without what wrappers put before every name. */
-function unwrapped(tensors: Record<string, HostTensor>): Record<string, HostTensor> {
-  const names = Object.keys(tensors);
-  if (names.length === 0 || !names.every(name => WRAPPERS.test(name) || name === 'n_averaged')) return tensors;
-  return Object.fromEntries(
-    Object.entries(tensors)
-      .filter(([name]) => WRAPPERS.test(name))
-      .map(([name, tensor]) => [name.replace(WRAPPERS, ''), tensor]),
   );
 }

@@ -12,7 +12,8 @@ import { type Served, serve } from '../../lib/demo/serve';
 import { writeSite } from '../../lib/demo/site';
 import type { Exportable } from '../../lib/export/exportable';
 import { createModel } from '../../lib/model/registry';
-import { openPredictor, type Predictor } from '../../lib/runs/predictor';
+import { compiledPredictor } from '../../lib/runs/predictor';
+import type { Predictor } from '../../lib/train/predictor';
 import { random } from '../../lib/util/random';
 import { exportable } from '../onnx/compare';
 import { launchChromium } from './chromium';
@@ -33,7 +34,7 @@ beforeAll(async () => {
   const fresh = exportable(createModel('edgevit-xxs', { numClasses: 7, size: 64, set: SET }));
   source = { ...fresh, augment: { ...fresh.augment, centerCrop: 0.9 } };
   await writeSite(source, folder);
-  predictor = openPredictor(source);
+  predictor = compiledPredictor(source);
   served.push(await serve(folder), await serve(folder, 0, {}));
 });
 afterAll(async () => {

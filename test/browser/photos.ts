@@ -5,7 +5,7 @@ import { openSource } from '../../lib/cli/support/source';
 import { serve } from '../../lib/demo/serve';
 import { writeSite } from '../../lib/demo/site';
 import { openEngine } from '../../lib/engine/open';
-import { openPredictor, readImage } from '../../lib/runs/predictor';
+import { compiledPredictor, readImage } from '../../lib/runs/predictor';
 import { launchChromium } from './chromium';
 import { DemoPage } from './demoPage';
 
@@ -18,7 +18,7 @@ const ALLOWED = 2 / 240;
 async function main([name = '', root = '']: string[]): Promise<void> {
   await openEngine({ announce: true });
   const source = await openSource(name);
-  const predictor = openPredictor(source);
+  const predictor = compiledPredictor(source);
   const folder = mkdtempSync(join(tmpdir(), 'edgevit-demo-'));
   const browser = await launchChromium();
   try {

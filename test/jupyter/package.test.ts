@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { build } from 'esbuild';
 import sharp from 'sharp';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { KernelClient } from '../../lib/jupyter/notebook/client';
@@ -47,6 +48,22 @@ test('the package offers a kernel that imports what its folder has', async () =>
   expect(reply.status).toBe('ok');
   expect(result).toMatchObject({ 'text/plain': '[ [ 1, 2 ], [ 3 ] ]' });
 }, 300_000);
+
+test('it bundles for a browser, with nothing of Node and TensorFlow.js left to the folder', async () => {
+  const { warnings, metafile } = await build({
+    stdin: { contents: "export * from 'edgevit-lab';", resolveDir: folder },
+    bundle: true,
+    write: false,
+    metafile: true,
+    platform: 'browser',
+    format: 'esm',
+    external: ['@tensorflow/tfjs'],
+  });
+  expect(warnings).toEqual([]);
+  const [{ imports, exports }] = Object.values(metafile.outputs);
+  expect(exports).toEqual(['loadModel', 'loadRun']);
+  expect(new Set(imports.map(({ path }) => path))).toEqual(new Set(['@tensorflow/tfjs']));
+}, 60_000);
 
 test('somebody else’s TypeScript loads a model and predicts, in five lines that type-check', async () => {
   const model = createModel('edgevit-xxs', { numClasses: 4, size: 64 });

@@ -6,7 +6,7 @@ import { openSource } from '../../lib/cli/support/source';
 import { resizeBox } from '../../lib/data/transforms/resize';
 import { openEngine } from '../../lib/engine/open';
 import { exportModel } from '../../lib/export/formats';
-import { openPredictor, readImage } from '../../lib/runs/predictor';
+import { compiledPredictor, readImage } from '../../lib/runs/predictor';
 
 /**
  * `npm run test:photos -- RUN FOLDER`: a trained run, exported for transformers.js, on the photographs FOLDER/CLASS/FILE that were kept from it,
@@ -16,7 +16,7 @@ import { openPredictor, readImage } from '../../lib/runs/predictor';
 async function main([name = '', root = '']: string[]): Promise<void> {
   await openEngine({ announce: true });
   const source = await openSource(name);
-  const predictor = openPredictor(source);
+  const predictor = compiledPredictor(source);
   const [height, width] = source.model.inputSize;
   const files = readdirSync(root).flatMap(label =>
     readdirSync(join(root, label)).map(file => ({ label, path: join(root, label, file) })),

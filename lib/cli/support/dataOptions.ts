@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander';
-import { DECODINGS } from '../../data/cache/decode';
+import { DECODINGS } from '../../data/decodings';
 import { positiveInteger, threadNumber } from '../../util/options';
 import { checked } from './checked';
 

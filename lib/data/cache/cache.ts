@@ -5,7 +5,8 @@ import { UserError } from '../../util/errors';
 import { ROOT } from '../../util/root';
 import { counted } from '../../util/text';
 import type { Findings, Named, Split } from '../dataset';
-import { type Decoding, decode, decoder } from './decode';
+import type { Decoding } from '../decodings';
+import { decode, decoder } from './decode';
 import {
   type BuildOptions,
   buildShards,

@@ -3,12 +3,9 @@ import sharp, { type Metadata } from 'sharp';
 import { type Budget, budget } from '../../util/budget';
 import { Failure } from '../../util/errors';
 import type { Picture } from '../dataset';
+import type { Decoding } from '../decodings';
 import { fileKind, isRead, notRead, READ_KINDS } from '../kinds';
 import { resizeBox } from '../transforms/resize';
-
-/** How files become RGB: as libvips does it, in colours and speed the better, or as Pillow and torchvision do, to the byte. */
-export const DECODINGS = ['sharp', 'pillow'] as const;
-export type Decoding = (typeof DECODINGS)[number];
 
 /** Names the decoder: others may give other pixels, so that what is cached depends on it. */
 export function decoder(decoding: Decoding = 'sharp'): string {

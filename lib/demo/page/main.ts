@@ -1,3 +1,4 @@
+import { readPhoto } from '../../browser/photo';
 import type { Picture } from '../../data/dataset';
 import { denormalised, evaluationInput } from '../../data/transforms/augment';
 import { type ClassProbability, ranked } from '../../train/ranked';
@@ -7,7 +8,7 @@ import { address, type Session, THREADS } from './backend';
 import { byId, element } from './dom';
 import { measureLatency } from './latency';
 import { openOnnxWasm } from './onnxWasm';
-import { paint, readPhoto } from './photo';
+import { paint } from './photo';
 
 const TOP = 5;
 

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { batches } from '../../data/batches';
-import { DECODINGS, decode } from '../../data/cache/decode';
+import { decode } from '../../data/cache/decode';
+import { DECODINGS } from '../../data/decodings';
 import { petals } from '../../data/sources/petals';
 import type { AugmentationOptions } from '../../data/transforms/augmentation';
 import { random } from '../../util/random';
