@@ -114,6 +114,36 @@ describe('errors that are hard to describe fail the cell', () => {
   });
 });
 
+describe('errors that are no failure of the cell are at their places in it too', () => {
+  test.each([
+    ['printed', 'console.log(new Error("seen"))', '1:13'],
+    ['printed with a cause', 'console.warn(new Error("outer", { cause: new Error("seen") }))', '1:14'],
+    ['printed in an object', '\n\nconsole.error({ of: [new Error("seen")] }, 1)', '3:22'],
+    ['printed as text', 'process.stdout.write(new Error("seen").stack!)', '1:22'],
+    ['the value of the cell', '[new Error("seen"), 1]', '1:2'],
+    ['within a value that is thrown', 'throw { of: new Error("seen") }', '1:13'],
+    ['a property of one', 'throw Object.assign(new TypeError("outer"), { of: new Error("seen") })', '1:21'],
+    ['of `using`', '{ using a = { [Symbol.dispose]() { throw new Error("seen") } }; throw new Error("body") }', '1:42'],
+  ])('%s', async (_name, code, at) => {
+    const { stdout, stderr, result = '', errors, count } = await run(code);
+    const text = [stdout, stderr, result, ...errors.flatMap(({ traceback }) => traceback)].join('\n');
+    expect(text).toContain('Error: seen');
+    expect(text).toContain(`cell[${count}]:${at}`);
+    expect(text).not.toMatch(/session\.ts|owner\.ts|node:|\.js:|lines matching/);
+  });
+});
+
+test('process.stdout is that of all cells: it takes any encoding, can be waited for, and has no end', async () => {
+  const { stdout } = await run(`
+    import { Readable } from 'node:stream';
+    import { pipeline } from 'node:stream/promises';
+    await pipeline(Readable.from(['piped ']), process.stdout);
+    await new Promise<void>(done => process.stdout.write('616e64', 'hex', () => done()));
+    await new Promise<void>(done => process.stdout.end(' ended', () => done()));`);
+  expect(stdout).toBe('piped and ended');
+  expect((await run('console.log("still there")')).stdout).toBe('still there\n');
+});
+
 describe('a display', () => {
   beforeAll(() => run("import { display } from 'tslab';"));
 
@@ -124,10 +154,17 @@ describe('a display', () => {
       'const c: any = {}; c.me = c; display.raw("application/json", c)',
       /me is an object that contains itself/,
     ],
+    [
+      'what no front end reads',
+      'let deep: any = 1; for (let i = 0; i < 2000; i++) deep = { deep }; display.raw("application/json", deep)',
+      /nested more than 400 deep/,
+    ],
+    ['an object where text is wanted', 'display.html({ a: 1 } as any)', /text\/html is \{ a: 1 \}/],
   ])('of %s fails the cell and keeps the kernel', async (_name, code, message) => {
     const { errors } = await run(code);
     expect(errors[0].ename).toBe('TypeError');
     expect(errors[0].evalue).toMatch(message);
+    expect(errors[0].traceback[1]).toMatch(/^ {4}at cell\[\d+\]:1:/);
     expect((await run('1 + 1')).result).toBe('2');
   });
 
@@ -138,6 +175,39 @@ describe('a display', () => {
     });
     expect(json).toEqual({ 'application/json': { a: [null], m: [[1, 2]] }, 'image/png': 'eA==' });
     expect(told).toEqual([expect.stringContaining('a[0] is NaN'), expect.stringContaining('m is a Map')]);
+    expect(toJson({ 'application/json': { at: new Date(Number.NaN) } }).told).toHaveLength(1);
+  });
+
+  test('of text is text, whatever it is made of', () => {
+    const bytes = Buffer.from('<svg/>');
+    const { json, told } = toJson({ 'image/svg+xml': bytes, 'text/html': 5, 'text/plain': undefined });
+    expect(json).toEqual({ 'image/svg+xml': '<svg/>', 'text/html': '5' });
+    expect(told).toEqual([expect.stringContaining('text/plain is undefined')]);
+    expect(toJson({ 'image/png': new Uint8Array(bytes).buffer }).json).toEqual({ 'image/png': 'PHN2Zy8+' });
+  });
+
+  test('as deep as it may be is read by the runner', async () => {
+    const { status, messages } = await run(
+      'let deep: any = 1; for (let i = 0; i < 400; i++) deep = { deep }; display.raw("application/json", deep)',
+    );
+    expect([status, bundles(messages)[0]['application/json']]).toEqual(['ok', expect.anything()]);
+  });
+
+  test.each([
+    ['a typed array', 'new Float32Array(2e7)', 'Float32Array\\(20000000\\)', '19999900 more'],
+    ['a map', 'new Map(Array.from({ length: 3e5 }, (_, i) => [i, { i }]))', 'Map\\(300000\\)', '299900 more'],
+    [
+      'what pretends to be large',
+      'new Proxy([], { get: (t, k) => (k === "length" ? 2 ** 31 : 1), getOwnPropertyDescriptor: () => undefined })',
+      '',
+      '',
+    ],
+  ])('of %s looks at what it shows of it', async (_name, code, text, html) => {
+    const { status, messages } = await run(`console.log(${code}); ${code}`);
+    expect(status).toBe('ok');
+    const [bundle] = bundles(messages);
+    expect(bundle['text/plain']).toMatch(new RegExp(`^${text}`));
+    expect(bundle['text/html'] ?? '').toContain(html);
   });
 
   test("of Deno's kind, of collections and of console.table has HTML", async () => {

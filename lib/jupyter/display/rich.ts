@@ -95,12 +95,8 @@ function describeTensor(this: TensorLike): string {
 export function knowTensors(...values: unknown[]): void {
   for (const value of values) {
     if (typeof value !== 'object' || value === null) continue;
-    const within: unknown[] = Array.isArray(value)
-      ? value.slice(0, 8)
-      : isTensor(value)
-        ? []
-        : Object.values(descriptors(value));
-    for (const candidate of [value, ...within.slice(0, 64)])
+    const within = isTensor(value) || ArrayBuffer.isView(value) ? [] : entriesOf(value).first;
+    for (const candidate of [value, ...within.map(([, entry]) => entry)])
       if (isTensor(candidate)) teach(Object.getPrototypeOf(candidate) as object);
   }
 }
@@ -130,19 +126,6 @@ function property(value: unknown, name: string | symbol): unknown {
   }
 }
 
-/** Data properties; getters are not run to look at a value. */
-function descriptors(value: object): Record<string, unknown> {
-  try {
-    return Object.fromEntries(
-      Object.entries(Object.getOwnPropertyDescriptors(value))
-        .filter(([, { enumerable, get }]) => enumerable && !get)
-        .map(([name, { value: content }]) => [name, content]),
-    );
-  } catch {
-    return {};
-  }
-}
-
 /** What text shows badly: collections and instances, and whatever takes more than a line. */
 function isWorthATree(value: unknown, text: string): value is object {
   if (typeof value !== 'object' || value === null || isTensor(value)) return false;
@@ -151,7 +134,7 @@ function isWorthATree(value: unknown, text: string): value is object {
       return false;
     const prototype = Object.getPrototypeOf(value);
     const isPlain = prototype === null || prototype === Object.prototype || Array.isArray(value);
-    return entriesOf(value).length > 0 && (!isPlain || text.includes('\n'));
+    return entriesOf(value).count > 0 && (!isPlain || text.includes('\n'));
   } catch {
     return false;
   }
@@ -168,25 +151,56 @@ function tree(value: object): string {
   const branch = (title: string, content: unknown, depth: number, around: readonly unknown[]): string => {
     nodes++;
     const isOpenable = typeof content === 'object' && content !== null && !around.includes(content);
-    const entries =
-      isOpenable && depth < MAX_DEPTH && nodes < MAX_NODES && !isTensor(content) ? entriesOf(content) : [];
+    const { first, count } =
+      isOpenable && depth < MAX_DEPTH && nodes < MAX_NODES && !isTensor(content) ? entriesOf(content) : NO_ENTRIES;
     const name = title === '' ? '' : `${escapeHtml(title)}: `;
-    if (entries.length === 0)
+    if (count === 0)
       return `<div style="margin-left: 1.2em">${name}${escapeHtml(describe(content, { depth: 0, breakLength: Infinity }))}</div>`;
-    const shown = entries
-      .slice(0, MAX_ENTRIES)
-      .map(([key, entry]) => branch(key, entry, depth + 1, [...around, content]));
-    if (entries.length > shown.length)
-      shown.push(`<div style="margin-left: 1.2em">… ${entries.length - shown.length} more</div>`);
+    const shown = first.map(([key, entry]) =>
+      branch(content instanceof Map ? `${describe(key, { depth: 0 })} =>` : String(key), entry, depth + 1, [
+        ...around,
+        content,
+      ]),
+    );
+    if (count > shown.length) shown.push(`<div style="margin-left: 1.2em">… ${count - shown.length} more</div>`);
     return `<details${depth === 0 ? ' open' : ''} style="margin-left: ${depth === 0 ? 0 : 1.2}em"><summary>${name}${escapeHtml(describe(content, { depth: -1 }).replace(/^\[(.*)\]$/, '$1'))}</summary>${shown.join('')}</details>`;
   };
   return `<div style="font-family: monospace; white-space: pre-wrap">${branch('', value, 0, [])}</div>`;
 }
 
-function entriesOf(value: object): [string, unknown][] {
-  if (value instanceof Map) return [...value].map(([key, entry]) => [`${describe(key, { depth: 0 })} =>`, entry]);
-  if (value instanceof Set) return [...value].map((entry, i) => [String(i), entry]);
-  if (Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView)))
-    return Array.from(value as ArrayLike<unknown>).map((entry, i) => [String(i), entry]);
-  return Object.entries(descriptors(value));
+interface Entries {
+  /** No more than MAX_ENTRIES: a tensor's values may be a hundred million. */
+  first: [key: unknown, entry: unknown][];
+  count: number;
+}
+
+const NO_ENTRIES: Entries = { first: [], count: 0 };
+
+/** What a collection or an object holds; getters are not run to look at it. Nothing of what cannot be looked at. */
+function entriesOf(value: object): Entries {
+  try {
+    if (value instanceof Map || value instanceof Set) {
+      const first: Entries['first'] = [];
+      for (const [key, entry] of value.entries()) {
+        if (first.length === MAX_ENTRIES) break;
+        first.push([value instanceof Map ? key : first.length, entry]);
+      }
+      return { first, count: value.size };
+    }
+    if (Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView))) {
+      const { length } = value as ArrayLike<unknown>;
+      const entry = (_: unknown, i: number): [number, unknown] => [i, (value as ArrayLike<unknown>)[i]];
+      return { first: Array.from({ length: Math.min(length, MAX_ENTRIES) }, entry), count: length };
+    }
+    const names = Object.keys(value);
+    const shown = names
+      .slice(0, MAX_ENTRIES)
+      .map(name => [name, Object.getOwnPropertyDescriptor(value, name)] as const);
+    const first = shown.flatMap(([name, property]): Entries['first'] =>
+      property === undefined || property.get ? [] : [[name, property.value]],
+    );
+    return { first, count: first.length + names.length - shown.length };
+  } catch {
+    return NO_ENTRIES;
+  }
 }

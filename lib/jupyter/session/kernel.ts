@@ -61,6 +61,7 @@ const send = (message: FromSession): void => wire.postMessage(message);
 const streams: Streams = new Streams({
   key: markKey,
   request: () => session.request,
+  clean: text => session.cleanStacks(text),
   onClose: name => send({ kind: 'closed', name }),
   onText: (name, text, mark) => send({ kind: 'stream', name, text, request: session.request, mark }),
 });

@@ -6,10 +6,11 @@ import { type Rich, rich } from '../display/rich';
 import type { Kind } from './cellModule';
 import { Compiler, type CompilerOptions, type Problem } from './compiler';
 import type { Completeness } from './editor';
+import { Frames, type Source, scriptName } from './frames';
 import { Modules } from './modules';
 import { OwnerStorage } from './owner';
 import type { Place } from './place';
-import { cellName, compileFailure, type Failure, failure, Interrupted, type Source, waitedAt } from './traceback';
+import { compileFailure, type Failure, failure, Interrupted, waitedAt } from './traceback';
 
 export type Outcome = { status: 'ok'; result?: Rich } | ({ status: 'error' } & Failure);
 
@@ -68,6 +69,7 @@ export class Session {
   private readonly variables: Record<string, unknown> = {};
   private readonly exports = declaring(this.variables);
   private readonly cells = new Map<number, Source>();
+  private readonly frames: Frames;
   private readonly meta: object;
 
   private current: CellRun | undefined;
@@ -78,6 +80,7 @@ export class Session {
   /** Reads the project's settings; the compiler starts with the first cell. */
   constructor(private readonly options: SessionOptions) {
     const { place, provided, onLoad } = options;
+    this.frames = new Frames(place.project, this.cells);
     this.compiler = new Compiler(place, options);
     this.modules = new Modules(place, provided, onLoad);
     this.meta = {
@@ -175,7 +178,12 @@ export class Session {
 
   /** A stack trace as a person wants to see it. */
   cleanStack(error: Error): string {
-    return failure(error, this.options.place.project, this.cells).traceback.join('\n');
+    return failure(error, this.frames).traceback.join('\n');
+  }
+
+  /** The same for those within a text. */
+  cleanStacks(text: string): string {
+    return this.frames.cleanText(text);
   }
 
   private get run(): CellRun | undefined {
@@ -209,7 +217,7 @@ export class Session {
 
     this.userCodeRuns(true);
     const script = new Script(`${HEAD}${compiled.js}\n})`, {
-      filename: cellName(run.cell),
+      filename: scriptName(run.cell),
       columnOffset: -HEAD.length,
       importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
     });
@@ -228,8 +236,15 @@ export class Session {
     await nextTurn(); // rejections that nobody handles are known by now
     if (run.background.length > 0) throw run.background[0];
     const result = value === undefined || value === null ? undefined : await rich(value);
+    if (result) this.cleanResult(result);
     run.state = 'ok';
     return { status: 'ok', result };
+  }
+
+  /** An error is a value too. */
+  private cleanResult({ data }: Rich): void {
+    for (const [mime, form] of Object.entries(data))
+      if (mime.startsWith('text/') && typeof form === 'string') data[mime] = this.cleanStacks(form);
   }
 
   private scope(run: CellRun): CellScope {
@@ -260,7 +275,7 @@ export class Session {
   private describe(thrown: unknown, cell?: number): Failure {
     const interrupted = codeOf(thrown) === 'ERR_SCRIPT_EXECUTION_INTERRUPTED';
     const error = interrupted ? new Interrupted('the cell was interrupted') : thrown;
-    return failure(error, this.options.place.project, this.cells, cell);
+    return failure(error, this.frames, cell);
   }
 
   /** A name that the cell will set. Until then, and for good if it fails before, it has no value: not `undefined`, which is one. */

@@ -13,6 +13,8 @@ export interface StreamsOptions {
   key: string;
   /** The request whose code runs now. */
   request: () => number | undefined;
+  /** A text as it is to be read: stacks with the places that the cells' code has. */
+  clean: (text: string) => string;
   /** The descriptor can't be written to any more: a cell has closed it, or the launcher is gone. */
   onClose: (name: Name) => void;
   /** Takes the text that a closed descriptor can't. */
@@ -36,7 +38,7 @@ export class Streams {
   }
 
   print(name: Name, text: string | Uint8Array): void {
-    const bytes = Buffer.from(text as string);
+    const bytes = typeof text === 'string' ? Buffer.from(this.options.clean(text)) : Buffer.from(text);
     if (name === 'stdout') this.openLine = (this.openLine + bytes).slice(-QUESTION).split('\n').at(-1)!;
     for (let at = 0; at < bytes.length; at += AT_ONCE) {
       const part = bytes.subarray(at, at + AT_ONCE);
@@ -55,14 +57,24 @@ export class Streams {
 
   /** As `process.stdout` and `process.stderr`; those of Node would make the descriptors non-blocking, also for child processes. */
   stream(name: Name): NodeJS.WriteStream {
-    const stream = new Writable({ decodeStrings: false });
-    stream.write = (chunk: string | Uint8Array, encoding?: unknown, callback?: unknown): boolean => {
-      this.print(name, chunk);
-      const done = typeof encoding === 'function' ? encoding : callback;
-      if (typeof done === 'function') process.nextTick(done);
+    const stream = new Writable({ decodeStrings: false, autoDestroy: false });
+    const write = (chunk: string | Uint8Array, ...more: unknown[]): boolean => {
+      const [encoding] = more.filter(value => typeof value === 'string') as BufferEncoding[];
+      const isText = typeof chunk !== 'string' || encoding === undefined || /^utf-?8$/i.test(encoding);
+      this.print(name, isText ? chunk : Buffer.from(chunk, encoding));
+      for (const done of more) if (typeof done === 'function') process.nextTick(done);
       return true;
     };
-    return Object.assign(stream, { fd: FD[name], isTTY: false }) as unknown as NodeJS.WriteStream;
+    // The cells have one for all of them: none can end it, but whoever waits for its end hears of it.
+    const end = (...more: unknown[]): Writable => {
+      const [chunk] = more;
+      if (typeof chunk === 'string' || chunk instanceof Uint8Array) write(chunk, ...more.slice(1));
+      else for (const done of more) if (typeof done === 'function') process.nextTick(done);
+      process.nextTick(() => stream.emit('finish'));
+      return stream;
+    };
+    const methods = { write, end, destroy: () => stream };
+    return Object.assign(stream, methods, { fd: FD[name], isTTY: false }) as unknown as NodeJS.WriteStream;
   }
 
   private write(name: Name, number: number, text: Uint8Array = new Uint8Array()): void {

@@ -1,7 +1,6 @@
-import { dirname, sep } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { describe as inspectTotally } from '../display/text';
+import { describe } from '../display/text';
 import type { Position, Problem } from './compiler';
+import { cellName, type Frames, isInCell } from './frames';
 
 /** What Jupyter calls an error: its name, its message, and the lines that a person reads. */
 export type Failure = {
@@ -10,24 +9,11 @@ export type Failure = {
   traceback: string[];
 };
 
-export interface Source {
-  code: string;
-  original(line: number, column: number): Position | undefined;
-}
-
 /** The cell was interrupted. */
 export class Interrupted extends Error {
   override name = 'Interrupted';
 }
 
-/** The name of a cell in stack traces. */
-export const cellName = (cell: number): string => `cell[${cell}]`;
-
-const CELL_FRAME = /cell\[(\d+)\]:(\d+):(\d+)/;
-const JUPYTER = dirname(__dirname);
-/** Frames that tell nobody anything: of Node, of what loads TypeScript, and of the kernel itself (but not of its display). */
-const NOISE = [/\bnode:/, /[\\/]tsx[\\/]dist[\\/]/, /[\\/]tslab[\\/]dist[\\/]/, /\(<anonymous>\)$/];
-const MACHINERY = ['session', 'protocol'].map(room => `${JUPYTER}${sep}${room}${sep}`);
 /** Of causes of causes. */
 const MAX_DEPTH = 8;
 
@@ -49,71 +35,61 @@ export function waitedAt(above: (...args: never[]) => unknown): { of(error: unkn
  * A thrown value as a failure: positions are those of the cell's TypeScript, paths are relative to the project, and the kernel's own frames are
  * gone. Never throws, whatever the value does. `background` is the cell that began the work, if it has ended.
  */
-export function failure(
-  thrown: unknown,
-  root: string,
-  cells: ReadonlyMap<number, Source>,
-  background?: number,
-): Failure {
-  let frame: string[] = [];
-  const place = (line: string): string | undefined => {
-    const [inCell, cell, row, column] = CELL_FRAME.exec(line) ?? [];
-    if (!inCell) {
-      if (NOISE.some(pattern => pattern.test(line)) || MACHINERY.some(path => line.includes(path))) return undefined;
-      return line.replace(/file:\/\/[^\s):]*/, url => fileURLToPath(url)).replace(root + sep, '');
-    }
-    const source = cells.get(Number(cell));
-    const position = source?.original(Number(row), Number(column));
-    if (!source || !position) return undefined; // code of the compiler's
-    if (frame.length === 0) frame = codeFrame(source.code, position);
-    return line.replace(inCell, `${cellName(Number(cell))}:${position.line}:${position.column}`);
-  };
+export function failure(thrown: unknown, stacks: Frames, background?: number): Failure {
+  let excerpt: string[] = [];
   const frames = (stack: unknown): string[] => {
     const text = typeof stack === 'string' ? stack : '';
     const start = text.search(/^ {4}at /m);
     const lines = start < 0 ? [] : text.slice(start).split('\n');
-    return lines.map(place).filter((line): line is string => line !== undefined);
+    return lines.flatMap(
+      line =>
+        stacks.clean(line, (code, position) => {
+          if (excerpt.length === 0) excerpt = codeFrame(code, position);
+        }) ?? [],
+    );
   };
+  const inspected = (value: unknown): string => stacks.cleanText(describe(value));
   const seen = new Set<unknown>();
   const clean = (error: Error): string[] => {
     seen.add(error);
     const { name, message } = nameAndMessage(error);
     const lines = frames(read(error, 'stack'));
-    if (!lines.some(line => CELL_FRAME.test(line)))
-      lines.push(
-        ...frames(waits.get(error)?.stack)
-          .filter(line => CELL_FRAME.test(line))
-          .map(asynchronous),
-      );
+    if (!lines.some(isInCell)) lines.push(...frames(waits.get(error)?.stack).filter(isInCell).map(asynchronous));
     const properties = ownProperties(error);
     const text = [
       ...(message === '' ? name : `${name}: ${message}`).split('\n'),
       ...lines,
-      ...(properties === undefined ? [] : properties.split('\n').map(line => `    ${line}`)),
+      ...(properties === undefined
+        ? []
+        : inspected(properties)
+            .split('\n')
+            .map(line => `    ${line}`)),
     ];
     const also = (title: string, value: unknown): void => {
       if (seen.has(value) || seen.size > MAX_DEPTH) return;
-      const [first, ...rest] = isError(value) ? clean(value) : inspectTotally(value).split('\n');
+      const [first, ...rest] = isError(value) ? clean(value) : inspected(value).split('\n');
       text.push(`${title} ${first}`, ...rest);
     };
     const members = read(error, 'errors');
     if (Array.isArray(members)) for (const [i, member] of members.entries()) also(`[${i}]`, member);
+    // Of a `using` whose disposal failed as well.
+    for (const name of has(error, 'suppressed') ? ['error', 'suppressed'] : []) also(`[${name}]`, read(error, name));
     if (has(error, 'cause')) also('Caused by', read(error, 'cause'));
     return text;
   };
   if (!isError(thrown)) {
-    const evalue = inspectTotally(thrown);
+    const evalue = inspected(thrown);
     const noted = typeof thrown === 'object' && thrown !== null ? frames(waits.get(thrown)?.stack) : [];
     return {
       ename: 'Error',
       evalue,
-      traceback: [`Uncaught ${evalue}`, ...noted, ...(frame.length ? ['', ...frame] : [])],
+      traceback: [`Uncaught ${evalue}`, ...noted, ...(excerpt.length ? ['', ...excerpt] : [])],
     };
   }
   const { name, message } = nameAndMessage(thrown);
   const traceback = clean(thrown);
   if (background !== undefined) traceback.push(`(in the background, from work that ${cellName(background)} began)`);
-  return { ename: name, evalue: message, traceback: frame.length > 0 ? [...traceback, '', ...frame] : traceback };
+  return { ename: name, evalue: message, traceback: excerpt.length > 0 ? [...traceback, '', ...excerpt] : traceback };
 }
 
 const asynchronous = (line: string): string => line.replace(/^ {4}at (?!async )/, '    at async ');
@@ -148,18 +124,23 @@ function nameAndMessage(error: Error): { name: string; message: string } {
   const [name, message] = ['name', 'message'].map(property => read(error, property));
   return {
     name: typeof name === 'string' && name !== '' ? name : 'Error',
-    message: typeof message === 'string' ? message : message === undefined ? '' : inspectTotally(message),
+    message: typeof message === 'string' ? message : message === undefined ? '' : describe(message),
   };
 }
 
 /** What an error carries beside its message, as `code` or `path`. */
-function ownProperties(error: Error): string | undefined {
+function ownProperties(error: Error): object | undefined {
+  const told = [
+    'name',
+    'message',
+    'stack',
+    'cause',
+    'errors',
+    ...(has(error, 'suppressed') ? ['error', 'suppressed'] : []),
+  ];
   try {
-    const told = ['name', 'message', 'stack', 'cause', 'errors'];
-    const entries = Object.keys(error)
-      .filter(name => !told.includes(name))
-      .map(name => [name, read(error, name)]);
-    return entries.length === 0 ? undefined : inspectTotally(Object.fromEntries(entries));
+    const names = Object.keys(error).filter(name => !told.includes(name));
+    return names.length === 0 ? undefined : Object.fromEntries(names.map(name => [name, read(error, name)]));
   } catch {
     return undefined;
   }
