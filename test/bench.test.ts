@@ -167,6 +167,7 @@ describe.skipIf(!python)('the peers, where their environment is complete', () =>
     ['PyTorch, bfloat16', 'train'],
     ['PyTorch, bfloat16', 'infer'],
     ['ONNX Runtime', 'infer'],
+    ['ONNX Runtime, our export', 'infer'],
     ['TensorFlow in Python', 'train'],
     ['TensorFlow in Python', 'infer'],
   ])('%s can %s', async (name, mode) => {

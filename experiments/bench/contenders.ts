@@ -5,13 +5,13 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { type Launch, start } from './contender';
 import { PEERS } from './python';
-import type { ContenderName, Task } from './workloads';
+import { type ContenderName, onnxBeside, type Task } from './workloads';
 
 /** What the peers need beside the task. */
 export interface Setting {
   /** The interpreter of their environment; undefined where only ours compete. */
   python?: string;
-  /** The task as a SavedModel, for Python's TensorFlow. */
+  /** The task as a SavedModel, for Python's TensorFlow; beside it, where it is a prediction, as ONNX. */
   savedModel: string;
 }
 
@@ -52,7 +52,9 @@ export function candidates(name: ContenderName, task: Task, { python, savedModel
       );
     }
     case 'ONNX Runtime':
-      return [peer('onnx_runtime.py')];
+      return [peer('onnx_runtime.py')]; // of PyTorch's export
+    case 'ONNX Runtime, our export':
+      return [peer('onnx_runtime.py', { file: onnxBeside(savedModel) })];
     case 'TensorFlow in Python':
       return [peer('tensorflow_python.py', { savedModel })];
   }

@@ -1,13 +1,17 @@
+import { writeFileSync } from 'node:fs';
 import type { KernelTiming } from '../../lib/engine/binding';
 import { type Compiled, compile } from '../../lib/engine/compile/compile';
 import { exportSavedModel, type Signature } from '../../lib/engine/savedModel';
+import { onnxOf } from '../../lib/export/graphs';
+import { encodeOnnx } from '../../lib/export/onnx/graph';
 import type { Model } from '../../lib/model/module';
 import { createModel } from '../../lib/model/registry';
 import { type Tensor, tf } from '../../lib/tensor/tf';
 import { flatten, type Tree, unflatten } from '../../lib/tensor/tree';
 import { evalStep, type StepBatch, type StepDraw, type StepSettings, trainStep } from '../../lib/train/step';
+import { untrained } from '../../lib/train/trained';
 import { random } from '../../lib/util/random';
-import type { Task } from './workloads';
+import { onnxBeside, type Task } from './workloads';
 
 /** A task of the benchmark on the lab's own code. */
 export interface Work {
@@ -15,7 +19,7 @@ export interface Work {
   run(): void;
   /** One run, kernel by kernel. Needs the compiled engine. */
   profile(): KernelTiming[];
-  /** Writes it as a SavedModel. State that a step renews is input and output under one name. */
+  /** Writes it as a SavedModel, a prediction also as ONNX beside it. State that a step renews is input and output under one name. */
   export(dir: string): void;
 }
 
@@ -120,6 +124,7 @@ function inference({ batch, size }: Task, model: Model, engine: Engine): Work {
       exportSavedModel(dir, inputs => ({ logits: fn(inputs.images) }), {
         images: { shape: [batch, size, size, 3], dtype: 'float32' },
       });
+      writeFileSync(onnxBeside(dir), encodeOnnx(onnxOf(untrained(model))));
     },
   };
 }

@@ -8,6 +8,9 @@ export interface Task {
   classes: number;
 }
 
+/** Where an exported prediction lies as ONNX. */
+export const onnxBeside = (savedModel: string): string => `${savedModel}.onnx`;
+
 export const CONTENDERS = [
   'ours',
   'stock tfjs-node',
@@ -16,6 +19,7 @@ export const CONTENDERS = [
   'PyTorch, bfloat16',
   'torch.compile, bfloat16',
   'ONNX Runtime',
+  'ONNX Runtime, our export',
   'TensorFlow in Python',
 ] as const;
 export type ContenderName = (typeof CONTENDERS)[number];
@@ -48,6 +52,7 @@ const INFERENCE: readonly ContenderName[] = [
   'stock tfjs-node',
   ...PYTORCH,
   'ONNX Runtime',
+  'ONNX Runtime, our export',
   'TensorFlow in Python',
 ];
 
