@@ -90,6 +90,7 @@ describe('train', () => {
     ['batch', ['--batch=1000'], ['1000', '24']],
     ['weights', ['--init=nowhere.safetensors'], ['nowhere.safetensors']],
     ['run to resume', ['--resume=nothing'], ['nothing']],
+    ['other weights for a resumed run', ['--resume=alone', '--weights=easycv:xxs'], ['--weights=easycv:xxs']],
     ['other settings for a resumed run', ['--resume=alone', '--lr=0.5'], ['lr', '0.002', '0.5']],
     ['option', ['--learning-rate=1'], ['--learning-rate']],
   ])('says what is wrong with a bad %s in one line', async (_what, args, words) => {

@@ -9,6 +9,7 @@ import {
   environmentDifferences,
   FIELDS,
   recordedVariables,
+  reproducibility,
 } from '../lib/runs/environment';
 import { environmentSchema } from '../lib/runs/schemas';
 import { ROOT } from '../lib/util/root';
@@ -116,6 +117,17 @@ describe('an environment', () => {
       const here = { ...environment(), ...other };
       for (const [field, value] of Object.entries(MACHINE))
         expect(decisive({ ...here, [field]: value }), field).not.toEqual(decisive(here));
+    }
+  });
+
+  test('promises equal bytes on other machines where its kernels are the own ones, nowhere else', () => {
+    const [needed, free] = reproducibility({ ...environment(), kernels: 'own' }).split('depend on none of');
+    expect(needed).not.toMatch(/threads|processor|instruction set/);
+    expect(free).toMatch(/threads.*processor.*instruction set/);
+    for (const other of [{ kernels: 'stock' as const }, { numerics: 0 }]) {
+      const said = reproducibility({ ...environment(), ...other });
+      expect(said).toMatch(/are the same: .*threads.*processor.*instruction set/);
+      expect(said).not.toContain('depend on none of');
     }
   });
 });

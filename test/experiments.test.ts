@@ -8,7 +8,10 @@ import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { experiment as lgl } from '../experiments/lgl';
 import { register } from '../lib/cli/experiment';
 import { meanInterval, pooledDeviation, power, samplesNeeded, studentT } from '../lib/measure/statistics';
+import { experimentCommands } from '../lib/report/commands';
 import { experimentSection } from '../lib/report/experimentSections';
+import { tradeoffSection } from '../lib/report/tradeoffSections';
+import { type Environment, environment, NUMERICS } from '../lib/runs/environment';
 import { formatSeeds, parseSeeds } from '../lib/runs/seeds';
 import { listRuns, type Run } from '../lib/runs/store';
 import { measureTradeoffs } from '../lib/runs/tradeoffs';
@@ -24,7 +27,7 @@ import {
 } from '../lib/runs/trialResults';
 import { UserError } from '../lib/util/errors';
 import { ROOT } from '../lib/util/root';
-import { DATA } from './training';
+import { DATA, tinyRecipe } from './training';
 
 const folder = mkdtempSync(join(tmpdir(), 'experiments-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -104,6 +107,15 @@ const row = (variant: string, seed: number, top1: number, budget = 'a'): TrialRe
   origin: null,
 });
 
+const origin = (changes: Partial<Environment>): TrialResult['origin'] => ({
+  recipe: tinyRecipe(),
+  recipeVersion: 1,
+  asked: {},
+  dataOptions: {},
+  fingerprint: '',
+  environment: { ...environment(), ...changes },
+});
+
 describe('a file of results', () => {
   test('keeps one row for a trial', () => {
     const path = join(folder, 'rows.json');
@@ -137,6 +149,62 @@ describe('a file of results', () => {
     expect(experimentSection(lgl.reported!, 'petals', rows).text.join()).toMatch(/Left out is 1 row of other budgets/);
     const numerics = [row('full', 0, 0.5), { ...row('full', 0, 0.7), numerics: 1 }];
     expect(largestBudget(numerics)).toEqual([numerics[1]]);
+  });
+
+  test('says of a single seed that it has no interval', () => {
+    const seeds = (count: number) =>
+      Array.from({ length: count }, (_, i) => [row('full', i, 0.5), row('less', i, 0.4)]);
+    const single = experimentSection(lgl.reported!, 'petals', seeds(1).flat());
+    expect(single.text.join()).toMatch(/no CI/);
+    expect(single.text.join()).not.toMatch(/includes? 0|excludes? 0/);
+    expect(single.tables[0].rows.map(({ clear }) => clear)).toEqual(['–', '–']);
+    const [{ verdict: said }] = (single.charts['lgl-differences'].data as { values: { verdict: string }[] }).values;
+    expect(said).toMatch(/no CI/);
+    const both = experimentSection(lgl.reported!, 'petals', [...seeds(2).flat(), row('other', 0, 0.3)]);
+    expect(both.text.join()).toMatch(
+      /one difference excludes 0; 1 difference of a single seed has none.*Of 1 comparison /,
+    );
+  });
+
+  test('names all variants that have the highest mean', () => {
+    const rows = [
+      row('full', 0, 0.1),
+      row('full', 1, 0.5),
+      row('less', 0, 0.5),
+      row('less', 1, 0.1),
+      row('other', 0, 0.2),
+    ];
+    expect(experimentSection(lgl.reported!, 'petals', rows).captions['lgl-runs']).toMatch(
+      /^full, less have the highest/,
+    );
+  });
+
+  test('is drawn filled where a commit makes its rows again, else hollow', () => {
+    const marks = (git: Environment['git']) => {
+      const rows = [0, 1].map(seed => ({ ...row('full', seed, 0.5), numerics: NUMERICS, origin: origin({ git }) }));
+      return JSON.stringify(experimentSection(lgl.reported!, 'petals', rows).charts);
+    };
+    const commit = '0123456789abcdef0123456789abcdef01234567';
+    expect(marks({ commit, dirty: false })).toContain('"filled":true');
+    for (const none of [{ commit, dirty: true }, null]) expect(marks(none)).not.toContain('"filled":true');
+  });
+
+  test('has one command for all rows only where one asks for what each was trained with', () => {
+    const commands = (variables: string[]) =>
+      Object.keys(
+        experimentCommands(
+          'lgl',
+          variables.map((variables, seed) => ({ ...row('full', seed, 0.5), origin: origin({ variables }) })),
+        ),
+      );
+    const each = ['full, seed 0', 'full, seed 1'];
+    expect(commands(['', ''])).toEqual(['all of it', 'full', ...each]);
+    expect(commands(['', 'EDGEVIT_FUSED=0'])).toEqual(each);
+  });
+
+  test('of networks with accuracies and costs says what is left out there too', () => {
+    const rows = [row('edgevit-xxs', 0, 0.5, 'old'), row('edgevit-xxs', 0, 0.6, 'new')];
+    expect(tradeoffSection(rows, undefined).text.join()).toMatch(/Left out is 1 row/);
   });
 
   test('of another kind is refused', () => {

@@ -4,17 +4,20 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { rerunCommand } from '../lib/report/commands';
 import { writeReport } from '../lib/report/runReport';
+import { runSections } from '../lib/report/runSections';
+import { comparison } from '../lib/report/runTables';
 import { makeBundle } from '../lib/runs/bundle';
 import { codeDigest, codeFiles } from '../lib/runs/code';
 import { consoleReporter, duration } from '../lib/runs/console';
 import { environment } from '../lib/runs/environment';
-import { listRuns, openRun, type Run, type RunRecord, reportFiles } from '../lib/runs/store';
+import { listRuns, openRun, Run, type RunRecord, reportFiles } from '../lib/runs/store';
 import { type NewTrial, resumeTrial, startTrial } from '../lib/runs/trial';
 import { planTraining } from '../lib/train/plan';
 import type { Recipe } from '../lib/train/recipe';
 import { Failure, UserError } from '../lib/util/errors';
 import { thisProcess } from '../lib/util/owner';
 import { textTable } from '../lib/util/tables';
+import { counted } from '../lib/util/text';
 import { dataset, sha256, tinyRecipe } from './training';
 
 const runs = mkdtempSync(join(tmpdir(), 'runs-'));
@@ -152,7 +155,16 @@ describe('a run', () => {
     const { record } = await resume({ force: true });
     expect(record).toMatchObject({ status: 'done', environment: elsewhere, segments: [{ step: 8 }] });
     expect(record.segments[0].environment).toEqual(environment());
-    await expect(makeBundle(openRun(runs, 'forced'), writeReport)).rejects.toThrow(/by force/);
+    const forced = openRun(runs, 'forced');
+    await expect(makeBundle(forced, writeReport)).rejects.toThrow(/by force/);
+    const [{ text, rerun }] = await runSections([forced]);
+    expect(text.join()).toMatch(/forced: After step 8 .*TF_ENABLE_ONEDNN_OPTS=0 there/);
+    expect(rerun).toEqual({});
+    expect(readFileSync(reportFiles(forced).page, 'utf8')).toContain('ends at other bytes');
+    const other = new Run(forced.folder, { ...record, segments: [] });
+    expect(comparison([other, forced])).toMatch(
+      /variables +TF_ENABLE_ONEDNN_OPTS=0 +TF_ENABLE_ONEDNN_OPTS=0; after step 8/,
+    );
   });
 
   test('whose loss on the test images is not finite fails, and leaves a run that can be read', async () => {
@@ -205,6 +217,15 @@ describe('a run', () => {
     expect(html).toContain(whole.record.result!.weights);
   });
 
+  test('has a page that tells on which images its best epoch was the best', async () => {
+    const folder = join(runs, 'with-validation');
+    cpSync(whole.folder, folder, { recursive: true });
+    const run = new Run(folder, { ...whole.record, dataset: { ...whole.record.dataset, val: 7 } });
+    await writeReport(run);
+    expect(readFileSync(reportFiles(run).page, 'utf8')).toMatch(/best epoch, \d, had [\d.]+ % on 7 validation images/);
+    rmSync(folder, { recursive: true });
+  });
+
   test('is told how to be run again', () => {
     const there = join(whole.folder, "it's here");
     mkdirSync(there);
@@ -255,6 +276,12 @@ describe('the console', () => {
 
   test('tells times and tables', () => {
     expect([null, 0, 59.6, 250, 1380, 3725].map(duration)).toEqual(['?', '0s', '1m00s', '4m10s', '23m', '1h02m']);
+    expect([counted(1, 'file'), counted(0, 'file'), counted(1024, 'file'), counted(2, 'class', 'classes')]).toEqual([
+      '1 file',
+      '0 files',
+      '1,024 files',
+      '2 classes',
+    ]);
     expect(
       textTable({ name: 'name', n: 'n' }, [
         { name: 'a', n: '1' },

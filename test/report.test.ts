@@ -84,6 +84,18 @@ test('times at another size than networks were trained at stand beside no accura
   expect(text.join()).toContain('--size=96');
 });
 
+test('times of networks with another head than those that were trained are told to be that', () => {
+  const beside = (classes: number) =>
+    tradeoffSection(madeUpResults().variants, {
+      ...MADE_UP_TRADEOFFS,
+      size: [96, 96],
+      models: MADE_UP_TRADEOFFS.models.map(model => ({ ...model, classes })),
+    });
+  expect(Object.keys(beside(1000).charts)).toContain('tradeoff-latency');
+  expect(beside(1000).text.join()).toMatch(/networks for 1,000 classes, .* networks for 12\./);
+  expect(beside(12).text.join()).not.toMatch(/networks for/);
+});
+
 test('a PDF is one page of the size of its chart, with its words as text, and no title', () => {
   const pdf = readFileSync(join(files.charts, 'lgl-differences.pdf'), 'latin1');
   expect(pdf).toMatch(/^%PDF-1\.\d/);

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -110,6 +110,19 @@ describe('a sweep', () => {
     },
     TIMEOUT,
   );
+
+  test('takes no run for a done trial that says one thing in two ways, or is another trial', () => {
+    const runs = join(folder, 'altered');
+    cpSync(first, runs, { recursive: true });
+    const path = join(runs, plan(first).trials[0].name, 'run.json');
+    const record = JSON.parse(readFileSync(path, 'utf8'));
+    writeFileSync(path, JSON.stringify({ ...record, result: { ...record.result, top1: 0.99 } }));
+    expect(() => plan(runs)).toThrow(/contradicts itself.*top1/);
+    writeFileSync(path, JSON.stringify({ ...record, trial: null }));
+    expect(() => plan(runs)).toThrow(/is another one/);
+    writeFileSync(path, JSON.stringify(record));
+    expect(plan(runs).trials[0].state).toBe('done');
+  });
 
   test('after a change trains again what it touches, and nothing else', () => {
     const known = (changed: Sweep, other: Partial<Environment> = {}, threads = 1) =>

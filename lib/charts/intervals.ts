@@ -121,7 +121,7 @@ export interface Difference {
   difference: MeanInterval;
 }
 
-/** Mean differences, seed by seed, from a baseline as bars, with their 95 % intervals: those that include 0 are faint. */
+/** Mean differences, seed by seed, from a baseline as bars, with their 95 % intervals: those that include 0, and those of a single seed, are faint. */
 export function differences(
   all: readonly Difference[],
   baseline: string,
@@ -129,8 +129,10 @@ export function differences(
   seen?: string,
   colors: VariantColors = variantColors(all.map(({ variant }) => variant)),
 ): Chart {
-  const [CLEAR, NOISE] = ['CI excludes 0', 'CI includes 0'];
-  const values = all.map(({ variant, difference }) => {
+  const [CLEAR, NOISE, SINGLE] = ['CI excludes 0', 'CI includes 0', 'single seed, no CI'];
+  const isSingle = ({ difference }: Difference): boolean => difference.half === null;
+  const values = all.map(each => {
+    const { variant, difference } = each;
     const { low, high } = ends(difference);
     return {
       variant,
@@ -138,7 +140,7 @@ export function differences(
       low: points(low),
       high: points(high),
       seeds: difference.count,
-      verdict: isClear(difference) ? CLEAR : NOISE,
+      verdict: isSingle(each) ? SINGLE : isClear(difference) ? CLEAR : NOISE,
     };
   });
   const signed = (field: string, title: string) => ({ field, title, format: '+.1f' });
@@ -152,8 +154,7 @@ export function differences(
       tooltip: [
         { field: 'variant' },
         signed('mean', 'points'),
-        signed('low', '95 % from'),
-        signed('high', 'to'),
+        ...(all.every(isSingle) ? [] : [signed('low', '95 % from'), signed('high', 'to')]),
         { field: 'seeds' },
         { field: 'verdict' },
       ],
@@ -173,7 +174,9 @@ export function differences(
             field: 'verdict',
             type: 'ordinal', // which opacity wants
             title: null,
-            scale: { domain: [CLEAR, NOISE], range: [1, FAINT] },
+            scale: all.some(isSingle)
+              ? { domain: [CLEAR, NOISE, SINGLE], range: [1, FAINT, FAINT] }
+              : { domain: [CLEAR, NOISE], range: [1, FAINT] },
             legend: { orient: 'top', symbolFillColor: QUIET, symbolStrokeColor: QUIET },
           },
         },

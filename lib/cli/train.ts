@@ -146,7 +146,7 @@ async function beginning({ init, weights, runs }: TrainFlags, reporter: Reporter
 function checkUnchanged(
   { record }: Run,
   settings: Record<string, string>,
-  { recipe, name, init, runs }: TrainFlags,
+  { recipe, name, init, weights, runs }: TrainFlags,
 ): void {
   const refuse = (key: string, own: unknown, given: unknown): never => {
     throw new UserError(
@@ -162,4 +162,8 @@ function checkUnchanged(
   if (recipe !== undefined && recipe !== record.recipeName) refuse('recipe', record.recipeName, recipe);
   if (name !== undefined && name !== record.name) refuse('name', record.name, name);
   if (init !== undefined && initFile(runs, init) !== record.init?.path) refuse('init', record.init?.path ?? null, init);
+  if (weights !== undefined)
+    throw new UserError(
+      `--weights=${weights} says what to begin with, and the run '${record.name}' has begun: leave it out to resume.`,
+    );
 }

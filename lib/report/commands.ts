@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { isAbsolute, resolve } from 'node:path';
 import { formatDataset, parseDataset } from '../data/open';
-import { decides, type Environment, recordedVariables } from '../runs/environment';
+import { decides, type Environment, environmentDifferences, recordedVariables } from '../runs/environment';
 import { folderOf } from '../runs/portable';
 import { formatSeeds } from '../runs/seeds';
 import type { RunRecord } from '../runs/store';
@@ -32,6 +32,15 @@ export function rerunCommand({ recipe, recipeName, init, dataOptions, environmen
   );
 }
 
+/** From which steps a run went on by force in another environment, and in which: no command makes such a run again. */
+export function forcedSegments({ environment, segments }: RunRecord): string[] {
+  return segments.map(({ step, environment: next }, i) => {
+    const before = i === 0 ? environment : segments[i - 1]!.environment;
+    const how = environmentDifferences(before, next).filter(({ decides }) => decides);
+    return `After step ${step} it went on by force in another environment: ${how.map(({ what, how }) => `${what} ${how}`).join('; ')}.`;
+  });
+}
+
 /** What of an environment a command can ask for: the threads only where the bytes depend on them. */
 function circumstancesOf(environment: Partial<Environment>): Circumstances {
   const { threads, variables } = environment;
@@ -56,7 +65,9 @@ export function experimentCommands(experiment: string, rows: readonly TrialResul
   const origins = rows.flatMap(({ origin }) => origin ?? []);
   if (origins.length === 0 || origins.length < rows.length) return {};
   const [{ recipe, asked, dataOptions, environment }] = origins;
-  const threads = new Set(origins.map(origin => circumstancesOf(origin.environment).threads));
+  const circumstances = new Set(
+    origins.map(({ dataOptions, environment }) => JSON.stringify({ ...dataOptions, ...circumstancesOf(environment) })),
+  );
   const seeds = formatSeeds(rows.map(({ seed }) => seed));
   const all = (only: string[]): string =>
     command(
@@ -65,7 +76,7 @@ export function experimentCommands(experiment: string, rows: readonly TrialResul
       { ...dataOptions, ...circumstancesOf(environment) },
     );
   const together: Record<string, string> =
-    threads.size === 1
+    circumstances.size === 1 // one command asks for one of each
       ? {
           'all of it': all([]),
           ...Object.fromEntries(

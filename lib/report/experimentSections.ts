@@ -6,6 +6,7 @@ import { shown } from '../runs/environment';
 import {
   byVariant,
   equalWeights,
+  isReproducible,
   largestBudget,
   leftOut,
   type TrialResult,
@@ -38,7 +39,7 @@ export function experimentSection(
   const charts = experiment.charts(compared);
   return section(name, title, {
     tables: [variantTable(variants, baseline)],
-    charts: rows.every(({ numerics }) => numerics > 0) ? charts : mapRecord(charts, hollow),
+    charts: rows.every(isReproducible) ? charts : mapRecord(charts, hollow),
     captions: {
       [`${name}-differences`]: `${verdict}.`,
       [`${name}-runs`]: `${leader}. A dot is the mean of the runs, a line its 95 % interval, a tick one run.`,
@@ -46,7 +47,7 @@ export function experimentSection(
     },
     text: [
       `${compared.setting}. ${trainedOn(rows)}`,
-      `${verdict}. ${others.length === 0 ? '' : byChance(others.length)}`,
+      `${verdict}.${byChance(others)}`,
       ...sameWeights(rows),
       ...notShown(leftOut(allRows, rows)),
     ],
@@ -102,7 +103,7 @@ export function provenance(rows: readonly TrialResult[]): string {
 }
 
 /** Rows of the file that are not shown, because they compare with none of those that are. */
-function notShown(groups: readonly (readonly TrialResult[])[]): string[] {
+export function notShown(groups: readonly (readonly TrialResult[])[]): string[] {
   if (groups.length === 0) return [];
   const told = groups.map(group => `${group.length} of ${setting(group)}, ${provenance(group)}`);
   const count = groups.reduce((sum, { length }) => sum + length, 0);

@@ -116,7 +116,7 @@ function body(
     ? ' Petals are synthetic flowers: they show that networks learn, and prove nothing about photographs.'
     : '';
   return `<h1>EdgeViT Lab: what was found on ${escapeHtml(data)}</h1>
-<p>Filled marks are ours, and name the commit that makes them again. Hollow ones were reported by others, or trained here before rows named their commit. Point at a mark to read it; click on a name in a legend to follow a curve, on the head of a column to sort by it.${synthetic}</p>
+<p>Filled marks are ours, and name the commit that makes them again. Hollow ones were reported by others, or trained here by code that no commit holds or no row names. Point at a mark to read it; click on a name in a legend to follow a curve, on the head of a column to sort by it.${synthetic}</p>
 <p>${escapeHtml(INTERVALS)}</p>
 <nav><ul>${sections.map(({ id, title }) => `<li><a href="#${escapeHtml(id)}">${escapeHtml(title)}</a>`).join('')}</ul></nav>
 ${sections.map(section => html(section, stills)).join('\n')}

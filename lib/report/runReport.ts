@@ -3,13 +3,14 @@ import { learningCurve } from '../charts/curves';
 import { toSvg } from '../charts/svg';
 import { parseDataset, sourceOf } from '../data/open';
 import { percent } from '../runs/console';
-import { environmentDifferences, FIELDS, shown } from '../runs/environment';
+import { FIELDS, reproducibility, shown } from '../runs/environment';
 import { type Run, reportFiles } from '../runs/store';
 import { writeFileAtomic } from '../util/files';
 import { escapeHtml } from '../util/html';
 import { flattenRecord } from '../util/records';
 import { htmlTable, thousands } from '../util/tables';
-import { rerunCommand } from './commands';
+import { counted } from '../util/text';
+import { forcedSegments, rerunCommand } from './commands';
 import { list, page } from './page';
 import { RESULT_COLUMNS, resultRow } from './tables';
 
@@ -28,16 +29,13 @@ function runPage(run: Run, charts: string[]): string {
   const { record } = run;
   const { name, dataset, recipeName, environment: here, result } = record;
   const headline = result
-    ? `${percent(result.top1)} top-1 on ${thousands(dataset.test)} test images; the best epoch, ${result.best.epoch}, had ${percent(result.best.top1)}.`
+    ? `${percent(result.top1)} top-1 on ${thousands(dataset.test)} test images; the best epoch, ${result.best.epoch}, had ${percent(result.best.top1)}${dataset.val > 0 ? ` on ${counted(dataset.val, 'validation image')}` : ''}.`
     : `Status: ${run.status}.`;
   const surroundings = Object.entries(FIELDS).map(([field, { name }]) => [
     name,
     shown(field as keyof typeof FIELDS, here),
   ]);
-  const segments = record.segments.map(({ step, environment }) => {
-    const how = environmentDifferences(here, environment).filter(({ decides }) => decides);
-    return `After step ${step} it went on by force in another environment: ${how.map(({ what, how }) => `${what} ${how}`).join('; ')}.`;
-  });
+  const segments = forcedSegments(record);
   return page({
     title: name,
     body: `<h1>${escapeHtml(name)}</h1>
@@ -45,7 +43,7 @@ function runPage(run: Run, charts: string[]): string {
 ${htmlTable({ columns: RESULT_COLUMNS, rows: [resultRow(run)] })}
 ${charts.map(chart => `<figure class="wide">${chart}</figure>`).join('\n')}
 <h2>Run it again</h2>
-${segments.map(text => `<p>${escapeHtml(text)}</p>\n`).join('')}<p>Equal recipes give equal bytes, on any processor and by any number of threads, while numerics, engine and packages are the same. The weights' sha256 is <code>${result ? result.weights : 'not known yet'}</code>.</p>
+${segments.map(text => `<p>${escapeHtml(text)}</p>\n`).join('')}${segments.length > 0 ? '<p>This command trains all of it in one environment, and ends at other bytes.</p>\n' : ''}<p>${escapeHtml(reproducibility(here))} The weights' sha256 is <code>${result ? result.weights : 'not known yet'}</code>.</p>
 <pre>${escapeHtml(rerunCommand(record))}</pre>
 <div class="columns">
 <section><h2>Recipe ${escapeHtml(recipeName)}</h2>${list(

@@ -4,7 +4,7 @@ import { PALETTE } from '../charts/style';
 import { contradiction } from '../runs/consistency';
 import type { Run } from '../runs/store';
 import { UserError } from '../util/errors';
-import { rerunCommand } from './commands';
+import { forcedSegments, rerunCommand } from './commands';
 import { mistakePictures } from './mistakes';
 import { type Section, section } from './sections';
 import { RESULT_COLUMNS, resultRow } from './tables';
@@ -36,6 +36,9 @@ export async function runSections(all: readonly Run[]): Promise<Section[]> {
             `Of ${runs.length} runs the table has all, the charts the first ${Math.min(DRAWN, runs.length)}, and where they err is shown of the first ${DETAILED}: \`npm run report -- RUN\` shows others.`,
           ]
         : []),
+      ...runs.flatMap(({ record }) =>
+        forcedSegments(record).map(text => `${record.name}: ${text} No command makes it again.`),
+      ),
       ...leftOut,
     ],
     charts:
@@ -46,7 +49,11 @@ export async function runSections(all: readonly Run[]): Promise<Section[]> {
             'runs-loss': runCurves(curves, 'loss', 'Loss after each epoch'),
           },
     tables: [{ columns: RESULT_COLUMNS, rows: runs.map(run => ({ ...resultRow(run) })) }],
-    rerun: Object.fromEntries(runs.map(({ record }) => [record.name, rerunCommand(record)])),
+    rerun: Object.fromEntries(
+      runs
+        .filter(({ record }) => record.segments.length === 0)
+        .map(({ record }) => [record.name, rerunCommand(record)]),
+    ),
   });
   const each: Section[] = [];
   for (const run of runs.slice(0, DETAILED)) each.push(await runSection(run));

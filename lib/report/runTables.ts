@@ -56,7 +56,7 @@ export function comparison(runs: readonly Run[], highlight?: Highlight): string 
   const equal: string[] = [];
   for (const [what, parts] of Object.entries({
     configuration: runs.map(configuration),
-    environment: runs.map(({ record }) => flatten(record.environment)),
+    environment: runs.map(surroundings),
   })) {
     const keys = [...new Set(parts.flatMap(part => [...part.keys()]))];
     const shown =
@@ -136,6 +136,22 @@ function configuration({ record: { recipe, model, dataset, init } }: Run): Setti
     pictures: { fingerprint, train, test, val },
     init,
   });
+}
+
+/** What a run was trained in; where that changed by force, what it was first and from which step it was something else. */
+function surroundings({ record: { environment, segments } }: Run): Settings {
+  const first = flatten(environment);
+  const told = new Map(first);
+  let before = first;
+  for (const segment of segments) {
+    const next = flatten(segment.environment);
+    for (const key of new Set([...before.keys(), ...next.keys()])) {
+      if (next.get(key) === before.get(key)) continue;
+      told.set(key, `${told.get(key) ?? '–'}; after step ${segment.step} ${next.get(key) ?? '–'}`);
+    }
+    before = next;
+  }
+  return told;
 }
 
 /** `{ a: { b: [1, 2] } }` → `a.b` is `1,2`; of digests the beginning. */

@@ -54,7 +54,7 @@ export function variantTable(variants: readonly VariantResult[], baseline: strin
       seeds: String(top1.count),
       top1: interval(top1),
       difference: difference ? interval(difference, true) : '–',
-      clear: difference ? (isClear(difference) ? 'yes' : 'no') : '–',
+      clear: difference && difference.half !== null ? (isClear(difference) ? 'yes' : 'no') : '–',
     })),
   };
 }
@@ -63,19 +63,33 @@ export const INTERVALS =
   "Means over seeds ± half of the 95 % interval, by Student's t distribution. Differences are taken seed by seed; the last column says whether their interval (CI) excludes 0. " +
   'The intervals hold what seeds change, not the choice of test images.';
 
-/** For which differences the CI excludes 0, in a line. */
+/** For which differences the CI excludes 0, in a line. Those of a single seed have no CI, and are told apart. */
 export function verdict(differences: readonly Difference[]): string {
-  const clear = differences.filter(({ difference }) => isClear(difference)).map(({ variant }) => variant);
-  const { length } = differences;
+  const known = differences.filter(hasInterval);
+  const single = differences.length - known.length;
+  if (known.length === 0)
+    return `${single === 1 ? 'The difference has no CI' : `None of ${single} differences has a CI`}: it takes two seeds at least`;
+  const rest =
+    single === 0 ? '' : `; ${counted(single, 'difference')} of a single seed ${single === 1 ? 'has' : 'have'} none`;
+  return `${ofIntervals(known)}${rest}`;
+}
+
+function ofIntervals(known: readonly Difference[]): string {
+  const clear = known.filter(({ difference }) => isClear(difference)).map(({ variant }) => variant);
+  const { length } = known;
   if (length === 1) return `The CI of the one difference ${clear.length === 1 ? 'excludes' : 'includes'} 0`;
   return clear.length === 0
     ? `The CIs of ${length === 2 ? 'both' : `all ${length}`} differences include 0`
     : `The CI excludes 0 for ${clear.length} of ${length} differences: ${clear.join(', ')}`;
 }
 
-/** What many comparisons show by chance. */
-export function byChance(count: number): string {
-  return `Of ${counted(count, 'comparison')} at 95 %, ${(0.05 * count).toFixed(2)} would exclude 0 if nothing differed at all.`;
+const hasInterval = ({ difference }: Difference): boolean => difference.half !== null;
+
+/** What many comparisons show by chance; nothing where none has a CI. */
+export function byChance(differences: readonly Difference[]): string {
+  const count = differences.filter(hasInterval).length;
+  if (count === 0) return '';
+  return ` Of ${counted(count, 'comparison')} at 95 %, ${(0.05 * count).toFixed(2)} would exclude 0 if nothing differed at all.`;
 }
 
 /** What the rows were made of, in a line. */
@@ -88,8 +102,12 @@ export function setting(rows: readonly TrialResult[]): string {
   return `${data}: ${counted(classes, 'class', 'classes')}, ${counted(train, 'image')} to train on and ${thousands(test)} to test with, ${sizes} px; ${counted(epochs, 'epoch')} of batch ${batch}; ${counted(seeds, 'seed')}`;
 }
 
-/** `edgevit-s has the highest mean, 81.3 %`. */
+/** Means of fractions of images that are closer than this are one, summed in another order. */
+const SAME_MEAN = 1e-9;
+
+/** `edgevit-s has the highest mean, 81.3 %`, or all that have it. */
 export function leader(variants: readonly VariantResult[]): string {
-  const best = variants.reduce((most, each) => (each.top1.mean > most.top1.mean ? each : most));
-  return `${best.variant} has the highest mean top-1, ${percent(best.top1.mean)}`;
+  const highest = Math.max(...variants.map(({ top1 }) => top1.mean));
+  const best = variants.filter(({ top1 }) => highest - top1.mean < SAME_MEAN).map(({ variant }) => variant);
+  return `${best.join(', ')} ${best.length === 1 ? 'has' : 'have'} the highest mean top-1, ${percent(highest)}`;
 }

@@ -3,10 +3,11 @@ import { countedAndReported, type Point, paretoFront, reportedTradeoff, tradeoff
 import type { Estimate } from '../measure/latency';
 import { REPORTED } from '../measure/reported';
 import type { Tradeoffs } from '../runs/tradeoffs';
-import { byVariant, largestBudget, type TrialResult } from '../runs/trialResults';
+import { byVariant, isReproducible, largestBudget, leftOut, type TrialResult } from '../runs/trialResults';
 import { mapRecord } from '../util/records';
 import { type Table, thousands } from '../util/tables';
 import { counted } from '../util/text';
+import { notShown } from './experimentSections';
 import { interval, type Section, section, setting } from './sections';
 
 const MEASURE = '`npm run experiment -- tradeoffs`';
@@ -21,7 +22,7 @@ export function tradeoffSection(allRows: readonly TrialResult[], measured: Trade
         'This takes the results of the experiment `variants`, which are missing: its section says how to get them.',
       ],
     });
-  const [{ height, width }] = rows;
+  const [{ height, width, classes }] = rows;
   // Times belong to the size that they were measured at, and stand beside no accuracy of another.
   const sameSize = measured?.size[0] === height && measured.size[1] === width;
   const times = new Map(sameSize ? measured.models.map(({ model, milliseconds }) => [model, milliseconds]) : []);
@@ -43,8 +44,9 @@ export function tradeoffSection(allRows: readonly TrialResult[], measured: Trade
   const text = [
     `${setting(rows)}. The dashed line is the Pareto front: what lies below it is beaten by a network that is at least as good for no more. An interval that reaches over it says that more seeds may move the network across.`,
     measured
-      ? `Times: ${machine}. They compare among each other and with none of another machine.${sameSize ? '' : ` They were measured at another size than networks were trained at, so that they have a table of their own, with the counts at that size; ${MEASURE.slice(0, -1)} --size=${height === width ? height : `${height}x${width}`}\` measures at this one.`} Energy is left out: it was not measured, and a guess would only repeat the time.`
+      ? `Times: ${machine}. They compare among each other and with none of another machine.${sameSize ? '' : ` They were measured at another size than networks were trained at, so that they have a table of their own, with the counts at that size; ${MEASURE.slice(0, -1)} --size=${height === width ? height : `${height}x${width}`}\` measures at this one.`}${sameSize ? otherHeads(measured, classes) : ''} Energy is left out: it was not measured, and a guess would only repeat the time.`
       : `Times were not measured: ${MEASURE} does.`,
+    ...notShown(leftOut(allRows, rows)),
   ];
   const colors = variantColors([...new Set(rows.map(({ variant }) => variant))]); // as in the experiment's own section
   const charts = {
@@ -56,7 +58,7 @@ export function tradeoffSection(allRows: readonly TrialResult[], measured: Trade
   };
   return section('tradeoffs', title, {
     text,
-    charts: rows.every(({ numerics }) => numerics > 0) ? charts : mapRecord(charts, hollow),
+    charts: rows.every(isReproducible) ? charts : mapRecord(charts, hollow),
     captions: {
       'tradeoff-macs': front('MACs', all, ({ macs }) => macs),
       'tradeoff-params': front('parameters', all, ({ params }) => params),
@@ -67,6 +69,14 @@ export function tradeoffSection(allRows: readonly TrialResult[], measured: Trade
       ...(measured && !sameSize ? [timeTable(measured)] : []),
     ],
   });
+}
+
+/** Of times whose networks end in other heads than those that were trained. */
+function otherHeads({ models }: Tradeoffs, classes: number): string {
+  const others = [...new Set(models.map(model => model.classes))].filter(count => count !== classes);
+  return others.length === 0
+    ? ''
+    : ` They are of networks for ${others.map(thousands).join(' or ')} classes, accuracies and counts beside them of networks for ${classes}.`;
 }
 
 function front(by: string, all: readonly Point[], cost: (point: Point) => number): string {

@@ -16,6 +16,7 @@ import { packArchive } from './archive';
 import { checkBundle, ENTRY, manifestOf, PROJECT_FILES, SOURCE } from './bundleFile';
 import { codeDigest, codeFiles } from './code';
 import { percent } from './console';
+import { reproducibility } from './environment';
 import { portableRecord } from './portable';
 import { recordOfFormat2 } from './schemas';
 import { Run, type RunRecord, reportFiles, type WriteReport } from './store';
@@ -154,7 +155,9 @@ To run it again and compare every loss, every prediction and the weights, in a c
   npm run replay -- FILE.zip${pictures}
 ${where}
 It was made by ${origin(record)}, on ${environment.engine}, Node ${environment.node.slice(1)},
-${environment.platform}, ${environment.cpu}, ${counted(environment.threads, 'thread')}. Equal numerics give equal bytes on any processor.
+${environment.platform}, ${environment.cpu}, ${counted(environment.threads, 'thread')}.
+
+${reproducibility(environment)}
 
   ${ENTRY.run}             the resolved recipe, the environment, what came out
   ${ENTRY.metrics}        the loss of every step, and of every epoch how well it did

@@ -149,6 +149,15 @@ export function decisive(environment: Environment): Partial<Environment> {
   );
 }
 
+/** What has to be the same for equal bytes of what was trained in an environment, and what of it needs not be, in words. */
+export function reproducibility(environment: Partial<Environment>): string {
+  const deciding = KEYS.filter(field => decides(field, environment));
+  const free = KEYS.filter(field => FIELDS[field].decides === 'stock' && !deciding.includes(field));
+  const names = (fields: readonly (keyof Environment)[]): string => fields.map(field => FIELDS[field].name).join(', ');
+  const rest = free.length > 0 ? ` By its own kernels they depend on none of: ${names(free)}.` : '';
+  return `Equal recipes on equal images give equal bytes where these are the same: ${names(deciding)}.${rest}`;
+}
+
 /** A field's value for a person: digests and commits by their beginning. */
 export function shown(field: keyof Environment, environment: Partial<Environment>): string {
   const value = environment[field];

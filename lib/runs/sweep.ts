@@ -3,6 +3,7 @@ import { withSide } from '../data/cache/side';
 import type { Dataset } from '../data/dataset';
 import { planTraining, type TrainingPlan } from '../train/plan';
 import { type Recipe, type RecipeOptions, resolveRecipe } from '../train/recipe';
+import { UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
 import type { Backend, Task } from './backends/backend';
 import { type Environment, environment } from './environment';
@@ -108,6 +109,10 @@ export function planSweep(
     const { name, digest } = trialIdentity(plan, there);
     const run = findTrial(runs, name);
     const done = run?.status === 'done';
+    if (done && run.record.trial !== digest)
+      throw new UserError(
+        `The run '${name}' bears the name of a trial and is another one: rename or remove ${run.folder}.`,
+      );
     return {
       variant,
       seed,

@@ -8,6 +8,7 @@ import { writeFileAtomic } from '../util/files';
 import { FORMAT_VERSION } from '../util/format';
 import { ROOT } from '../util/root';
 import { printable } from '../util/text';
+import { contradiction } from './consistency';
 import { configurationDigest } from './identity';
 import { portableData, portableOptions } from './portable';
 import { dataOptionsSchema, environmentSchema, recipeSchema } from './schemas';
@@ -180,6 +181,11 @@ export function formatResults(rows: readonly TrialResult[]): string {
   return `${JSON.stringify(FORMAT, null, 2).slice(0, -2)},\n  "rows": [\n${lines}\n  ]\n}\n`;
 }
 
+/** Whether a commit makes a row again: it names one, and the checkout was as committed. */
+export function isReproducible({ numerics, origin }: TrialResult): boolean {
+  return numerics > 0 && origin?.environment.git?.dirty === false;
+}
+
 /** A row as its file has it: what follows from recipe and environment is not written beside them. */
 function stored({ numerics: _, origin, ...row }: TrialResult): object {
   if (!origin) return row;
@@ -198,13 +204,22 @@ export function equalWeights(rows: readonly TrialResult[]): { seed: number; vari
     .map(group => ({ seed: group[0].seed, variants: group.map(({ variant }) => variant) }));
 }
 
-/** A done run as a row of an experiment. */
+/** A done run as a row of an experiment. Throws UserError for one whose files contradict each other: what is published was counted. */
 export function trialRow(
   run: Run,
   plan: Pick<TrainingPlan, 'configuration'>,
   { variant, budget, asked = {} }: { variant: string; budget: string; asked?: Readonly<Record<string, string>> },
 ): TrialResult {
-  const { recipe, recipeVersion, model, dataset, environment, dataOptions, result } = run.record;
+  const { name, recipe, recipeVersion, model, dataset, environment, dataOptions, result } = run.record;
+  const [evaluation, predictions] = [run.evaluation(), run.predictions()];
+  const contradicts =
+    evaluation && predictions
+      ? contradiction({ record: run.record, metrics: run.metrics(), evaluation, predictions })
+      : 'it is done, and its predictions are missing';
+  if (contradicts !== undefined)
+    throw new UserError(
+      `The run '${name}' contradicts itself, so it is no result: ${contradicts}. Remove ${run.folder} to train it again.`,
+    );
   const { top1, top5, loss, imagesPerSecond, weights } = result!;
   return withOrigin(
     {

@@ -15,6 +15,7 @@ import { outcome, sweepDisplay } from '../../runs/sweepConsole';
 import {
   byVariant,
   formatResults,
+  isReproducible,
   putResults,
   readResults,
   resultsFile,
@@ -166,6 +167,10 @@ export function sweepExperiment({ base, variants, seeds: usual = 3, preface, ...
       for (const trial of failed) console.log(`\n${trial.variant} seed ${trial.seed} ${outcome(trial)}`);
       if (failed.length > 0) process.exitCode = 1;
       if (bundle !== undefined && failed.length === 0) await packAll(bundle, plan);
+      if (save && trials.some(({ row }) => row && !isReproducible(row)))
+        console.log(
+          '\nThe code that trained these rows is in no commit, so that nobody else can train them again and charts draw them hollow: commit it, remove the run folders and run the command again.',
+        );
       console.log(
         `\nrows         ${here(file)}${save ? '' : ' (--save publishes them in experiments/results)'}\nrun folders  ${here(runs)}`,
       );
