@@ -7,6 +7,7 @@ import { Command, CommanderError } from 'commander';
 import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { experiment as lgl } from '../experiments/lgl';
 import { register } from '../lib/cli/experiment';
+import { asPublished } from '../lib/cli/support/sweepExperiment';
 import { meanInterval, pooledDeviation, power, samplesNeeded, studentT } from '../lib/measure/statistics';
 import { experimentCommands } from '../lib/report/commands';
 import { experimentSection } from '../lib/report/experimentSections';
@@ -164,6 +165,19 @@ describe('a file of results', () => {
     expect(both.text.join()).toMatch(
       /one difference excludes 0; 1 difference of a single seed has none.*Of 1 comparison /,
     );
+  });
+
+  test('is compared with what is published by what can decide bytes', () => {
+    const here = { ...row('full', 0, 0.5), weights: 'a', origin: origin({ kernels: 'own' }) };
+    const published = (weights: string, changes: Partial<Environment>) => [
+      { ...here, weights, origin: origin({ kernels: 'own', ...changes }) },
+    ];
+    expect(asPublished([here], published('a', { cpu: 'another' }))).toBe('1 of 1');
+    expect(asPublished([here], published('b', { cpu: 'another', threads: 64, code: 'another' }))).toBe('0 of 1');
+    expect(asPublished([here], published('b', { cpu: 'another', numerics: 1 }))).toBe('0 of 1 (other numerics)');
+    expect(asPublished([here], published('b', { variables: 'X=1' }))).toBe('0 of 1 (other environment variables)');
+    expect(asPublished([here], [{ ...here, weights: 'b', origin: null }])).toBe('0 of 1 (other numerics)');
+    expect(asPublished([here], [])).toBe('–');
   });
 
   test('names all variants that have the highest mean', () => {

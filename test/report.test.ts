@@ -311,6 +311,7 @@ describe('the page in Chromium', () => {
     await head.click();
     expect(await cells()).toEqual([...down].reverse());
     expect(down.map(parseFloat)).toEqual([...down].map(parseFloat).sort((a, b) => b - a));
+    expect(await page.locator('#lgl thead tr').count()).toBe(1); // which paper repeats on each sheet
     await page.locator('#lgl > details > summary').click();
     expect(await page.locator('#lgl table').isVisible()).toBe(false);
     await page.close();

@@ -147,6 +147,17 @@ describe('a file that is written whole', () => {
         error = thrown;
       }
       expect(fileObstacle(error)).toMatch(/^'[^']+' (isn't there|lies in what is no folder|is there already).*\.$/);
+      expect(fileObstacle(error)).not.toContain('.tmp');
     }
+  });
+
+  test('an obstacle is told of the file that was to be written, not of what stands in for it', () => {
+    const told = (path: string) => fileObstacle({ code: 'EROFS', syscall: 'open', path });
+    expect(told('/r/rows.json.0123456789abcdef.tmp')).toMatch(/^'\/r\/rows.json' .*--runs/);
+    for (const path of [
+      '/r/.scratch-6b103d30-5ca2824e-eb10ff4a-1-XXXXXX',
+      '/r/.scratch-6b103d30-5ca2824e-eb10ff4a-1-AbCdEf/run',
+    ])
+      expect(told(path)).toMatch(/^'\/r' /);
   });
 });

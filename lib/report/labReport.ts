@@ -176,7 +176,7 @@ th[role="button"] { cursor: pointer; } th[aria-sort="ascending"]::after { conten
 .chart.vega-embed .vega-actions a { color: CanvasText; } .chart.vega-embed .vega-actions a:hover { background: var(--line); }
 .chart.vega-embed details summary { background: Canvas; color: CanvasText; border-color: var(--line); }
 @media print { :root { color-scheme: light; } main { max-width: none; } nav, .vega-embed details { display: none; } summary { list-style: none; }
-  figure, tr { break-inside: avoid; } h2 { break-after: avoid; } .charts { display: block; } .charts figure { margin-bottom: 1.5rem; } .wide, .chart { overflow: visible; } table { white-space: normal; } }
+  figure, tr, thead { break-inside: avoid; } h2, summary, thead { break-after: avoid; } .charts { display: block; } .charts figure { margin-bottom: 1.5rem; } .wide, .chart { overflow: visible; } table { white-space: normal; } }
 #vg-tooltip-element.vg-tooltip { background: Canvas; color: CanvasText; border-color: var(--line); font: .8rem system-ui, sans-serif; } #vg-tooltip-element table tr td.key { color: var(--quiet); }
 `;
 
@@ -187,7 +187,9 @@ const PRINTED_COMMANDS = 12;
 const BEHAVIOUR = `
 const value = text => { const number = parseFloat(text.replace(/,/g, '').replace('\u2212', '-')); return Number.isNaN(number) ? -Infinity : number; };
 for (const table of document.querySelectorAll('table')) {
-  const [head, ...rows] = table.rows;
+  const [head] = table.tHead.rows;
+  const [body] = table.tBodies;
+  const rows = [...body.rows];
   [...head.cells].forEach((cell, column) => {
     cell.tabIndex = 0;
     cell.role = 'button';
@@ -197,7 +199,7 @@ for (const table of document.querySelectorAll('table')) {
       const text = row => row.cells[column].textContent;
       const order = cell.className === 'number' ? (a, b) => value(text(a)) - value(text(b)) : (a, b) => text(a).localeCompare(text(b));
       rows.sort((a, b) => (down ? -order(a, b) : order(a, b)));
-      head.parentNode.append(...rows);
+      body.append(...rows);
     };
     cell.addEventListener('click', sort);
     cell.addEventListener('keydown', event => { if (event.key === 'Enter' || event.key === ' ') { event.preventDefault(); sort(); } });

@@ -52,12 +52,17 @@ export function isTemporary(name: string): boolean {
   return /\.[0-9a-f]{16}\.tmp$|\.\d+\.tmp$/.test(name);
 }
 
+/** What was to be written, where an operation names what stands in for it until then. */
+function meant(path: string): string {
+  return path.replace(/\/\.scratch-[^/]*(\/.*)?$/, '').replace(/\.[0-9a-f]{16}\.tmp$/, '');
+}
+
 /** Why a file operation failed, in a sentence that names the path; undefined for an error that is about something else. */
 export function fileObstacle(error: unknown): string | undefined {
   const { code, path, dest, syscall } = (error ?? {}) as NodeJS.ErrnoException & { dest?: string };
   const at = dest ?? path;
   const why = OBSTACLES[code ?? ''];
-  return at === undefined || why === undefined ? undefined : `'${at}' ${why} (${syscall}, ${code}).`;
+  return at === undefined || why === undefined ? undefined : `'${meant(at)}' ${why} (${syscall}, ${code}).`;
 }
 
 const OBSTACLES: Record<string, string> = {
@@ -67,7 +72,7 @@ const OBSTACLES: Record<string, string> = {
   EEXIST: 'is there already',
   EACCES: 'is closed to this user',
   EPERM: 'is closed to this user',
-  EROFS: 'lies on a disk that can only be read',
+  EROFS: 'lies on a disk that can only be read: --runs and --out, where a command has them, name another place',
   ENAMETOOLONG: 'has too long a name',
   ELOOP: 'is a link that leads back to itself',
 };

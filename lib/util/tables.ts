@@ -123,7 +123,7 @@ export function htmlTable<K extends string>(table: Table<K>): string {
   const [head, ...body] = cells(table);
   const line = (tag: string, row: string[]) =>
     `<tr>${row.map((cell, i) => `<${tag}${numeric[i] ? ' class="number"' : ''}>${escapeHtml(cell)}`).join('')}`;
-  return `<div class="wide"><table>${line('th', head)}${body.map(row => line('td', row)).join('\n')}</table></div>`;
+  return `<div class="wide"><table><thead>${line('th', head)}<tbody>${body.map(row => line('td', row)).join('\n')}</table></div>`;
 }
 
 /** `4067704` → `4,067,704`. */

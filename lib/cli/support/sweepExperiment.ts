@@ -6,6 +6,7 @@ import { writeReport } from '../../report/runReport';
 import { INTERVALS, variantTable } from '../../report/sections';
 import { makeBundle } from '../../runs/bundle';
 import { here } from '../../runs/console';
+import { environmentDifferences, FIELDS } from '../../runs/environment';
 import { packExperiment } from '../../runs/experimentBundle';
 import { absoluteData } from '../../runs/portable';
 import { firstSeeds } from '../../runs/seeds';
@@ -266,19 +267,25 @@ function formatVariants(
     variants,
     baselineName ?? (typeof baseline === 'string' ? baseline : 'its baseline'),
   );
-  const table = cells.map((row, i) => ({ ...row, published: comparison(variants[i].runs, published) }));
+  const table = cells.map((row, i) => ({ ...row, published: asPublished(variants[i].runs, published) }));
   return `${textTable({ ...columns, published: 'weights as published' }, table)}\n\n${INTERVALS}`;
 }
 
-/** How many of the published rows of the same trials have the same weights, to the byte. */
-function comparison(rows: readonly TrialResult[], published: readonly TrialResult[]): string {
+/** How many of the published rows of the same trials have the same weights, to the byte, and what can be the cause where they have not. */
+export function asPublished(rows: readonly TrialResult[], published: readonly TrialResult[]): string {
   const pairs = rows.flatMap(row =>
     published.filter(({ trial }) => trial === row.trial).map(other => [row, other] as const),
   );
   if (pairs.length === 0) return '–';
-  const same = pairs.filter(([row, other]) => row.weights === other.weights).length;
-  const causes = (['numerics', 'threads', 'code', 'engine', 'cpu'] as const).filter(key =>
-    pairs.some(([row, other]) => row.weights !== other.weights && row[key] !== other[key]),
-  );
-  return `${same} of ${pairs.length}${causes.length > 0 ? ` (other ${causes.join(', ')})` : ''}`;
+  const differing = pairs.filter(([row, other]) => row.weights !== other.weights);
+  const causes = new Set(differing.flatMap(([row, other]) => causesOf(row, other)));
+  return `${pairs.length - differing.length} of ${pairs.length}${causes.size > 0 ? ` (other ${[...causes].join(', ')})` : ''}`;
+}
+
+/** What can decide a byte and is another for two rows; of those before numerics were counted no more is known than that. */
+function causesOf(row: TrialResult, published: TrialResult): string[] {
+  if (row.origin === null || published.origin === null) return [FIELDS.numerics.name];
+  return environmentDifferences(published.origin.environment, row.origin.environment)
+    .filter(({ decides }) => decides)
+    .map(({ what }) => what);
 }
