@@ -1,9 +1,12 @@
+import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import { openEngine } from '../engine/open';
 import { writeReport } from '../report/runReport';
 import { makeBundle } from '../runs/bundle';
 import { type KeptDataOptions, RUNS } from '../runs/store';
+import { UserError } from '../util/errors';
 import { wholeNumber, withDataOptions } from './support/dataOptions';
+import { checkJobs } from './support/jobs';
 import { redisUrl } from './support/redisUrl';
 import { interruption } from './support/training';
 import { startTrialProcess } from './support/trialProcess';
@@ -34,6 +37,8 @@ export function register(program: Command): void {
     )
     .option('--lock <seconds>', 'after so long without a sign of this worker, others take its trials', wholeNumber, 30);
   withDataOptions(command).action(async ({ redis, jobs, runs, images, lock, ...data }: Flags) => {
+    checkJobs(jobs);
+    if (images !== undefined && !existsSync(images)) throw new UserError(`--images: there is no folder ${images}.`);
     const { runWorker } = await import('../runs/worker');
     await openEngine({ announce: true });
     await runWorker({
@@ -47,6 +52,6 @@ export function register(program: Command): void {
       bundle: run => makeBundle(run, writeReport),
       signal: interruption(),
       say: line => console.log(line),
-    });
+    }).finally(() => setTimeout(() => process.exit(), 1_000).unref()); // BullMQ has timers of its own where Redis is away
   });
 }

@@ -1,8 +1,9 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Queue } from 'bullmq';
-import { Redis } from 'ioredis';
+import { Redis, ReplyError } from 'ioredis';
 import { z } from 'zod';
 import { Failure, UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
@@ -56,9 +57,12 @@ export function address(url: string): string {
   return `${hostname}:${port || 6379}${pathname.length > 1 ? pathname : ''}`;
 }
 
+/** So long may a Redis take to say what it is: what is silent for longer is none. */
+const ANSWER_MS = 10_000;
+
 /**
  * Connects to a Redis that a queue may be kept in. A connection that is lost later is made again for as long as it takes. Throws UserError for one
- * that is too old or may forget keys, Failure for one that can't be reached.
+ * that is too old or may forget keys, Failure for one that can't be reached or has no database of the number asked for.
  */
 export async function openRedis(url: string, say: (line: string) => void): Promise<Redis> {
   const where = address(url);
@@ -76,10 +80,12 @@ export async function openRedis(url: string, say: (line: string) => void): Promi
   redis.on('ready', () => {
     trouble = undefined;
   });
+  redis.on('end', () => {
+    connected = false; // nor are BullMQ's copies of this connection made again
+  });
   let info: string;
   try {
-    await redis.connect();
-    info = await redis.info();
+    info = await Promise.race([greeting(redis), silence()]);
     connected = true;
   } catch (error) {
     redis.disconnect();
@@ -91,6 +97,24 @@ export async function openRedis(url: string, say: (line: string) => void): Promi
   if (obstacle === undefined) return redis;
   redis.disconnect();
   throw new UserError(`Redis at ${where} ${obstacle}.`);
+}
+
+async function greeting(redis: Redis): Promise<string> {
+  await redis.connect();
+  await redis.select(redis.options.db ?? 0); // without an answer of its own a number that is too large means database 0
+  return redis.info();
+}
+
+async function silence(): Promise<never> {
+  await sleep(ANSWER_MS, undefined, { ref: false });
+  throw new Error(`no answer in ${ANSWER_MS / 1000} s`);
+}
+
+/** What Redis says no to later, as one does whose memory is full, is a Failure that says so; anything else stays what it is. */
+export function explained(error: unknown, where: string): unknown {
+  return error instanceof ReplyError
+    ? new Failure(`Redis at ${where} refuses: ${(error as Error).message.replace(/\.$/, '')}.`)
+    : error;
 }
 
 /** Connects to the queue of an environment for as long as `work` takes. */
@@ -106,6 +130,8 @@ export async function inQueue<T>(
   queue.on('error', () => {}); // told by `openRedis`
   try {
     return await work(queue, redis);
+  } catch (error) {
+    throw explained(error, address(url));
   } finally {
     redis.disconnect();
   }
@@ -125,7 +151,13 @@ export function unsuited(info: string): string | undefined {
 /** The value itself is never repeated: it may hold a password. */
 function parse(url: string): URL {
   const parsed = URL.canParse(url) ? new URL(url) : undefined;
-  if (parsed && ['redis:', 'rediss:'].includes(parsed.protocol) && parsed.hostname) return parsed;
+  if (
+    parsed &&
+    ['redis:', 'rediss:'].includes(parsed.protocol) &&
+    parsed.hostname &&
+    /^(\/\d*)?$/.test(parsed.pathname)
+  )
+    return parsed;
   throw new UserError(
     'The address of Redis is expected as redis://[[USER]:PASSWORD@]HOST[:PORT][/NUMBER], or rediss://… .',
   );

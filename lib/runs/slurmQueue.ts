@@ -27,14 +27,30 @@ export async function queue({ name, runs }: ScriptOptions): Promise<Map<string, 
   return new Map(entries.sort((a, b) => rank(a) - rank(b))); // of two tasks of a trial, the one that is not
 }
 
-/** How Slurm says that a task which left the queue ended, by its accounting where that is on. Undefined where it knows of none: a controller that crashes may forget what it was just given. */
+/** States that are final. A task in another one is missing from squeue for a moment only, as while a controller begins again. */
+const ENDED = [
+  ...['COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT', 'DEADLINE', 'OUT_OF_MEMORY'],
+  ...['NODE_FAIL', 'BOOT_FAIL', 'LAUNCH_FAILED', 'PREEMPTED', 'REVOKED'],
+];
+
+/**
+ * How Slurm says that a task which is not in the queue ended: by its controller, or its accounting where that is on and remembers longer. Undefined
+ * for one that hasn't; FORGOTTEN where it knows of none, as after a crash of the controller of what it was just given.
+ */
 export async function lastState(id: string): Promise<string | undefined> {
-  const accounted = /^\w+/.exec(await slurm('sacct', '-nXPj', id, '-o', 'State').catch(() => ''))?.[0];
-  if (accounted !== undefined) return accounted;
   const { code, output } = await execute('scontrol', ['show', 'job', id]);
-  if (code === 0) return /JobState=(\w+)/.exec(output)?.[1] ?? 'ENDED';
-  if (output.includes('Invalid job id')) return undefined;
-  throw new SlurmError('scontrol', output);
+  if (code !== 0) {
+    if (!output.includes('Invalid job id')) throw new SlurmError('scontrol', output);
+    return ended(await slurm('sacct', '-nXPj', id, '-o', 'State').catch(() => '')) ?? FORGOTTEN;
+  }
+  return ended(/JobState=(\w+)/.exec(output)?.[1] ?? '');
+}
+
+export const FORGOTTEN = 'FORGOTTEN';
+
+/** The final state that an answer begins with, as in `CANCELLED by 0`. */
+export function ended(answer: string): string | undefined {
+  return ENDED.find(state => new RegExp(`^${state}\\b`, 'm').test(answer));
 }
 
 /** What a program of Slurm answers where it can't do what it is asked, or can't reach its controller. */

@@ -80,7 +80,12 @@ trap 'more=1; kill -TERM $trial' USR1
 while kill -0 $trial 2>/dev/null; do wait $trial; done # which a signal ends early
 wait $trial
 status=$?
-[[ $status == 130 && $more ]] && scontrol requeue "\${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
+if [[ $status == 130 && $more ]]; then
+  for i in {1..12}; do # a controller may be away for a moment
+    scontrol requeue "\${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" && break
+    sleep 5
+  done
+fi
 exit $status
 `;
 }

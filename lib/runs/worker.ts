@@ -1,10 +1,11 @@
 import type { ChildProcess } from 'node:child_process';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Job, UnrecoverableError, WaitingError, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
 import { withSide } from '../data/cache/side';
-import { UserError } from '../util/errors';
+import { Failure, UserError } from '../util/errors';
 import { writeFileAtomic } from '../util/files';
 import { parseOptions } from '../util/options';
 import { counted } from '../util/text';
@@ -13,9 +14,11 @@ import { environment } from './environment';
 import { findImages } from './images';
 import { portableOptions } from './portable';
 import {
+  address,
   bundleKey,
   cancelKey,
   type Delivery,
+  explained,
   folderId,
   jobSchema,
   KEPT_S,
@@ -48,6 +51,8 @@ export interface WorkerOptions {
 }
 
 const LOOK_MS = 2_000;
+/** At its end a worker tries so long to give trials back. Where Redis is away it can't: its locks run out, and others take them. */
+const GIVE_BACK_MS = 5_000;
 /** Of a trial whose process is killed: memory that ran out is no fault of its own. */
 const RETRIES = 1;
 
@@ -60,8 +65,14 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
   const redis = await openRedis(url, say);
   const own = environment();
   const name = queueName(own);
-  await describeQueue(redis, own);
+  try {
+    await describeQueue(redis, own);
+  } catch (error) {
+    redis.disconnect();
+    throw explained(error, address(url));
+  }
   const stop = new AbortController();
+  const underWay = new Set<Promise<unknown>>();
   let unfit: UserError | undefined;
   const end = (): void => stop.abort();
   signal.addEventListener('abort', end);
@@ -101,12 +112,20 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
     const either = AbortSignal.any([stop.signal, cancelled.signal]);
     const look = setInterval(() => void tell(redis, job, runs, cancelled), LOOK_MS);
     say(`${trial.name} begins`);
-    const { obstacle } = await trainHere({ file }, RETRIES, options.launch, either).finally(() => clearInterval(look));
-    const run = findTrial(runs, trial.name);
+    const work = async () => {
+      const { obstacle } = await trainHere({ file }, RETRIES, options.launch, either).finally(() =>
+        clearInterval(look),
+      );
+      const run = findTrial(runs, trial.name);
+      return { obstacle, run, bundle: run?.status === 'done' && !here ? await options.bundle(run) : undefined };
+    };
+    const working = work();
+    underWay.add(working);
+    const { obstacle, run, bundle } = await working.finally(() => underWay.delete(working));
     if (run?.status === 'done') {
       say(`${trial.name} is done`);
-      if (here) return 'folder';
-      await redis.set(bundleKey(trial.name), await options.bundle(run), 'EX', KEPT_S);
+      if (!bundle) return 'folder';
+      await redis.set(bundleKey(trial.name), bundle, 'EX', KEPT_S);
       return 'bundle';
     }
     if (stop.signal.aborted) return giveBack(job, token);
@@ -127,13 +146,20 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
     stalledInterval: 1000 * lock,
     maxStalledCount: Number.MAX_SAFE_INTEGER, // a worker that was killed is no fault of its trial
   });
-  worker.on('error', () => {}); // told by `openRedis`
+  let refused: string | undefined;
+  worker.on('error', error => {
+    const failure = explained(error, address(url));
+    if (!(failure instanceof Failure) || failure.message === refused) return; // a lost connection is told by `openRedis`
+    say(failure.message);
+    refused = failure.message;
+  });
   say(`${counted(jobs, 'trial')} at once, of the queue ${name}`);
   await new Promise<void>(resolve => {
     stop.signal.addEventListener('abort', () => resolve());
     if (stop.signal.aborted) resolve();
   });
-  await worker.close();
+  await Promise.allSettled(underWay);
+  await Promise.race([worker.close(), sleep(GIVE_BACK_MS)]);
   redis.disconnect();
   if (unfit) throw unfit;
 }

@@ -1,4 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Queue, Worker } from 'bullmq';
@@ -10,7 +12,8 @@ import { environment } from '../../lib/runs/environment';
 import { openRedis, PREFIX, queueName, unsuited } from '../../lib/runs/queue';
 import { describeQueue, withoutWorkers } from '../../lib/runs/queueWorkers';
 import { receiveTrial } from '../../lib/runs/received';
-import type { SweepPlan } from '../../lib/runs/sweep';
+import { type SweepPlan, tasksOf } from '../../lib/runs/sweep';
+import { findTrial } from '../../lib/runs/trialFile';
 import { Failure, UserError } from '../../lib/util/errors';
 import { random } from '../../lib/util/random';
 import { ROOT } from '../../lib/util/root';
@@ -149,6 +152,25 @@ describe.skipIf(why)(`a sweep by workers of Redis${why ? ` (${why})` : ''}`, () 
     TIMEOUT,
   );
 
+  test(
+    'a worker ends by one signal, also where Redis is away',
+    async () => {
+      const sweep = await plan(folder('away'), images, ['full'], 100_000);
+      const interrupt = new AbortController();
+      const swept = train(sweep, backend(sweep), interrupt.signal);
+      const worker = startWorker(`--runs=${sweep.runs}`);
+      await until('the trial runs', () => (findTrial(sweep.runs, sweep.trials[0].name)?.metrics().length ?? 0) > 0);
+      await server.end();
+      await stop(worker);
+      expect(findTrial(sweep.runs, sweep.trials[0].name)!.status).toBe('interrupted');
+      await server.begin();
+      interrupt.abort();
+      await swept;
+      expect(await backend(sweep).cancel!(tasksOf(sweep))).toContain('1 job');
+    },
+    TIMEOUT,
+  );
+
   test('says in what the workers that are there differ', async () => {
     const own = environment();
     const other = { ...own, libvips: '8.0.1' };
@@ -177,9 +199,32 @@ describe.skipIf(why)(`a sweep by workers of Redis${why ? ` (${why})` : ''}`, () 
       await expect(refusal).rejects.toThrow(Failure);
       await expect(refusal).rejects.not.toThrow('wrong@');
     }
+    await expect(openRedis(`${server.url}/99`, () => {})).rejects.toThrow(Failure);
+    await expect(openRedis(`${server.url}/first`, () => {})).rejects.toThrow(UserError);
     await server.end();
     await expect(openRedis(server.url, () => {})).rejects.toThrow(Failure);
     await server.begin();
+  });
+
+  test('is refused by what takes connections and never answers', async () => {
+    const silent = createServer().listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    const { port } = silent.address() as { port: number };
+    await expect(openRedis(`redis://127.0.0.1:${port}`, () => {})).rejects.toThrow(Failure);
+    silent.close();
+  });
+
+  test('ends with a sentence where Redis is full, and continues when it is not', async () => {
+    const sweep = await plan(folder('full'), images, ['full']);
+    await inRedis(async redis => {
+      await redis.config('SET', 'maxmemory', '1');
+      await expect(train(sweep, backend(sweep))).rejects.toThrow(Failure);
+      await redis.config('SET', 'maxmemory', '0');
+    });
+    const worker = startWorker(`--runs=${sweep.runs}`);
+    await train(sweep, backend(sweep));
+    await stop(worker);
+    expectSame(sweep, reference);
   });
 
   test('never prints the password', () => {

@@ -1,9 +1,11 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { trialCommand } from '../../lib/cli/support/trialProcess';
 import { slurmBackend } from '../../lib/runs/backends/slurm';
+import { ended } from '../../lib/runs/slurmQueue';
 import { type SweepPlan, tasksOf } from '../../lib/runs/sweep';
+import { findTrial } from '../../lib/runs/trialFile';
 import { UserError } from '../../lib/util/errors';
 import { random } from '../../lib/util/random';
 import { missing, output, until } from './daemons';
@@ -16,12 +18,26 @@ const why =
     : 'the daemons of Slurm need root';
 const TIMEOUT = 200_000 + 60_000 * CRASHES;
 
-/** Every task of this user, as `ARRAY_INDEX STATE`. */
+/** Every task of a sweep here: `ARRAY_INDEX`, its state and its node. */
 const queue = (): string[][] =>
-  output('squeue', ['--me', '-hr', '-o', '%F_%K %T'])
+  output('squeue', ['--me', '-hr', '-p', 'main', '-o', '%F_%K %T %N'])
     .split('\n')
     .filter(Boolean)
     .map(line => line.split(' '));
+
+test("an end of a task is told by sacct's words", () => {
+  // As sacct -nXP -o State of Slurm 22.05 prints them.
+  for (const [answer, state] of [
+    ['COMPLETED\n', 'COMPLETED'],
+    ['CANCELLED by 0\n', 'CANCELLED'],
+    ['OUT_OF_MEMORY\n', 'OUT_OF_MEMORY'],
+    ['REQUEUED\n', undefined],
+    ['RUNNING\n', undefined],
+    ['sacct: error: Problem talking to the database: Connection refused\n', undefined],
+    ['', undefined],
+  ] as const)
+    expect(ended(answer), answer).toBe(state);
+});
 
 describe.skipIf(why)(`a sweep on Slurm${why ? ` (${why})` : ''}`, () => {
   let cluster: SlurmCluster;
@@ -44,23 +60,27 @@ describe.skipIf(why)(`a sweep on Slurm${why ? ` (${why})` : ''}`, () => {
     });
 
   /** What a cluster does to tasks, to the first that runs where one does. */
-  const troubles: ((task: string | undefined) => Promise<void>)[] = [
+  const troubles: ((task?: string, node?: string) => Promise<void>)[] = [
     async () => {
       await cluster.endNode(NODES[0], 'SIGKILL');
       cluster.beginNode(NODES[0]);
     },
-    async task => void (task && output('scontrol', ['requeue', task])), // as preemption does
+    async (task, node) =>
+      void (task && output('sbatch', ['-p', 'urgent', '-w', node!, '-o', '/dev/null', '--wrap=true'])), // preempts it
     async task => void (task && output('scancel', ['--batch', '--signal=USR1', task])), // as the end of its time does
     async () => {
       await cluster.endController('SIGKILL');
       cluster.beginController();
     },
+    async task => void (task && output('scontrol', ['requeue', task])),
   ];
 
   test(
     `ends at the bytes of one job, also where ${CRASHES} times a daemon is killed, a task is preempted or its time is up`,
     async () => {
       const rng = random('slurm');
+      const operator = setInterval(() => void cluster.mend(), 2_000);
+      onTestFinished(() => clearInterval(operator));
       for (let crashes = 0; crashes < CRASHES; ) {
         const sweep = await plan(folder(`slurm-${crashes}`), images);
         let over = false;
@@ -70,8 +90,8 @@ describe.skipIf(why)(`a sweep on Slurm${why ? ` (${why})` : ''}`, () => {
         while (!over && crashes < CRASHES) {
           await Promise.race([swept, sleep(4 * rng.uniform() * trialMs)]);
           if (over) break;
-          const [task] = queue().find(([, state]) => state === 'RUNNING') ?? [];
-          await troubles[crashes % troubles.length](task);
+          const [task, , node] = queue().find(([, state]) => state === 'RUNNING') ?? [];
+          await troubles[crashes % troubles.length](task, node);
           if (task) crashes++;
         }
         await swept;
@@ -107,6 +127,45 @@ describe.skipIf(why)(`a sweep on Slurm${why ? ` (${why})` : ''}`, () => {
       cluster.beginController();
       await swept;
       expectSame(resumed, reference);
+    },
+    TIMEOUT,
+  );
+
+  test(
+    'loses a whole node, whose task is trained elsewhere, and says what is held',
+    async () => {
+      const sweep = await plan(folder('slurm-node'), images);
+      const swept = train(sweep, backend(sweep, { arrayLimit: 1 }));
+      const find = (wanted: string): string[] | undefined => queue().find(([, state]) => state === wanted);
+      await until('one task runs and one waits', () => find('RUNNING') !== undefined && find('PENDING') !== undefined);
+      const [waiting] = find('PENDING')!;
+      output('scontrol', ['hold', waiting]);
+      await until('the hold is told', () => said.some(line => line.includes(`scontrol release ${waiting}`)));
+      const [, , node] = find('RUNNING')!;
+      await cluster.loseNode(node as (typeof NODES)[number]);
+      output('scontrol', ['release', waiting]);
+      await until('the node is down', async () => (await cluster.states()).some(state => state.startsWith('down')));
+      await swept;
+      expectSame(sweep, reference);
+      cluster.beginNode(node as (typeof NODES)[number]);
+    },
+    TIMEOUT,
+  );
+
+  // Slurm counts time limits in minutes.
+  test.skipIf(CRASHES <= 3)(
+    'is queued again where its time is up, and resumes from its checkpoint',
+    async () => {
+      const sweep = await plan(folder('slurm-time'), images, ['full'], 100_000);
+      const interrupt = new AbortController();
+      const swept = train(sweep, backend(sweep, { time: '4' }), interrupt.signal);
+      const resumed = () => findTrial(sweep.runs, sweep.trials[0].name)?.record.resumedAt ?? [];
+      await until('the task is resumed', () => resumed().length > 0, 300);
+      expect(resumed()[0]).toBeGreaterThan(0);
+      interrupt.abort();
+      await swept;
+      await backend(sweep).cancel!(tasksOf(sweep));
+      await until('nothing is queued', () => queue().length === 0);
     },
     TIMEOUT,
   );

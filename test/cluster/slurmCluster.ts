@@ -1,8 +1,9 @@
 import type { ChildProcess } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { daemon, onFreePorts, output, stop, until } from './daemons';
+import { execute } from '../../lib/util/processes';
+import { daemon, onFreePorts, stop, until } from './daemons';
 
 /** Nodes of the cluster, all on this host. */
 export const NODES = ['n1', 'n2'] as const;
@@ -63,17 +64,20 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerParameters=sched_interval=2,batch_sched_delay=0,sched_min_interval=0
 ReturnToService=2
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 SlurmctldPort=${port}
 ${NODES.map((node, i) => `NodeName=${node} NodeHostname=${host} NodeAddr=127.0.0.1 Port=${nodePorts[i]} CPUs=1`).join('\n')}
 PartitionName=main Nodes=${NODES.join()} Default=YES MaxTime=INFINITE State=UP
+PartitionName=urgent Nodes=${NODES.join()} MaxTime=INFINITE PriorityTier=2 PreemptMode=OFF State=UP
 `,
     );
     process.env.SLURM_CONF = config; // read by the commands of Slurm that the sweep calls
     this.beginController();
     for (const node of NODES) this.beginNode(node);
-    await until('both nodes are idle', () => {
+    await until('both nodes are idle', async () => {
       if (this.controller!.exitCode !== null) throw new Error('slurmctld ended.');
-      return this.idle() === NODES.length;
+      return (await this.states()).join() === 'idle,idle';
     });
   }
 
@@ -93,6 +97,28 @@ PartitionName=main Nodes=${NODES.join()} Default=YES MaxTime=INFINITE State=UP
     await stop(this.nodes.get(node), signal);
   }
 
+  /** What a power cut does: the daemon of a node and all that it started are gone. */
+  async loseNode(node: Node): Promise<void> {
+    await this.endNode(node, 'SIGKILL');
+    for (const pid of readdirSync('/proc')
+      .filter(name => /^\d+$/.test(name))
+      .map(Number))
+      if (isOn(node, this.config, pid))
+        for (const each of [parentOf(pid), pid]) if (each !== undefined) killIfThere(each);
+  }
+
+  /**
+   * What an operator does where Slurm asks for one: a controller that was killed before it wrote down where it put a task launches it twice, drains
+   * the node for that, and holds the task.
+   */
+  async mend(): Promise<void> {
+    for (const node of await answers('sinfo', '-hN', '-p', 'main', '-t', 'drain', '-o', '%N'))
+      await answers('scontrol', 'update', `nodename=${node}`, 'state=resume');
+    const waiting = await answers('squeue', '-hr', '-t', 'PD', '-o', '%F_%K %R');
+    for (const held of waiting.filter(line => /held/i.test(line)))
+      await answers('scontrol', 'release', held.split(' ')[0]);
+  }
+
   /** What a controller forgets that was killed before it could write down what it was given. */
   forgetJobs(): void {
     const state = join(this.folder, 'state');
@@ -100,17 +126,46 @@ PartitionName=main Nodes=${NODES.join()} Default=YES MaxTime=INFINITE State=UP
       if (name.startsWith('job_state')) rmSync(join(state, name), { recursive: true });
   }
 
-  private idle(): number {
-    try {
-      return output('sinfo', ['-hN', '-o', '%T'])
-        .split('\n')
-        .filter(line => line === 'idle').length;
-    } catch {
-      return 0;
-    }
+  /** The states of the nodes, by sinfo. */
+  states(): Promise<string[]> {
+    return answers('sinfo', '-hN', '-p', 'main', '-o', '%T');
   }
 
   async end(): Promise<void> {
     for (const child of [...this.nodes.values(), this.controller, this.munged]) await stop(child);
+  }
+}
+
+/** The lines that a program prints; none where it fails, as while the controller is away. */
+async function answers(program: string, ...args: string[]): Promise<string[]> {
+  const { code, output } = await execute(program, args);
+  return code === 0 ? output.split('\n').filter(Boolean) : [];
+}
+
+/** Whether a process is of a task on a node of a cluster. */
+function isOn(node: Node, config: string, pid: number): boolean {
+  try {
+    const variables = readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0');
+    return variables.includes(`SLURMD_NODENAME=${node}`) && variables.includes(`SLURM_CONF=${config}`);
+  } catch {
+    return false;
+  }
+}
+
+/** The process that started one, where that is Slurm's own of a step. */
+function parentOf(pid: number): number | undefined {
+  try {
+    const parent = Number(/^PPid:\t(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]);
+    return readFileSync(`/proc/${parent}/comm`, 'utf8').startsWith('slurmstepd') ? parent : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function killIfThere(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It is gone with another one.
   }
 }

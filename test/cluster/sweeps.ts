@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { startTrialProcess } from '../../lib/cli/support/trialProcess';
@@ -41,11 +41,12 @@ export async function plan(
   runs: string,
   images: string,
   variants: readonly string[] = ['full', 'nearest'],
+  epochs = 4,
 ): Promise<SweepPlan> {
   const all = { full: {}, nearest: { ablation: 'localPropNearest' } };
   const sweep = resolveSweep(
     {
-      base: tinyRecipe({ data: `folder:${images}`, epochs: 4 }),
+      base: tinyRecipe({ data: `folder:${images}`, epochs }),
       variants: Object.fromEntries(Object.entries(all).filter(([name]) => variants.includes(name))),
       seeds: [0],
       varied: ['ablation'],
@@ -75,7 +76,8 @@ export async function trainHere(images: string): Promise<{ sweep: SweepPlan; tri
 export const outcomes = ({ runs, trials }: SweepPlan) =>
   trials.map(({ name, state, error, row }) => {
     const run = findTrial(runs, name);
-    const text = (file: string): string | undefined => run && readFileSync(join(run.folder, file), 'utf8');
+    const text = (file: string): string | undefined =>
+      run && existsSync(join(run.folder, file)) ? readFileSync(join(run.folder, file), 'utf8') : undefined;
     return {
       name,
       state,

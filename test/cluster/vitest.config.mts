@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config';
 
-/** `npm run test:cluster`: sweeps on a real Slurm and a real Redis, where these are installed. At most 90 seconds on two cores. */
+/** `npm run test:cluster`: sweeps on a real Slurm and a real Redis, where these are installed. About 3 minutes on two idle cores. */
 export default defineConfig({
   test: {
     root: `${import.meta.dirname}/../..`,

@@ -31,6 +31,7 @@ import { textTable, thousands } from '../../util/tables';
 import { counted } from '../../util/text';
 import { checkBackendFlags, openBackend, openCache } from './backends';
 import type { Experiment, ExperimentFlags } from './experiments';
+import { checkJobs } from './jobs';
 import { interruption } from './training';
 
 /** Name, which begins the file of results; title, baseline and charts are the report's. One without charts is not in it. */
@@ -188,18 +189,6 @@ async function packAll(file: string, { trials, runs }: SweepPlan): Promise<void>
   console.log(
     `\n${here(file)} | ${counted(trials.length, 'run')} | replay all of them with: npm run replay -- ${here(file)}`,
   );
-}
-
-/** Trials at once for each processor, at most: each has an engine of its own in memory. */
-const JOBS_PER_PROCESSOR = 4;
-
-/** Throws UserError for more trials at once than a machine holds. */
-function checkJobs(jobs: number): void {
-  const most = JOBS_PER_PROCESSOR * processors();
-  if (jobs > most)
-    throw new UserError(
-      `--jobs is ${jobs}: this machine takes at most ${most} trials at once, ${JOBS_PER_PROCESSOR} for each processor.`,
-    );
 }
 
 /** The machine's threads, shared out. */

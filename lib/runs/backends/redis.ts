@@ -137,10 +137,11 @@ export function redisBackend({
         let count = 0;
         for (const { name } of tasks) {
           const job = await queue.getJob(name);
-          if (!job) continue;
-          count++;
+          const state = await job?.getState();
+          if (!job || state === 'completed') continue;
+          if (state !== 'failed') count++;
           await redis.set(cancelKey(name), '', 'EX', CANCEL_S);
-          if (!(await job.isActive())) await job.remove();
+          if (state !== 'active') await job.remove();
         }
         return `${counted(count, 'job')} cancelled.`;
       }),

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { writeFileAtomic } from '../../util/files';
 import { counted } from '../../util/text';
-import { lastState, type Queued, queue, SlurmError, slurm } from '../slurmQueue';
+import { FORGOTTEN, lastState, type Queued, queue, SlurmError, slurm } from '../slurmQueue';
 import { arrayName, arrayScript, type ScriptOptions, scriptFile } from '../slurmScript';
 import { findTrial } from '../trialFile';
 import type { Backend, Task } from './backend';
@@ -38,9 +38,15 @@ export function slurmBackend(options: SlurmOptions): Backend {
     preview: tasks => arrayScript(options, names(tasks)),
     async run(tasks, progress, signal) {
       const known = await look();
-      const tell = (task: Task, { state, reason }: Queued): void => {
+      const held = new Set<Task>();
+      const tell = (task: Task, { id, state, reason }: Queued): void => {
         progress.noted(task, `${state.toLowerCase()} ${reason}`);
         if (state === 'RUNNING') progress.began(task);
+        if (!/held/i.test(reason)) held.delete(task);
+        else if (!held.has(task)) {
+          held.add(task);
+          say(`Slurm holds the task ${id} ${reason} until somebody calls \`scontrol release ${id}\`.`);
+        }
       };
       // What is cancelled stays in the queue until its processes are gone.
       const fresh = tasks.filter(({ name }) => (known.get(name)?.state ?? 'COMPLETING') === 'COMPLETING');
@@ -68,11 +74,12 @@ export function slurmBackend(options: SlurmOptions): Backend {
           for (const task of gone) {
             const id = ids.get(task.name)!;
             const state = await lastState(id);
-            if (state === undefined && !again.has(task) && findTrial(runs, task.name)?.status !== 'done')
+            if (state === undefined) continue;
+            if (state === FORGOTTEN && !again.has(task) && findTrial(runs, task.name)?.status !== 'done')
               lost.push(task);
             else {
               open.delete(task);
-              progress.ended(task, obstacle(id, state ?? 'forgotten', runs));
+              progress.ended(task, obstacle(id, state, runs));
             }
           }
           for (const task of lost) again.add(task);
