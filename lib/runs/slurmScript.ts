@@ -80,7 +80,7 @@ trap 'more=1; kill -TERM $trial' USR1
 while kill -0 $trial 2>/dev/null; do wait $trial; done # which a signal ends early
 wait $trial
 status=$?
-if [[ $status == 130 && $more ]]; then
+if [[ $more && ($status == 130 || $status == 143) ]]; then # 143: it had not begun to listen to signals
   for i in {1..12}; do # a controller may be away for a moment
     scontrol requeue "\${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" && break
     sleep 5

@@ -1,14 +1,17 @@
+import { spawn } from 'node:child_process';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { trialCommand } from '../../lib/cli/support/trialProcess';
 import { slurmBackend } from '../../lib/runs/backends/slurm';
 import { ended } from '../../lib/runs/slurmQueue';
+import { arrayScript } from '../../lib/runs/slurmScript';
 import { type SweepPlan, tasksOf } from '../../lib/runs/sweep';
 import { findTrial } from '../../lib/runs/trialFile';
 import { UserError } from '../../lib/util/errors';
 import { random } from '../../lib/util/random';
-import { missing, output, until } from './daemons';
+import { missing, output, stop, until } from './daemons';
 import { NODES, SlurmCluster } from './slurmCluster';
 import { CRASHES, expectSame, folder, plan, train, trainHere, writeImages } from './sweeps';
 
@@ -37,6 +40,29 @@ test("an end of a task is told by sacct's words", () => {
     ['', undefined],
   ] as const)
     expect(ended(answer), answer).toBe(state);
+});
+
+test.each([
+  ['ends with a checkpoint', "trap 'exit 130' TERM", true],
+  ['is not yet there to hear of it', '', true],
+  ['fails', "trap 'exit 1' TERM", false],
+])('a task whose time is up and whose trial %s is queued again, or not', async (what, trap, again) => {
+  const place = folder(what.replaceAll(' ', '-'));
+  const [begun, asked] = ['begun', 'asked'].map(name => join(place, name));
+  const programs = {
+    scontrol: `[[ -e ${asked} ]]; away=$?; echo "$@" >>${asked}; exit $away`, // away when it is first asked
+    sleep: 'true',
+    trial: `${trap}\n>${begun}\nwhile :; do /bin/sleep 0.1; done`,
+  };
+  for (const [name, text] of Object.entries(programs))
+    writeFileSync(join(place, name), `#!/bin/bash\n${text}\n`, { mode: 0o755 });
+  const options = { name: 'lgl', runs: place, threads: 1, command: [join(place, 'trial')] };
+  const env = { PATH: `${place}:${process.env.PATH}`, SLURM_ARRAY_JOB_ID: '7', SLURM_ARRAY_TASK_ID: '0' };
+  const script = spawn('bash', ['-c', arrayScript(options, ['first'])], { env, stdio: 'ignore' });
+  await until('the trial begins', () => existsSync(begun));
+  await stop(script, 'SIGUSR1');
+  const calls = existsSync(asked) ? readFileSync(asked, 'utf8').trim().split('\n') : [];
+  expect(calls).toEqual(again ? ['requeue 7_0', 'requeue 7_0'] : []);
 });
 
 describe.skipIf(why)(`a sweep on Slurm${why ? ` (${why})` : ''}`, () => {
