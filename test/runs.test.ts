@@ -96,6 +96,16 @@ describe('runs are managed', () => {
   });
 });
 
+test('a headline that the files beside it contradict is doubted', () => {
+  const { result } = plain.record;
+  const edited = alter(plain, 'edited', { result: { ...result!, top1: 0.99 } });
+  expect(listTable([plain])).not.toContain('?');
+  expect(listTable([edited])).toContain('99.0 % ?');
+  expect(comparison([plain])).not.toContain('contradicts');
+  expect(comparison([plain, edited])).toMatch(/^\[2\] contradicts itself: top1 of run.json is 0.99/m);
+  deleteRun(edited);
+});
+
 describe('a comparison', () => {
   test('shows what differs, marked where it is unlike the first, and nothing else', () => {
     const text = comparison([plain, openRun(runs, 'killed'), openRun(runs, 'other')]);

@@ -132,15 +132,19 @@ async function replayOne(bundle: Bundle, { data: dataset, runs, ...data }: Omit<
 /** A bundle from anywhere may ask for days; what takes longer than this, in seconds, is asked for. */
 const LONG_S = 10 * 60;
 
-/** Seconds of training alone, at the speed that the bundle tells; null where it tells none. */
-function timeThere({ run: { recipe, dataset, result } }: Chosen): number | null {
+/** Seconds of training alone, at the speed that the bundle tells; where epochs are too short to have one, of the whole run; null for one that was interrupted. */
+function timeThere({ run: { recipe, dataset, result, started, ended, resumedAt } }: Chosen): number | null {
   const images = recipe.epochs * dataset.train;
-  return result.imagesPerSecond ? images / result.imagesPerSecond : null;
+  if (result.imagesPerSecond) return images / result.imagesPerSecond;
+  return ended === null || resumedAt.length > 0 ? null : (Date.parse(ended) - Date.parse(started)) / 1000;
 }
 
 /** Asks on a terminal. Throws UserError where nobody says yes. */
 async function consent(seconds: number | null): Promise<void> {
-  const long = `The replay takes long (${seconds === null ? 'nobody knows how long' : `about ${duration(seconds)} where it was made`})`;
+  const long =
+    seconds === null
+      ? 'Nobody knows how long the replay takes'
+      : `The replay takes long (about ${duration(seconds)} where it was made)`;
   if (await isAgreed(`${long}. Start it?`)) return;
   throw new UserError(`${long}: \`npm run replay -- FILE --yes\` starts it.`);
 }

@@ -1,7 +1,7 @@
 import { confusionMatrix, perClassAccuracy } from '../charts/classes';
 import { runCurves } from '../charts/curves';
 import { PALETTE } from '../charts/style';
-import { contradiction } from '../runs/consistency';
+import { contradictionOf } from '../runs/consistency';
 import type { Run } from '../runs/store';
 import { UserError } from '../util/errors';
 import { forcedSegments, rerunCommand } from './commands';
@@ -63,9 +63,8 @@ export async function runSections(all: readonly Run[]): Promise<Section[]> {
 /** Why a run's files can't be shown: one can't be read, or they contradict each other. */
 function brokenFile(run: Run): string | undefined {
   try {
-    const [metrics, evaluation, predictions] = [run.metrics(), run.evaluation(), run.predictions()];
-    if (run.status !== 'done' || !evaluation || !predictions) return undefined;
-    const contradicts = contradiction({ record: run.record, metrics, evaluation, predictions });
+    if (run.status !== 'done') run.metrics();
+    const contradicts = contradictionOf(run);
     return contradicts && `the run '${run.record.name}' contradicts itself: ${contradicts}.`;
   } catch (error) {
     if (error instanceof UserError) return error.message;

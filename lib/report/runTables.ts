@@ -1,3 +1,4 @@
+import { contradictionOf } from '../runs/consistency';
 import { decimals, duration, percent } from '../runs/console';
 import { readNote } from '../runs/manage';
 import type { Run } from '../runs/store';
@@ -12,7 +13,7 @@ export type Highlight = (text: string) => string;
 /** Runs as a table. The name, which may be long, comes last, and a note after it, so that a narrow terminal breaks nothing else. */
 export function listTable(runs: readonly Run[]): string {
   const rows = runs.map(run => {
-    const { name, recipe, dataset, result, started } = run.record;
+    const { name, recipe, dataset, started } = run.record;
     return {
       status: run.status,
       model: recipe.ablation === null ? recipe.model : `${recipe.model} ${recipe.ablation}`,
@@ -20,13 +21,13 @@ export function listTable(runs: readonly Run[]): string {
       size: [recipe.size].flat().join('×'),
       epochs: epochsDone(run),
       seed: String(recipe.seed),
-      top1: result ? percent(result.top1) : '–',
+      top1: headline(run),
       began: minute(started),
       name,
       note: readNote(run),
     };
   });
-  return textTable<string>(
+  const table = textTable<string>(
     {
       status: 'status',
       model: 'model',
@@ -41,6 +42,34 @@ export function listTable(runs: readonly Run[]): string {
     },
     rows,
   );
+  return rows.some(({ top1 }) => top1.endsWith(DOUBTED))
+    ? `${table}\n\n${DOUBTED} evaluation.json says other than run.json`
+    : table;
+}
+
+const DOUBTED = '?';
+
+/** Top-1 as run.json has it, marked where the evaluation beside it has another: a list has no time to count predictions again. */
+function headline(run: Run): string {
+  const { result } = run.record;
+  if (!result) return '–';
+  let counted: number | undefined;
+  try {
+    counted = run.evaluation()?.top1;
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+  }
+  return `${percent(result.top1)}${counted === result.top1 ? '' : ` ${DOUBTED}`}`;
+}
+
+/** Why what a run states is not to be believed, in words. */
+function doubt(run: Run): string | undefined {
+  try {
+    return contradictionOf(run);
+  } catch (error) {
+    if (error instanceof UserError) return error.message.replace(/\.$/, '');
+    throw error;
+  }
 }
 
 /**
@@ -51,6 +80,10 @@ export function comparison(runs: readonly Run[], highlight?: Highlight): string 
   const sections = [
     resultsTable(runs),
     ...runs.flatMap(({ record: { error } }, i) => (error === null ? [] : [`${label(i)} failed: ${printable(error)}`])),
+    ...runs.flatMap((run, i) => {
+      const contradicts = doubt(run);
+      return contradicts === undefined ? [] : [`${label(i)} contradicts itself: ${contradicts}`];
+    }),
     ...runs.flatMap((run, i) => (readNote(run) === '' ? [] : [`${label(i)} note: ${readNote(run)}`])),
   ];
   const equal: string[] = [];

@@ -1,7 +1,8 @@
 import { median } from '../measure/statistics';
 import type { Evaluation, Predictions } from '../train/metrics';
+import { printable } from '../util/text';
 import type { EpochRow, MetricRow } from './metrics';
-import type { RunRecord } from './store';
+import type { Run, RunRecord } from './store';
 
 /** A done run's record, and the files beside it. */
 export interface Told {
@@ -74,6 +75,15 @@ export function contradiction({ record, metrics, evaluation, predictions }: Told
   return first && `${first[0]} is ${brief(first[1])}, but by ${first[2]} it is ${brief(first[3])}`;
 }
 
+/** The same of a run by its folder; undefined for one that is not done. Throws UserError for a file that can't be read. */
+export function contradictionOf(run: Run): string | undefined {
+  const { record, status } = run;
+  if (status !== 'done') return undefined;
+  const [metrics, evaluation, predictions] = [run.metrics(), run.evaluation(), run.predictions()];
+  if (evaluation && predictions) return contradiction({ record, metrics, evaluation, predictions });
+  return record.version === 1 ? undefined : 'it is done, and what it said of the test images is missing';
+}
+
 /** What an evaluation says that its predictions say too; or why they are none. */
 function countAgain(
   { labels, top, probabilities }: Predictions,
@@ -115,6 +125,6 @@ function meanLosses(metrics: readonly MetricRow[]): Map<number, number> {
 }
 
 function brief(value: unknown): string {
-  const text = JSON.stringify(value) ?? 'missing';
+  const text = printable(JSON.stringify(value) ?? 'missing');
   return text.length > 60 ? `${text.slice(0, 60)}…` : text;
 }

@@ -8,7 +8,7 @@ import { writeFileAtomic } from '../util/files';
 import { FORMAT_VERSION } from '../util/format';
 import { ROOT } from '../util/root';
 import { printable } from '../util/text';
-import { contradiction } from './consistency';
+import { contradictionOf } from './consistency';
 import { configurationDigest } from './identity';
 import { portableData, portableOptions } from './portable';
 import { dataOptionsSchema, environmentSchema, recipeSchema } from './schemas';
@@ -211,11 +211,7 @@ export function trialRow(
   { variant, budget, asked = {} }: { variant: string; budget: string; asked?: Readonly<Record<string, string>> },
 ): TrialResult {
   const { name, recipe, recipeVersion, model, dataset, environment, dataOptions, result } = run.record;
-  const [evaluation, predictions] = [run.evaluation(), run.predictions()];
-  const contradicts =
-    evaluation && predictions
-      ? contradiction({ record: run.record, metrics: run.metrics(), evaluation, predictions })
-      : 'it is done, and its predictions are missing';
+  const contradicts = contradictionOf(run);
   if (contradicts !== undefined)
     throw new UserError(
       `The run '${name}' contradicts itself, so it is no result: ${contradicts}. Remove ${run.folder} to train it again.`,
