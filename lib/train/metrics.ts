@@ -1,3 +1,5 @@
+import { exp, log } from '../util/elementary';
+
 /** What a trained network gets right, counted on the host from its logits. */
 
 export interface ClassAccuracy {
@@ -53,7 +55,7 @@ export function createMeter(
         confusion[label][top[0]]++;
         predictions.labels.push(label);
         predictions.top.push(top);
-        predictions.probabilities.push(top.map(output => Math.exp(row[output] - logSum)));
+        predictions.probabilities.push(top.map(output => exp(row[output] - logSum)));
       });
     },
     result() {
@@ -78,5 +80,5 @@ function largest(row: Float32Array, count: number): number[] {
 }
 
 function logSumExp(row: Float32Array, largest: number): number {
-  return largest + Math.log(row.reduce((sum, value) => sum + Math.exp(value - largest), 0));
+  return largest + log(row.reduce((sum, value) => sum + exp(value - largest), 0));
 }

@@ -1,3 +1,5 @@
+import { cos } from '../util/elementary';
+
 /** How the learning rate moves over a run. */
 export interface ScheduleSettings {
   /** The learning rate after warm-up. */
@@ -20,5 +22,5 @@ export function learningRate(step: number, stepsPerEpoch: number, settings: Sche
   if (step < warmupSteps) return (lr * (step + 1)) / warmupSteps;
   if (schedule === 'constant') return lr;
   const done = (step - warmupSteps) / (epochs * stepsPerEpoch - warmupSteps);
-  return minLr + ((lr - minLr) * (1 + Math.cos(Math.PI * Math.min(1, done)))) / 2;
+  return minLr + ((lr - minLr) * (1 + cos(Math.PI * Math.min(1, done)))) / 2;
 }

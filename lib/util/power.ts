@@ -1,6 +1,6 @@
 /**
  * A number to a whole power from 0, by multiplications alone. `**` is what the C library of Node makes of it: between Node 22 and 24 its last bit
- * changed. Whatever decides a byte of a result takes this, `Math.sqrt`, which is exact, or `Math.exp` of a logarithm, which V8 computes itself.
+ * changed. Whatever decides a byte of a result takes this, `Math.sqrt`, which is exact, or `exp` of a `log` (elementary.ts).
  */
 export function power(base: number, exponent: number): number {
   let result = 1;

@@ -1,4 +1,5 @@
 import seedrandom from 'seedrandom';
+import { cos, log } from './elementary';
 
 /** A stream of pseudo-random numbers. Equal seeds and names give equal bytes, whatever else the program draws. */
 export interface Random {
@@ -40,7 +41,7 @@ export function random(seed: string | number): Random {
   return {
     uniform: draw,
     int: n => Math.floor(draw() * n),
-    normal: () => Math.sqrt(-2 * Math.log(1 - draw())) * Math.cos(2 * Math.PI * draw()),
+    normal: () => Math.sqrt(-2 * log(1 - draw())) * cos(2 * Math.PI * draw()),
     permutation(n) {
       const order = Array.from({ length: n }, (_, i) => i);
       for (let i = n - 1; i > 0; i--) {

@@ -1,3 +1,4 @@
+import { atan2, cos, exp, log, sin } from '../../util/elementary';
 import { power } from '../../util/power';
 import type { Random } from '../../util/random';
 
@@ -34,8 +35,8 @@ function hsv(hue: number, saturation: number, value: number): Colour {
 /** How far a petal reaches at a place across it, from −1 over its axis at 0 to 1, where the next petal begins. */
 const OUTLINES: Record<Form['shape'], (across: number) => number> = {
   round: across => 0.3 + 0.7 * Math.sqrt(1 - power(across, 2)),
-  pointed: across => 0.3 + 0.7 * Math.exp(0.9 * Math.log(1 - Math.abs(across))),
-  notched: across => 0.3 + 0.7 * Math.sqrt(1 - power(across, 4)) - 0.38 * Math.exp(-power(across / 0.3, 2)),
+  pointed: across => 0.3 + 0.7 * exp(0.9 * log(1 - Math.abs(across))),
+  notched: across => 0.3 + 0.7 * Math.sqrt(1 - power(across, 4)) - 0.38 * exp(-power(across / 0.3, 2)),
   narrow: across => 0.22 + 0.78 * Math.sqrt(Math.max(0, 1 - power(across / 0.7, 2))),
 };
 
@@ -54,7 +55,7 @@ function polarFlower({ petals, shape }: Form, rng: Random) {
       petal = Math.floor(position);
     const across = 2 * (position - petal) - 1;
     outline[i] = OUTLINES[shape](across) * lengths[petal];
-    light[i] = 1 - crease * power(across, 4) - 0.05 * (1 + Math.cos(veins * TURN * across));
+    light[i] = 1 - crease * power(across, 4) - 0.05 * (1 + cos(veins * TURN * across));
   }
   for (let i = 0; i < ANGLES; i++) {
     const derivative = ((outline[(i + 1) % ANGLES] - outline[(i + ANGLES - 1) % ANGLES]) * ANGLES) / (2 * TURN);
@@ -125,8 +126,8 @@ export function drawFlower(
   // Seen from the side a flower is narrower along one axis: pixels are mapped back to the flower's own plane.
   const tilt = between(rng, 0, TURN),
     stretch = 1 / between(rng, 0.65, 1),
-    cos = Math.cos(tilt),
-    sin = Math.sin(tilt);
+    cosine = cos(tilt),
+    sine = sin(tilt);
 
   const value = between(rng, 0.7, 1);
   const tip = hsv(hue + between(rng, -14, 14), saturation * between(rng, 0.8, 1.15), value);
@@ -139,11 +140,11 @@ export function drawFlower(
     for (let x = 0; x < size; x++, at += 3) {
       const dx = (x + 0.5 - centerX) / radius,
         dy = (y + 0.5 - centerY) / radius;
-      const along = dx * cos + dy * sin,
-        across = (dy * cos - dx * sin) * stretch;
+      const along = dx * cosine + dy * sine,
+        across = (dy * cosine - dx * sine) * stretch;
       const r = Math.sqrt(along * along + across * across);
       if (r > 1.3) continue;
-      const turns = (Math.atan2(across, along) + rotation) / TURN;
+      const turns = (atan2(across, along) + rotation) / TURN;
       const i = Math.floor((turns - Math.floor(turns)) * ANGLES) % ANGLES;
       const distance = (outline[i] - r) * slope[i]; // > 0 inside
       const petal = clamp(distance * radius + 0.5),

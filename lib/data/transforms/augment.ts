@@ -1,3 +1,4 @@
+import { exp, log } from '../../util/elementary';
 import type { Random } from '../../util/random';
 import type { Picture } from '../dataset';
 import type { Augmentation } from './augmentation';
@@ -30,7 +31,7 @@ export function randomCropBox(
   const { width, height } = picture;
   for (let attempt = 0; attempt < 10; attempt++) {
     const target = width * height * between(rng, ...area);
-    const aspect = Math.exp(between(rng, Math.log(ratio[0]), Math.log(ratio[1])));
+    const aspect = exp(between(rng, log(ratio[0]), log(ratio[1])));
     const w = Math.round(Math.sqrt(target * aspect)),
       h = Math.round(Math.sqrt(target / aspect));
     if (w > 0 && w <= width && h > 0 && h <= height)
@@ -83,7 +84,7 @@ function normalise(
 function erase(out: Float32Array, [height, width]: Size, rng: Random): void {
   for (let attempt = 0; attempt < 10; attempt++) {
     const target = height * width * between(rng, 0.02, 0.33);
-    const aspect = Math.exp(between(rng, Math.log(0.3), Math.log(3.3)));
+    const aspect = exp(between(rng, log(0.3), log(3.3)));
     const h = Math.round(Math.sqrt(target * aspect)),
       w = Math.round(Math.sqrt(target / aspect));
     if (h < 1 || w < 1 || h >= height || w >= width) continue;

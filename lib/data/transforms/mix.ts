@@ -1,3 +1,4 @@
+import { exp, log } from '../../util/elementary';
 import { power } from '../../util/power';
 import type { Random } from '../../util/random';
 import type { Size } from './augment';
@@ -13,13 +14,13 @@ export interface Mix {
 
 /** Gamma(shape, 1) by Marsaglia and Tsang (2000); a shape below 1 is raised by 1 and corrected. */
 function gamma(shape: number, rng: Random): number {
-  if (shape < 1) return gamma(shape + 1, rng) * Math.exp(Math.log(1 - rng.uniform()) / shape);
+  if (shape < 1) return gamma(shape + 1, rng) * exp(log(1 - rng.uniform()) / shape);
   const d = shape - 1 / 3,
     c = 1 / Math.sqrt(9 * d);
   for (;;) {
     const x = rng.normal();
     const v = power(1 + c * x, 3);
-    if (v > 0 && Math.log(1 - rng.uniform()) < 0.5 * x * x + d - d * v + d * Math.log(v)) return d * v;
+    if (v > 0 && log(1 - rng.uniform()) < 0.5 * x * x + d - d * v + d * log(v)) return d * v;
   }
 }
 

@@ -5,20 +5,20 @@ import { decode } from '../../data/cache/decode';
 import { DECODINGS } from '../../data/decodings';
 import { petals } from '../../data/sources/petals';
 import type { AugmentationOptions } from '../../data/transforms/augmentation';
+import { atan2, cos, exp, log, sin } from '../../util/elementary';
 import { random } from '../../util/random';
 import { ROOT } from '../../util/root';
 import { type Check, type Parts, shortDigest } from './parts';
 
-/** The functions of the language that data, noise, schedules and weights are made of, whose last bits ECMAScript leaves to the engine. */
-const FUNCTIONS = ['log', 'exp', 'sin', 'cos', 'atan2'] as const;
+/** The functions that data, noise, schedules and metrics are made of. */
+const FUNCTIONS: Record<string, (a: number, b: number) => number> = { exp, log, sin, cos, atan2 };
 
-function mathParts(): Parts {
+function elementaryParts(): Parts {
   const parts: Parts = {};
-  for (const name of FUNCTIONS) {
-    const rng = random(`golden Math.${name}`);
-    const fn = Math[name] as (...values: number[]) => number;
+  for (const [name, fn] of Object.entries(FUNCTIONS)) {
+    const rng = random(`golden ${name}`);
     const values = Float64Array.from({ length: 20_000 }, () => fn(12 * rng.uniform(), 8 * rng.uniform() - 2));
-    parts[`Math.${name}`] = shortDigest(new Uint8Array(values.buffer));
+    parts[name] = shortDigest(new Uint8Array(values.buffer));
   }
   return parts;
 }
@@ -66,7 +66,7 @@ async function dataParts(): Promise<Parts> {
 /** What is computed beside TensorFlow. */
 export function hostChecks(): Check[] {
   return [
-    { name: 'host Math', run: async () => mathParts() },
+    { name: 'host functions', run: async () => elementaryParts() },
     { name: 'host images', run: imageParts },
     { name: 'host data', run: dataParts },
   ];
