@@ -32,7 +32,7 @@ export default {
     'test/**/*.test.ts',
     'test/*.cjs', // preloaded into processes under test
   ],
-  ignoreBinaries: ['mkfifo'], // POSIX
+  ignoreBinaries: ['mkfifo', 'qemu-aarch64'], // the system's
   project: ['lib/**/*.ts', 'experiments/**/*.ts', 'notebooks/*.ipynb', 'test/**/*.{ts,mts,cjs}'],
   compilers: { ipynb: codeOf },
   ignoreExportsUsedInFile: true,
