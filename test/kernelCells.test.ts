@@ -143,6 +143,20 @@ describe('variables', () => {
     expect((await run(cell)).result).toBe('[ 1, 1, 0 ]');
   });
 
+  test('may have the names that a module gets, as programs in ES modules declare them', async () => {
+    const cell = `#!/usr/bin/env node
+      import { createRequire } from 'node:module';
+      import { fileURLToPath } from 'node:url';
+      const require = createRequire(import.meta.url);
+      const __filename = fileURLToPath(import.meta.url);
+      export const exports = { of: [require('node:path').basename(__filename)] };
+      exports`;
+    expect((await run(cell)).result).toBe("{ of: [ 'cell.ts' ] }");
+    expect(
+      (await run("import { sep } from 'node:path'; [sep, typeof require.resolve, exports.of.length]")).result,
+    ).toBe("[ '/', 'function', 1 ]");
+  });
+
   test('may be marked as exported, as in a module', async () => {
     expect(
       (

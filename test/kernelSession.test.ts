@@ -1,9 +1,11 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { toJson } from '../lib/jupyter/display/json';
 import type { Message } from '../lib/jupyter/protocol/message';
+import { Compiler } from '../lib/jupyter/session/compiler';
+import { placeOf } from '../lib/jupyter/session/place';
 import { startKernel } from './kernelHelper';
 
 // What a notebook far from this checkout expects of the kernel.
@@ -260,6 +262,38 @@ describe('cells know the TypeScript of the house', () => {
   });
 });
 
+describe('a tsconfig.json', () => {
+  const home = join(folder, 'configured');
+  function compile(config: string) {
+    mkdirSync(home, { recursive: true });
+    writeFileSync(join(home, 'tsconfig.json'), config);
+    const compiler = new Compiler(placeOf(home));
+    expect(compiler.compile('1 +')).toHaveLength(1);
+    return ['1 + 1', '2 + 2'].map(
+      code => compiler.compile(code) as Exclude<ReturnType<typeof compiler.compile>, unknown[]>,
+    );
+  }
+
+  test.each([
+    { declaration: true, emitDeclarationOnly: true, declarationMap: true },
+    { module: 'commonjs', target: 'es5', outFile: 'all.js', moduleResolution: 'node10', noEmit: true },
+    { composite: true, rootDir: './src', mapRoot: './maps', verbatimModuleSyntax: true, erasableSyntaxOnly: true },
+  ])('may be that of any project: %o', options => {
+    for (const { js, warnings } of compile(JSON.stringify({ compilerOptions: options })))
+      expect([js, warnings]).toEqual([expect.stringContaining('__cell__.result('), []]);
+  });
+
+  test.each([
+    ['{ this is none', { line: 1, column: 8 }],
+    ['{ "extends": "./missing.json" }', { line: 1, column: 1 }],
+    ['{\n  "compilerOptions": { "strict": "very" }\n}', { line: 2, column: 34 }],
+  ])('that is wrong is told with the first cell: %s', (config, place) => {
+    const [first, second] = compile(config);
+    expect(first!.warnings).toEqual([expect.objectContaining({ file: 'tsconfig.json', ...place })]);
+    expect(second!.warnings).toEqual([]);
+  });
+});
+
 describe('background work belongs to the cell that began it', () => {
   test('its output and its error, which fails no other cell', async () => {
     late.length = 0;
@@ -296,6 +330,26 @@ test('an error behind an await, or in a display that nobody waits for, names the
   expect(errors[0].traceback.join('\n')).toContain(`cell[${count}]:3:`);
 });
 
+describe('an interrupt', () => {
+  const begun = 'console.log("begun");';
+  test.each([
+    ['an ES module that waits for ever', 'import "./waits.mjs"', `${begun} await new Promise(() => {});`],
+    ['an ES module that computes for ever', 'import "./computes.mjs"', `${begun} for (;;);`],
+    [
+      'a value that is never ready to be shown',
+      `({ [Symbol.for("Jupyter.display")]() { ${begun} return new Promise(() => {}); } })`,
+      '',
+    ],
+  ])('ends %s', async (_name, code, module) => {
+    for (const name of ['waits', 'computes']) writeFileSync(join(folder, `${name}.mjs`), module);
+    const { errors } = await run(code, {}, ({ header }) => {
+      if (header.msg_type === 'stream') void kernel.interrupt();
+    });
+    expect(errors[0].ename).toBe('Interrupted');
+    expect((await run('1 + 1')).result).toBe('2');
+  });
+});
+
 describe('the editor', () => {
   const ask = (type: string, code: string) =>
     kernel.request(type, { code, cursor_pos: Array.from(code).length, detail_level: 0 });
@@ -311,23 +365,29 @@ describe('the editor', () => {
       found: true,
       data: { 'text/plain': expect.stringContaining('a: number, b: number') },
     });
+    expect(await ask('inspect_request', 'undeclared')).toMatchObject({ found: false });
   });
 
   test.each([
     ['`abc', 'incomplete'],
     ['}{', 'invalid'],
     ['foo(', 'incomplete'],
+    ["say('abc", 'invalid'],
     ['let a = 1', 'complete'],
   ])('%s is %s', async (code, status) => {
     expect(await ask('is_complete_request', code)).toMatchObject({ status });
   });
 });
 
+const TWICE = ['  1 | let twice = 1;', '> 2 | let twice = 2;', '    |     ^'];
+
 test('JavaScript cells run unchecked', async () => {
   const js = await startKernel(process.env, folder, ['--js']);
   try {
     await js.run("const { basename } = require('node:path'); let n = 1;");
     expect((await js.run("n = 'text'; n + basename('/a/b')")).result).toBe("'textb'");
+    const { errors } = await js.run('let twice = 1;\nlet twice = 2;'); // that is V8's to refuse
+    expect(errors[0].traceback.slice(1)).toEqual([expect.stringMatching(/^ {4}at cell\[3\]:2:5/), '', ...TWICE]);
   } finally {
     await js.kernel.stop();
   }

@@ -25,6 +25,7 @@ export function cellModule(code: string, javascript: boolean): CellModule {
   const blank = (from: number, to: number): void => {
     text = text.slice(0, from) + text.slice(from, to).replace(/[^\n]/g, ' ') + text.slice(to);
   };
+  if (code.startsWith('#!')) blank(0, code.search(/\n|$/)); // of a script that was pasted
   const values = new Map<string, Kind>();
   const types = new Set<string>();
   for (const statement of file.statements) {

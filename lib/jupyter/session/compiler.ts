@@ -6,7 +6,7 @@ import { type CellModule, cellModule, type Kind } from './cellModule';
 import { type Completeness, type Completions, completeness, completions, describeAt } from './editor';
 import type { Place } from './place';
 import { CellProgram } from './program';
-import { interruptible, shareVariables, withoutEarlyExports } from './transform';
+import { interruptible, shareVariables, throughScope, withoutEarlyExports } from './transform';
 
 /** A place in a cell or in a file of the project; both numbers from 1. */
 export interface Position {
@@ -53,6 +53,8 @@ export class Compiler {
   private readonly program: CellProgram;
   private readonly language: Language;
   private readonly lenient: boolean;
+  /** What is wrong with the tsconfig.json, to be told with the first cell that runs. */
+  private readonly configuration: Problem[];
 
   /** Takes about half a second. */
   constructor(
@@ -62,6 +64,7 @@ export class Compiler {
     this.language = language;
     this.lenient = lenient;
     this.program = new CellProgram(place, language, asTslab);
+    this.configuration = this.program.problems.map(problem => this.problem(problem, undefined));
   }
 
   compile(code: string): CompiledCell | Problem[] {
@@ -74,7 +77,7 @@ export class Compiler {
     if (errors.length > 0) return errors;
     const compiled = this.emit(program, file, cell);
     this.program.keep();
-    return { ...compiled, names: cell.names, warnings };
+    return { ...compiled, names: cell.names, warnings: [...this.configuration.splice(0), ...warnings] };
   }
 
   /** Names that fit at `position` (UTF-16 units), and the span that they replace. */
@@ -173,7 +176,7 @@ export class Compiler {
         newLine: ts.NewLineKind.LineFeed,
         sourceMap: true,
       },
-      transformers: { before: [interruptible], after: [withoutEarlyExports] },
+      transformers: { before: [interruptible], after: [withoutEarlyExports, throughScope] },
     });
     const js = outputText.replace(/\/\/# sourceMappingURL=.*\s*$/, '');
     const [toModule, toCell] = [sourceMapText!, output.map].map(map => new SourceMap(JSON.parse(map)));

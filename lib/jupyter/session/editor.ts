@@ -12,7 +12,10 @@ export interface Completions {
 export type Completeness = { status: 'complete' | 'invalid' } | { status: 'incomplete'; indent: string };
 
 const NOTHING: Completions = { start: 0, end: 0, candidates: [] };
+const UNTERMINATED_STRING = 1002;
 const UNTERMINATED_TEMPLATE = 1160;
+/** What the service says of a name that nothing declares. */
+const UNKNOWN = 'any';
 
 /** What fits at `position`: names, members, modules and, in a text, the files of `folder`. Those that begin as what is there come first. */
 export function completions(
@@ -66,7 +69,8 @@ function fileNames(code: string, position: number, folder: string): Completions 
 /** Type and documentation of the name at `position`, or the signature of the call around it. */
 export function describeAt(service: ts.LanguageService, file: string, position: number): string | undefined {
   const info = service.getQuickInfoAtPosition(file, position);
-  if (info) return [text(info.displayParts), documented(info.documentation, info.tags)].filter(Boolean).join('\n\n');
+  if (info && text(info.displayParts) !== UNKNOWN)
+    return [text(info.displayParts), documented(info.documentation, info.tags)].filter(Boolean).join('\n\n');
   const help = service.getSignatureHelpItems(file, position, undefined);
   if (!help) return undefined;
   const item = help.items[help.selectedItemIndex];
@@ -103,6 +107,7 @@ export function completeness(code: string, javascript: boolean): Completeness {
   if (diagnostics.length === 0) return { status: 'complete' };
   const [first] = [...diagnostics].sort((a, b) => (a.start ?? 0) - (b.start ?? 0));
   const open = first.code === UNTERMINATED_TEMPLATE;
+  if (first.code === UNTERMINATED_STRING) return { status: 'invalid' }; // no further line can end it
   if (!open && (first.start ?? 0) < code.trimEnd().length) return { status: 'invalid' };
   if (!open && /\n[^\S\n]*\n[^\S\n]*$/.test(code)) return { status: 'invalid' }; // two empty lines: whoever types them is done
   return { status: 'incomplete', indent: open ? '' : indentAfter(code) };

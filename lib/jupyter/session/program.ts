@@ -42,6 +42,8 @@ export class CellProgram {
   /** Files of cells; the first `executed` of them hold those that ran, the next what is compiled now or being edited, the rest nothing. */
   private readonly cells: string[] = [];
   private executed = 0;
+  /** Of the tsconfig.json. */
+  readonly problems: readonly ts.Diagnostic[];
   private readonly options: ts.CompilerOptions;
   private readonly roots: string[];
   private readonly index: string;
@@ -63,7 +65,9 @@ export class CellProgram {
     private readonly language: Language,
     asTslab: boolean,
   ) {
-    this.options = projectOptions(place.folder, asTslab);
+    const { options, problems } = configured(place.folder);
+    this.options = cellOptions(options, place.folder, asTslab);
+    this.problems = problems;
     this.index = join(place.folder, '[cells].ts');
     const globals = join(place.folder, '[kernel].d.ts');
     this.virtual.set(globals, { text: GLOBAL_TYPES, version: 1 });
@@ -266,14 +270,24 @@ export class CellProgram {
   }
 }
 
-/** The options of the nearest tsconfig.json, and what cells need: they are modules, are compiled one by one, and each sees all before. */
-function projectOptions(folder: string, asTslab: boolean): ts.CompilerOptions {
+/** Cells are what is compiled, so it is no mistake of the file's to name none. */
+const NO_INPUTS = [18002, 18003];
+
+/** The options of the nearest tsconfig.json, and what is wrong with it. */
+function configured(folder: string): { options: ts.CompilerOptions; problems: ts.Diagnostic[] } {
   const path = ts.findConfigFile(folder, ts.sys.fileExists);
+  if (path === undefined) return { options: { ...TSLAB, jsx: ts.JsxEmit.React }, problems: [] };
   const host: ts.ParseConfigHost = { ...ts.sys, readDirectory: () => [] };
-  const config = path === undefined ? undefined : ts.readConfigFile(path, ts.sys.readFile).config;
-  const options = config
-    ? ts.parseJsonConfigFileContent(config, host, dirname(path!)).options
-    : { ...TSLAB, jsx: ts.JsxEmit.React };
+  const file = ts.readJsonConfigFile(path, ts.sys.readFile);
+  const { options, errors } = ts.parseJsonSourceFileConfigFileContent(file, host, dirname(path), undefined, path);
+  const { parseDiagnostics = [] } = file as { parseDiagnostics?: ts.Diagnostic[] };
+  const [unreadable] = parseDiagnostics; // those behind it follow from it
+  const problems = unreadable ? [unreadable] : errors.filter(({ code }) => !NO_INPUTS.includes(code));
+  return { options, problems: problems.map(problem => (problem.file ? problem : { ...problem, file, start: 0 })) };
+}
+
+/** What cells need: they are modules, are compiled one by one, and each sees all before. */
+function cellOptions(options: ts.CompilerOptions, folder: string, asTslab: boolean): ts.CompilerOptions {
   return {
     ...options,
     ...(asTslab ? TSLAB : {}),
@@ -296,12 +310,19 @@ function projectOptions(folder: string, asTslab: boolean): ts.CompilerOptions {
     noEmit: false,
     noEmitOnError: false,
     declaration: false,
+    declarationMap: false,
+    emitDeclarationOnly: false,
+    isolatedDeclarations: false,
     composite: false,
     incremental: false,
     sourceMap: true,
     inlineSourceMap: false,
+    inlineSources: false,
+    mapRoot: undefined,
+    emitBOM: false,
     removeComments: false,
     importHelpers: false,
+    outFile: undefined,
     outDir: join(folder, '[out]'), // never written; beside its source a cell's JavaScript would overwrite one in JavaScript
     rootDir: undefined,
     newLine: ts.NewLineKind.LineFeed,

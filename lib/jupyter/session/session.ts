@@ -14,11 +14,15 @@ import { compileFailure, type Failure, failure, Interrupted, waitedAt } from './
 
 export type Outcome = { status: 'ok'; result?: Rich } | ({ status: 'error' } & Failure);
 
-type CellBody = (exports: object, require: unknown, scope: CellScope, file: string, folder: string) => Promise<void>;
+type CellBody = (
+  ...parameters: [exports: object, require: unknown, scope: CellScope, file: string, folder: string]
+) => () => Promise<void>;
 
 /** What a cell's code reaches as `__cell__`: see transform.ts. */
 interface CellScope {
   variables: object;
+  exports: object;
+  require: unknown;
   share(name: string, get: () => unknown, set: (value: unknown) => void): void;
   wait<T>(value: T | PromiseLike<T>): T | Promise<T>;
   each(values: AsyncIterable<unknown> | Iterable<unknown>): AsyncGenerator<unknown>;
@@ -59,7 +63,9 @@ export interface SessionOptions extends CompilerOptions {
 
 const ENTER = Symbol.for('edgevit-lab.enter');
 const enter = new Script(`globalThis[Symbol.for(${JSON.stringify(ENTER.description)})]()`, { filename: 'node:cell' });
-const HEAD = '(async function (exports, require, __cell__, __filename, __dirname) { ';
+/** A function within the one that has the parameters: a cell may declare a `require` or `__dirname` of its own. */
+const HEAD = '(function (exports, require, __cell__, __filename, __dirname) { return async function () { ';
+const TAIL = '\n} })';
 
 /** The state of a notebook's cells: their variables and types, and the cell that runs. One cell at a time. */
 export class Session {
@@ -211,20 +217,20 @@ export class Session {
     this.cells.set(run.cell, { code, original: compiled.original });
     for (const name of compiled.names.keys()) this.promise(name, run);
     this.modules.refresh();
-    await this.modules.prepare(compiled.js);
     await nextTurn(); // an interrupt may have come while the compiler held the thread
     run.interruption.signal.throwIfAborted();
 
     this.userCodeRuns(true);
-    const script = new Script(`${HEAD}${compiled.js}\n})`, {
+    await this.wait(this.modules.prepare(compiled.js));
+    const script = new Script(`${HEAD}${compiled.js}${TAIL}`, {
       filename: scriptName(run.cell),
       columnOffset: -HEAD.length,
       importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
     });
     const body = script.runInThisContext() as CellBody;
-    Object.assign(globalThis, {
-      [ENTER]: () => body(this.exports, this.modules.require, this.scope(run), this.file, this.options.place.folder),
-    });
+    const { exports, modules, file, options } = this;
+    const cell = body(exports, modules.require, this.scope(run), file, options.place.folder);
+    Object.assign(globalThis, { [ENTER]: () => cell() });
     try {
       await this.owner.run(run, () => enter.runInThisContext({ breakOnSigint: true }) as Promise<void>);
     } catch (thrown) {
@@ -235,7 +241,7 @@ export class Session {
     while (run.unfinished.size > 0) await this.wait(Promise.all(run.unfinished));
     await nextTurn(); // rejections that nobody handles are known by now
     if (run.background.length > 0) throw run.background[0];
-    const result = value === undefined || value === null ? undefined : await rich(value);
+    const result = value === undefined || value === null ? undefined : await this.wait(rich(value));
     if (result) this.cleanResult(result);
     run.state = 'ok';
     return { status: 'ok', result };
@@ -250,6 +256,8 @@ export class Session {
   private scope(run: CellRun): CellScope {
     return {
       variables: this.variables,
+      exports: this.exports,
+      require: this.modules.require,
       share: this.share,
       wait: this.wait,
       each: this.each,

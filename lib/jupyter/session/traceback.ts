@@ -41,6 +41,9 @@ export function failure(thrown: unknown, stacks: Frames, background?: number): F
     const text = typeof stack === 'string' ? stack : '';
     const start = text.search(/^ {4}at /m);
     const lines = start < 0 ? [] : text.slice(start).split('\n');
+    // V8 shows code that it cannot parse, and no frame.
+    const [, place, before] = /^(\S+:\d+)\n.*\n( *)\^/.exec(text) ?? [];
+    if (before !== undefined) lines.unshift(`    at ${place}:${before.length + 1}`);
     return lines.flatMap(
       line =>
         stacks.clean(line, (code, position) => {

@@ -187,3 +187,20 @@ export const withoutEarlyExports: ts.TransformerFactory<ts.SourceFile> = ({ fact
       ),
     );
 };
+
+/** What TypeScript adds for imports and exports goes by `__cell__.require` and `__cell__.exports`: the cell may have its own of these names. */
+export const throughScope: ts.TransformerFactory<ts.SourceFile> = context => {
+  const { factory } = context;
+  const visit = (node: ts.Node): ts.Node => {
+    if (ts.isPropertyAccessExpression(node))
+      return factory.updatePropertyAccessExpression(
+        node,
+        ts.visitNode(node.expression, visit) as ts.Expression,
+        node.name,
+      );
+    if (ts.isIdentifier(node) && node.pos < 0 && (node.text === 'require' || node.text === 'exports'))
+      return factory.createPropertyAccessExpression(factory.createIdentifier(SCOPE), node.text);
+    return ts.visitEachChild(node, visit, context);
+  };
+  return file => ts.visitEachChild(file, visit, context);
+};
