@@ -166,6 +166,9 @@ describe('variables', () => {
       ).result,
     ).toBe('3');
     expect((await run('two = 5; const typed: T = add(two); [typed, Side.R]')).result).toBe('[ 6, 1 ]');
+    const elsewhere =
+      "export * from './lib/util/text'; export { counted as c } from './lib/util/text'; export { one }; one";
+    expect((await run(elsewhere)).result).toBe('1');
     expect(
       (await run('export const { one: uno } = { one: 7 };\n  export class Late extends Missing {}')).errors[0].evalue,
     ).toMatch(/^cell\[\d+\]:2:29 TS/);

@@ -17,7 +17,7 @@ const LENIENT = /^\s*(?:\/\*(?:[^*]|\*(?!\/))*\*\/\s*|\/\/[^\n]*\n\s*)*?(?:\/\/|
 
 /**
  * The names that it declares are exported behind its text, so that the compiler keeps what only a later cell uses. `export` in the cell
- * itself means nothing, as all is shared: spaces in its place.
+ * itself means nothing, as all is shared: spaces in its place; what is exported from elsewhere is only loaded.
  */
 export function cellModule(code: string, javascript: boolean): CellModule {
   const file = ts.createSourceFile(javascript ? 'cell.js' : 'cell.ts', code, ts.ScriptTarget.Latest, true);
@@ -29,8 +29,12 @@ export function cellModule(code: string, javascript: boolean): CellModule {
   const values = new Map<string, Kind>();
   const types = new Set<string>();
   for (const statement of file.statements) {
-    if (ts.isExportDeclaration(statement) && !statement.moduleSpecifier) {
-      blank(statement.getStart(), statement.end);
+    if (ts.isExportDeclaration(statement)) {
+      const { moduleSpecifier, isTypeOnly } = statement;
+      const start = statement.getStart();
+      const loads = moduleSpecifier && !isTypeOnly;
+      blank(start, loads ? moduleSpecifier.getStart() : statement.end);
+      if (loads) text = `${text.slice(0, start)}import${text.slice(start + 'import'.length)}`;
       continue;
     }
     const modifiers = ts.canHaveModifiers(statement) ? (ts.getModifiers(statement) ?? []) : [];
