@@ -7,6 +7,7 @@ import { afterAll, describe, expect, it, vi } from 'vitest';
 import { hasGraphs, nodeBackend } from '../lib/engine/binding';
 import { compile, type Tree } from '../lib/engine/compile/compile';
 import { reachable } from '../lib/engine/compile/ir';
+import { override } from '../lib/engine/compile/override';
 import { simplify } from '../lib/engine/compile/passes/simplify';
 import { trace } from '../lib/engine/compile/trace';
 import { exportSavedModel, type Signature } from '../lib/engine/savedModel';
@@ -731,6 +732,48 @@ describe.skipIf(!hasGraphs())('long functions', () => {
     };
     const deep = trace(chain as never, [tf.ones([1, 4])], { capture: 'constant' });
     expect(simplify(nodeBackend().binding, deep).outputs).toHaveLength(1);
+  });
+
+  it('ask TensorFlow for shapes once for all ops that are alike, and again where a shape or a type is another', () => {
+    const { binding } = nodeBackend();
+    const { graphOp } = binding;
+    let asked = 0;
+    const restore = override(binding, {
+      graphOp: (...args) => {
+        asked++;
+        return graphOp(...args);
+      },
+    });
+    const loop = (steps: number) => (x: Tensor) => {
+      let y = x;
+      for (let i = 0; i < steps; i++) y = tf.tanh(tf.add(tf.matMul(y, x), i));
+      return tf.grad((x: Tensor) => tf.sum(tf.mul(y, x)))(x);
+    };
+    const costs = [10, 1000].map(steps => {
+      asked = 0;
+      trace(loop(steps) as never, [tf.ones([3, 3])], { capture: 'input' });
+      return asked;
+    });
+    restore();
+    expect(costs[1]).toBe(costs[0]);
+    expect(costs[0]).toBeLessThan(30);
+
+    const shapes = (x: Tensor) => {
+      const rows = tf.split(x, [1, 2, 1]);
+      const sums = [0, 1, -1].map(axis => tf.sum(x, axis));
+      const turned = [tf.transpose(x), tf.transpose(tf.reshape(x, [3, 4])), tf.reshape(x, [2, 2, 3])];
+      const types = [tf.cast(x, 'int32'), tf.square(tf.cast(x, 'int32')), tf.square(x), tf.greater(x, 1)];
+      const gathered = tf.gather(x, tf.cast(tf.slice(x, [0, 0], [2, 1]).flatten(), 'int32'));
+      return [...rows, ...sums, ...turned, ...types, gathered, tf.square(turned[0]!), tf.square(turned[1]!)];
+    };
+    const x = tf.fill([4, 3], 1);
+    const compiled = compile(shapes);
+    const [expected, actual] = [shapes(x), compiled(x)];
+    expect(actual.map(({ shape, dtype }) => ({ shape, dtype }))).toEqual(
+      expected.map(({ shape, dtype }) => ({ shape, dtype })),
+    );
+    actual.forEach((tensor, i) => expect(tensor).toBeAllclose(expected[i]!));
+    compiled.dispose();
   });
 
   it('hold one node for equal constants, and keep those apart that only compare as equal', () => {

@@ -175,6 +175,12 @@ describe.skipIf(!hasGraphs())('simplifying a traced graph', () => {
     });
   });
 
+  it('drops casts that change nothing', () => {
+    const clipped = (x: Tensor) => tf.grad((x: Tensor) => tf.sum(tf.clipByValue(x, -1, 1)))(x);
+    expect(simplified(clipped, normal([8])).filter(op => op === 'Cast')).toEqual([]);
+    expect(simplified(x => tf.cast(tf.cast(x, 'int32'), 'float32'), normal([8]))).toEqual(['Cast', 'Cast']);
+  });
+
   it('merges reshapes, and drops those that change nothing', () => {
     expect(simplified(x => tf.square(tf.reshape(tf.reshape(x, [3, 4]), [2, 6])), normal([12]))).toEqual([
       'Reshape',

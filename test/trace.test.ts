@@ -148,11 +148,22 @@ describe.skipIf(!hasGraphs())("what can't be traced is refused", () => {
     ['an optimizer that was disposed', x => [x, spent.minimize(() => tf.sum(tf.mul(weight, x)), true)], ['optimizer']],
     ['a disposed tensor', x => tf.add(x, gone), []],
     ['what TensorFlow refuses', x => tf.einsum('ij,jk->ik', x, tf.ones([3, 3])), ['Einsum']],
+    ['an op that is not defined for a dtype', x => tf.expm1(tf.cast(x, 'int32')), ['Expm1 of int32', 'float32']],
+    ['an op without a kernel for a dtype', x => tf.reciprocal(tf.cast(x, 'int32')), ['Reciprocal of int32', 'float32']],
     ['texts', x => [x, tf.reshape(tf.tensor1d(['a', 'b']), [2, 1])], ['strings']],
   ])('%s', (_, fn, words) => {
     const { message, stack } = refusal(fn, [x]);
     for (const word of words) expect(message).toContain(word);
     expect(`${message}${stack}`).toMatch(/trace\.test\.ts:\d+/);
+  });
+
+  it.each<[string, (x: Tensor) => unknown]>([
+    ['not defined', x => tf.expm1(x)],
+    ['without a kernel', x => tf.reciprocal(x)],
+  ])('op by op, what is %s for a dtype is said in one sentence, too', (_, fn) => {
+    const run = () => fn(tf.tensor1d([1, 2], 'int32'));
+    expect(run).toThrow(/ of int32 .*trace\.test\.ts:\d+.*float32/);
+    expect(run).not.toThrow(/\n/);
   });
 
   it.each<[string, (x: Tensor) => unknown, RegExp]>([

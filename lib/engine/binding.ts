@@ -64,6 +64,8 @@ export interface Binding {
   graphNew(): NativeGraph;
   graphOp(graph: NativeGraph, op: string, name: string, attrs: readonly Attr[], inputs: number[]): NativeOutput[];
   graphConst(graph: NativeGraph, name: string, dtype: number, shape: readonly number[], values: Values): NativeOutput[];
+  /** Throws where TensorFlow computes no op with the types of the node that has this output. */
+  requireKernel(graph: NativeGraph, endpoint: number): void;
   graphDef(graph: NativeGraph): Buffer;
   graphDelete(graph: NativeGraph): void;
   sessionNew(graphDef: Buffer, feeds: string[], fetches: string[], threads: number): NativeSession;

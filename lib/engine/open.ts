@@ -4,10 +4,12 @@ import type * as TensorFlow from '@tensorflow/tfjs';
 import { installOps } from '../tensor/ops';
 import { provideTf } from '../tensor/tf';
 import { limitThreads } from '../util/threads';
-import { hasGraphs } from './binding';
+import { hasGraphs, nodeBackend } from './binding';
 import { type Engine, type EnsureOptions, ensureEngine } from './build/install';
 import { engineRequire, packageFolder } from './build/packages';
+import { callerLine } from './compile/traceError';
 import { fusedOps } from './fused';
+import { dtypeRefusal } from './refusals';
 
 const load = createRequire(__filename);
 
@@ -26,6 +28,7 @@ export function openEngine(options: EnsureOptions = {}): Promise<Engine> {
 async function open(options: EnsureOptions): Promise<Engine> {
   const engine = await ensureEngine({ announce: false, ...options });
   provideTf(engine.addon === undefined ? loadJs() : loadNative(engine.addon));
+  if (hasGraphs()) explainRefusals();
   if (hasGraphs() && process.env.EDGEVIT_FUSED !== '0') installOps(fusedOps);
   return engine;
 }
@@ -44,6 +47,20 @@ function loadNative(addon: string): typeof TensorFlow {
   } finally {
     delete load.cache[locator];
   }
+}
+
+/** TensorFlow answers an eager op of a wrong dtype with a page about its kernels. */
+function explainRefusals(): void {
+  const { binding } = nodeBackend();
+  const { executeOp } = binding;
+  binding.executeOp = (op, attrs, inputs, outputs) => {
+    try {
+      return executeOp(op, attrs, inputs, outputs);
+    } catch (error) {
+      const sentence = dtypeRefusal(op, (error as Error).message, callerLine());
+      throw sentence ? new TypeError(sentence, { cause: error }) : error;
+    }
+  };
 }
 
 function loadJs(): typeof TensorFlow {

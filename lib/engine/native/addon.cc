@@ -18,10 +18,12 @@
 #include "kernels.h"
 #include "signals.h"
 #include "tensorflow.h"
+#include "tensorflow/c/c_api_internal.h"
 #include "tensorflow/c/tf_tensor_internal.h"
 #include "tensorflow/core/common_runtime/optimization_registry.h"
 #include "tensorflow/core/framework/graph.pb.h"
 #include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/protobuf/config.pb.h"
 #include "tensorflow/core/public/session.h"
 #include "values.h"
@@ -224,6 +226,15 @@ napi_value GraphConst(napi_env env, napi_value* args) {
   TF_Operation* operation = TF_FinishOperation(description, status);
   Check(status);
   return Outputs(env, graph, operation);
+}
+
+// requireKernel(graph, endpoint): throws where no kernel computes its node for its types, which an op's definition does
+// not say.
+napi_value RequireKernel(napi_env env, napi_value* args) {
+  const TF_Output& output = Unwrap<Graph>(env, args[0]).endpoints.at(ReadInt(env, args[1]));
+  const tensorflow::KernelDef* kernel;
+  Check(tensorflow::FindKernelDef(tensorflow::DEVICE_CPU, output.oper->node.def(), &kernel, nullptr));
+  return nullptr;
 }
 
 // graphDef(graph) → Buffer, a serialised GraphDef
@@ -492,6 +503,7 @@ NAPI_MODULE_INIT() {
   lab::Export<lab::GraphNew>(env, exports, "graphNew");
   lab::Export<lab::GraphOp>(env, exports, "graphOp");
   lab::Export<lab::GraphConst>(env, exports, "graphConst");
+  lab::Export<lab::RequireKernel>(env, exports, "requireKernel");
   lab::Export<lab::GraphDefBytes>(env, exports, "graphDef");
   lab::Export<lab::GraphDelete>(env, exports, "graphDelete");
   lab::Export<lab::SessionNew>(env, exports, "sessionNew");

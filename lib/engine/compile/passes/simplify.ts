@@ -209,7 +209,11 @@ const mergeReshapes: Rule = (node, graph) => {
   return input.node.op === 'Reshape' ? graph.reshape(input.node.inputs[0]!, shape) : undefined;
 };
 
-const RULES: readonly Rule[] = [mergeReshapes, foldBatchNorm, fuseProduct, fuseScale, foldSkip];
+/** tfjs casts to bool what is bool already, in the gradient of each clip say. */
+const dropCast: Rule = node =>
+  node.op === 'Cast' && dtypeOf(node.inputs[0]!) === node.outputs[0]!.dtype ? node.inputs[0] : undefined;
+
+const RULES: readonly Rule[] = [mergeReshapes, dropCast, foldBatchNorm, fuseProduct, fuseScale, foldSkip];
 
 type Draft = { -readonly [key in keyof Node]: Node[key] };
 
