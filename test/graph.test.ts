@@ -401,6 +401,47 @@ describe.skipIf(!hasGraphs())('what optimizers keep on the host', () => {
     expect(compiled.iterations).toBe(eager.iterations);
   });
 
+  it.each(OPTIMIZERS)('is read for every optimizer and step that one call makes: tf.train.%s', (_, makeOptimizer) => {
+    const train = (wrap: <F extends () => void>(fn: F) => F) => {
+      const weights = [1, 2, 3].map(value => tf.variable(tf.scalar(value)));
+      const optimizers = weights.map(makeOptimizer) as (InstanceType<typeof tf.Optimizer> & {
+        learningRate: number;
+        setLearningRate?(rate: number): void;
+      })[];
+      const step = wrap(() => {
+        for (let i = 0; i < 3; i++)
+          optimizers.forEach((optimizer, k) => {
+            optimizer.minimize(() => tf.square(weights[k]!) as Scalar, false, [weights[k]!]);
+          });
+      });
+      step();
+      optimizers.forEach((optimizer, k) => {
+        if (optimizer.setLearningRate) optimizer.setLearningRate(k / 20);
+        else optimizer.learningRate = k / 20;
+      });
+      step();
+      return { values: tf.stack(weights), iterations: optimizers.map(({ iterations }) => iterations) };
+    };
+    const [eager, compiled] = [train(fn => fn), train(fn => compile(fn) as never)];
+    expect(compiled.values).toBeAllclose(eager.values);
+    expect(compiled.iterations).toEqual(eager.iterations);
+  });
+
+  it('is traced again where a tensor takes its place that is no rate', () => {
+    const train = (wrap: <F extends () => void>(fn: F) => F) => {
+      const w = tf.variable(tf.scalar(1));
+      const optimizer = tf.train.momentum(0.1, 0.9) as unknown as InstanceType<typeof tf.Optimizer> & { m: Scalar };
+      const step = wrap(() => {
+        optimizer.minimize(() => tf.square(w) as Scalar, false, [w]);
+      });
+      step();
+      optimizer.m = tf.scalar(0.1);
+      step();
+      return w;
+    };
+    expect(train(fn => compile(fn) as never)).toBeAllclose(train(fn => fn));
+  });
+
   it('is traced again where it is not a rate', () => {
     const train = (wrap: <F extends () => void>(fn: F) => F) => {
       const w = tf.variable(tf.scalar(1));

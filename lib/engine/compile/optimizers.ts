@@ -18,15 +18,16 @@ const OPTIMIZERS = ['SGD', 'Momentum', 'Adagrad', 'Adadelta', 'Adam', 'Adamax', 
 const optimizerPrototypes = (): Optimizer[] =>
   OPTIMIZERS.map(name => (tf as unknown as Record<string, { prototype: Optimizer }>)[`${name}Optimizer`]!.prototype);
 
-/** A number that no program has, to know a rate again that an optimizer makes a constant of: exact in float32, another for each `i`. */
-export const marker = (i: number) => Math.fround(1.7320508 * 2 ** -97) * (1 + i * 2 ** -20);
+/** A number that no program has, to know a rate again that an optimizer makes a constant of: about √3 · 2⁻⁹⁷, exact in float32, another for each `i`. */
+export const marker = (i: number) => (14_529_495 + i) * 2 ** -120;
 
-/** Numbers and switches of an optimizer other than its rate. */
+/** Numbers, switches and tensors of an optimizer other than its rate; variables keep their ids as they are assigned. */
 export const settingsOf = (optimizer: Optimizer): string =>
   JSON.stringify(
-    Object.entries(optimizer).filter(
-      ([key, value]) => !['learningRate', 'iterations_'].includes(key) && ['number', 'boolean'].includes(typeof value),
-    ),
+    Object.entries(optimizer)
+      .filter(([key]) => !['learningRate', 'iterations_', 'c'].includes(key))
+      .map(([key, value]) => [key, value instanceof tf.Tensor ? value.id : value])
+      .filter(([, value]) => ['number', 'boolean'].includes(typeof value)),
   );
 
 export const areUnchanged = (optimizers: ReadonlyMap<Optimizer, string>) => () =>
