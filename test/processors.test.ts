@@ -42,6 +42,15 @@ describe('processors on 64 cores', () => {
       { 'proc/self/cgroup': '0::/../../docker/3f\n', 'sys/fs/cgroup/cpu.max': '400000 100000\n' },
       4,
     ],
+    [
+      'a file that cannot be read, and one around it that can',
+      {
+        'proc/self/cgroup': V2,
+        'sys/fs/cgroup/box/job/cpu.max/unreadable': '',
+        'sys/fs/cgroup/box/cpu.max': '300000 100000\n',
+      },
+      3,
+    ],
     ['half a processor', { 'proc/self/cgroup': V2, 'sys/fs/cgroup/box/job/cpu.max': '50000 100000\n' }, 1],
     ['two and a half', { 'proc/self/cgroup': V2, 'sys/fs/cgroup/box/job/cpu.max': '250000 100000\n' }, 2],
     ['more than there are', { 'proc/self/cgroup': V2, 'sys/fs/cgroup/box/job/cpu.max': '12800000 100000\n' }, 64],

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 
@@ -8,7 +8,14 @@ export interface Machine {
   cores?: number;
 }
 
-const read = (path: string): string | undefined => (existsSync(path) ? readFileSync(path, 'utf8').trim() : undefined);
+/** Undefined where the file is missing or a sandbox forbids reading it: what nobody can read is no limit. */
+function read(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8').trim();
+  } catch {
+    return undefined;
+  }
+}
 
 /** Processors' time that one cgroup folder grants per time; undefined where it sets no limit. */
 function quotaOf(folder: string): number | undefined {
