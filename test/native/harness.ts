@@ -27,6 +27,11 @@ const X64: Target[] = [
   { name: 'g++, portable (SSE2)', compiler: 'g++', flags: ['-O2'] },
   { name: 'g++, AVX2 and FMA', compiler: 'g++', flags: ['-O3', '-mavx2', '-mfma'] },
   { name: 'clang++, AVX2 and FMA', compiler: 'clang++', flags: ['-O3', '-mavx2', '-mfma'] },
+  {
+    name: "g++, AVX-512's code by AVX2",
+    compiler: 'g++',
+    flags: ['-O3', '-mavx2', '-mfma', '-Wno-psabi', '-include', join(__dirname, 'avx512.h')],
+  },
   { name: 'g++, AVX-512', compiler: 'g++', flags: ['-O3', '-mavx512f', '-mavx512vl', '-mavx512dq', '-mfma'] },
 ];
 const ARM: Target = {
