@@ -775,6 +775,11 @@ describe.skipIf(!hasGraphs())('long functions', () => {
     expect(simplify(nodeBackend().binding, deep).outputs).toHaveLength(1);
   });
 
+  it('has the shapes that values decide, of alike ops each its own', () => {
+    const f = compile(() => [tf.range(0, 4), tf.range(0, 7), tf.range(0, 7, 2), tf.fill([2], 1), tf.fill([3], 1)]);
+    expect(f().map(({ shape }) => shape)).toEqual([[4], [7], [4], [2], [3]]);
+  });
+
   it('ask TensorFlow for shapes once for all ops that are alike, and again where a shape or a type is another', () => {
     const { binding } = nodeBackend();
     const { graphOp } = binding;

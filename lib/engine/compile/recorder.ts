@@ -116,7 +116,7 @@ export class Recorder {
   }
 
   private outputsOf(node: Node, count: number): Outputs {
-    // Values decide shapes only as integers; those that are computed TensorFlow follows to where they come from.
+    // Most values that decide shapes are integers; those that are computed TensorFlow follows to where they come from.
     const alike = node.inputs.every(input => !this.isInteger(dtypeOf(input)) || this.integers.has(input.node));
     if (!alike) return this.checked(node, this.infer(node).slice(0, count));
     const kinds = node.inputs.map(
@@ -126,7 +126,8 @@ export class Recorder {
     let outputs = this.inferred.get(key);
     if (!outputs) {
       const rough = this.infer(node, input => this.standIn(input)).slice(0, count);
-      outputs = this.checked(node, rough.every(isKnown) ? rough : this.infer(node).slice(0, count));
+      if (!rough.every(isKnown)) return this.checked(node, this.infer(node).slice(0, count)); // other values decide, as those of a float range
+      outputs = this.checked(node, rough);
       this.inferred.set(key, outputs);
     }
     return outputs;
