@@ -23,6 +23,10 @@ const REFUSED: Record<string, string> = {
   NonMaxSuppressionV5: 'the shape of its result depends on values',
   Unique: 'the shape of its result depends on values',
   Exp: "tfjs-node's disposes its argument if that holds integers",
+  Diag: 'TensorFlow has none of bool, eagerly neither',
+  LeakyRelu: 'TensorFlow has none of int32, eagerly neither',
+  Step: 'TensorFlow has no IsNan of int32, eagerly neither',
+  IsNan: 'TensorFlow has none of int32, eagerly neither',
 };
 
 /** One run of the suite, in a process of its own. */
