@@ -24,6 +24,8 @@ import { allText, CRASHES, expectSame, folder, plan, train, trainHere, writeImag
 const why = missing('redis-server');
 const TIMEOUT = 200_000 + 60_000 * CRASHES;
 
+if (why) console.log(`skipped: sweeps by Redis (${why})`);
+
 describe.skipIf(why)(`a sweep by workers of Redis${why ? ` (${why})` : ''}`, () => {
   let server: RedisServer;
   let images: string;

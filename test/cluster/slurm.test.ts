@@ -65,6 +65,8 @@ test.each([
   expect(calls).toEqual(again ? ['requeue 7_0', 'requeue 7_0'] : []);
 });
 
+if (why) console.log(`skipped: sweeps on Slurm (${why})`);
+
 describe.skipIf(why)(`a sweep on Slurm${why ? ` (${why})` : ''}`, () => {
   let cluster: SlurmCluster;
   let images: string;
