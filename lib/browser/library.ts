@@ -5,7 +5,7 @@ import type * as library from '../library';
 import type { Image } from '../library';
 import { provideTf } from '../tensor/tf';
 import { libraryModel, openPredictor } from '../train/predictor';
-import { describedBy, namesOf, type Trained } from '../train/trained';
+import { describedBy, type Trained, trainedFrom } from '../train/trained';
 import { UserError } from '../util/errors';
 import { dictOf, looksLikePickle } from '../weights/dicts';
 import { importDict } from '../weights/fit';
@@ -25,19 +25,8 @@ export const loadModel: typeof library.loadModel = async (address, { classes, ..
     );
   await tensorflow.ready();
   provideTf(tensorflow);
-  const { model, tensors, source } = importDict(
-    address,
-    dictOf(address, decodeTensors(address, bytes), options.key),
-    options,
-  );
-  const known = describedBy(source.metadata);
-  const trained: Trained = {
-    name: model.name,
-    model,
-    tensors,
-    ...known,
-    classes: namesOf(model, classes ?? known.classes),
-  };
+  const imported = importDict(address, dictOf(address, decodeTensors(address, bytes), options.key), options);
+  const trained = trainedFrom(imported, describedBy(imported.source.metadata), classes);
   return libraryModel(trained, openPredictor(trained), image => readImage(image, trained));
 };
 

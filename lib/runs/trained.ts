@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { parseAugmentation } from '../data/transforms/augmentation';
 import { buildModel, resolveRecipe } from '../train/recipe';
-import { describedBy, namesOf, type Trained } from '../train/trained';
+import { describedBy, namesOf, type Trained, trainedFrom } from '../train/trained';
 import { UserError } from '../util/errors';
 import type { ImportOptions } from '../weights/fit';
 import { importWeights, weightsFor } from '../weights/import';
@@ -23,12 +23,12 @@ export async function trainedFile(
   path: string,
   { classes, ...options }: ImportOptions & { classes?: readonly string[] } = {},
 ): Promise<Trained> {
-  const { model, tensors, source } = await importWeights(path, options);
+  const imported = await importWeights(path, options);
   const folder = dirname(path);
   const known = existsSync(join(folder, 'run.json'))
     ? backgroundOf(openRun('.', folder))
-    : describedBy(source.metadata);
-  return { name: model.name, model, tensors, ...known, classes: namesOf(model, classes ?? known.classes) };
+    : describedBy(imported.source.metadata);
+  return trainedFrom(imported, known, classes);
 }
 
 function backgroundOf({ record: { recipe, dataset, dataOptions } }: Run) {

@@ -43,6 +43,15 @@ export function weightsOf({ model, tensors }: Pick<Trained, 'model' | 'tensors'>
   return { params: read(model.params), buffers: read(model.buffers) };
 }
 
+/** Imported weights with what is known of their training; `classes`, where given, names the outputs. Throws UserError for too many names. */
+export function trainedFrom(
+  { model, tensors }: Pick<Trained, 'model' | 'tensors'>,
+  known: Pick<Trained, 'augment' | 'reading'> & { classes?: readonly string[] },
+  classes = known.classes,
+): Trained {
+  return { name: model.name, model, tensors, ...known, classes: namesOf(model, classes) };
+}
+
 /** A network with weights as they are initialised from seed 0. Needs an open engine. */
 export const untrained = (model: Model): Trained => ({
   name: model.name,

@@ -20,12 +20,11 @@ function polynomial(z: number, coefficients: readonly number[]): number {
 const FACTORIALS = [1];
 for (let n = 1; n < 22; n++) FACTORIALS.push(n * FACTORIALS[n - 1]!);
 const alternating = (n: number): number => (n % 2 === 0 ? 1 : -1);
-/** (eʳ − 1 − r) / r², sin r / r³ from the second term, cos r / r⁴ from the third, in r², and log's and atan's series, in their argument's square. */
+/** (eʳ − 1 − r) / r², sin r / r³ from the second term, cos r / r⁴ from the third, in r², and log's series, in its argument's square. */
 const EXP = Array.from({ length: 13 }, (_, n) => 1 / FACTORIALS[n + 2]!);
 const SIN = Array.from({ length: 9 }, (_, n) => -alternating(n) / FACTORIALS[2 * n + 3]!);
 const COS = Array.from({ length: 9 }, (_, n) => alternating(n) / FACTORIALS[2 * n + 4]!);
 const LOG = Array.from({ length: 12 }, (_, n) => 2 / (2 * n + 3));
-const ATAN = Array.from({ length: 7 }, (_, n) => -alternating(n) / (2 * n + 3));
 
 const double = new Float64Array(1);
 const words = new Uint32Array(double.buffer);
@@ -119,17 +118,14 @@ export function cos(x: number): number {
 }
 
 /** atan(n/8) as a double, and what that lacks. */
-const EIGHTHS = [
-  [0, 0],
-  [0.12435499454676144, -3.1253241424539383e-18],
-  [0.24497866312686414, 1.0698755618734451e-17],
-  [0.35877067027057225, -2.4623815582638635e-17],
-  [0.4636476090008061, 2.2698777452961687e-17],
-  [0.5585993153435624, -5.4556305485916264e-18],
-  [0.6435011087932844, 1.5834785051444286e-17],
-  [0.7188299996216245, -2.1478388444456983e-17],
-  [0.7853981633974483, 3.061616997868383e-17],
-] as const;
+const EIGHTHS = Float64Array.of(
+  ...[0, 0.12435499454676144, 0.24497866312686414, 0.35877067027057225, 0.4636476090008061],
+  ...[0.5585993153435624, 0.6435011087932844, 0.7188299996216245, 0.7853981633974483],
+);
+const LACKING = Float64Array.of(
+  ...[0, -3.1253241424539383e-18, 1.0698755618734451e-17, -2.4623815582638635e-17, 2.2698777452961687e-17],
+  ...[-5.4556305485916264e-18, 1.5834785051444286e-17, -2.1478388444456983e-17, 3.061616997868383e-17],
+);
 
 /** The angle of the point (x, y), from −π to π. */
 export function atan2(y: number, x: number): number {
@@ -142,18 +138,20 @@ export function atan2(y: number, x: number): number {
   const n = Math.round(8 * ratio);
   const t = n === 0 ? ratio : (8 * ratio - n) / (8 + n * ratio);
   const z = t * t;
-  const [high, low] = EIGHTHS[n]!;
+  // By hand, as images ask it of every pixel: a loop takes half as long again.
+  const rest = ((((((-1 / 15) * z + 1 / 13) * z - 1 / 11) * z + 1 / 9) * z - 1 / 7) * z + 1 / 5) * z - 1 / 3;
+  const high = EIGHTHS[n]!;
   let value = high + t;
-  let tail = high - value + t + (t * z * polynomial(z, ATAN) + low);
+  let tail = high - value + t + (t * z * rest + LACKING[n]!);
   if (isSteep) {
-    const rest = Math.PI / 2 - value;
-    tail = Math.PI / 2 - rest - value + (PI_TAIL / 2 - tail);
-    value = rest;
+    const less = Math.PI / 2 - value;
+    tail = Math.PI / 2 - less - value + (PI_TAIL / 2 - tail);
+    value = less;
   }
   if (x < 0 || Object.is(x, -0)) {
-    const rest = Math.PI - value;
-    tail = Math.PI - rest - value + (PI_TAIL - tail);
-    value = rest;
+    const less = Math.PI - value;
+    tail = Math.PI - less - value + (PI_TAIL - tail);
+    value = less;
   }
   const angle = value + tail;
   return y < 0 || Object.is(y, -0) ? -angle : angle;
