@@ -5,7 +5,8 @@ import type { Model } from '../model/module';
 import { untrained } from '../train/trained';
 import { UserError } from '../util/errors';
 import { threadsPerOp } from '../util/threads';
-import { precisionsOf } from './graphs';
+import { int8Of, onnxOf } from './graphs';
+import { encodeOnnx } from './onnx/graph';
 
 /**
  * The prediction of `batch` images by what the lab exports, from host memory to logits in host memory, on as many threads as TensorFlow has.
@@ -17,9 +18,10 @@ export async function onnxPrediction(
   engine: OnnxEngine,
 ): Promise<Contender & { dispose(): void }> {
   const ort = await runtime(engine);
-  const { fp32, q8 } = precisionsOf(untrained(model));
+  const source = untrained(model);
+  const file = engine === 'onnx-int8' ? await int8Of(source, { how: 'dynamic' }) : encodeOnnx(onnxOf(source));
   const intraOpNumThreads = threadsPerOp();
-  const session = await ort.InferenceSession.create(engine === 'onnx-int8' ? q8 : fp32, {
+  const session = await ort.InferenceSession.create(file, {
     executionProviders: [engine === 'wasm' ? 'wasm' : 'cpu'],
     intraOpNumThreads,
   });

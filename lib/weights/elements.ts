@@ -88,16 +88,20 @@ export function fromBfloat16(halves: Uint16Array): Float32Array {
 /** float32 as the bits of float16, to the nearest, of two the even one; what is too large becomes infinite. */
 export function toHalf(values: Float32Array): Uint16Array {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
-  return Uint16Array.from(bits, word => {
-    const sign = (word >>> 16) & 0x8000;
-    const size = word & 0x7fffffff;
-    if (size > 0x7f800000) return sign | 0x7e00; // no number
-    if (size >= 0x477ff000) return sign | 0x7c00;
-    // Below 2^-14 there are fewer digits: the last one is 2^-24.
-    if (size < 0x38800000) return sign | roundHalfEven(Math.abs(floatOf(word)) * 2 ** 24);
-    const rebiased = size - 0x38000000;
-    return sign | ((rebiased + 0xfff + ((rebiased >>> 13) & 1)) >>> 13);
-  });
+  const halves = new Uint16Array(bits.length);
+  for (let i = 0; i < bits.length; i++) halves[i] = halfOf(bits[i]!);
+  return halves;
+}
+
+function halfOf(word: number): number {
+  const sign = (word >>> 16) & 0x8000;
+  const size = word & 0x7fffffff;
+  if (size > 0x7f800000) return sign | 0x7e00; // no number
+  if (size >= 0x477ff000) return sign | 0x7c00;
+  // Below 2^-14 there are fewer digits: the last one is 2^-24.
+  if (size < 0x38800000) return sign | roundHalfEven(Math.abs(floatOf(word)) * 2 ** 24);
+  const rebiased = size - 0x38000000;
+  return sign | ((rebiased + 0xfff + ((rebiased >>> 13) & 1)) >>> 13);
 }
 
 const word = new Uint32Array(1);

@@ -1,4 +1,4 @@
-import type { Attr, Binding } from '../binding';
+import type { Attr, Binding, Values } from '../binding';
 import { type Graph, type Node, type Output, reachable } from './ir';
 import { TraceError } from './traceError';
 
@@ -91,10 +91,11 @@ function batchOf(binding: Binding, input: Output): Output {
 function constantOf(binding: Binding, nodes: readonly Node[], batch: () => Output): Node | undefined {
   const [first] = nodes as [Node];
   const { dtype, shape } = first.outputs[0]!;
-  const values = nodes.map(node => Array.from(node.values as ArrayLike<number>));
   const shapes = nodes.map(node => node.outputs[0]!.shape);
-  if (shapes.every(other => other.join() === shape.join())) {
-    if (values.every(other => other.every((value, i) => Object.is(value, values[0]![i])))) return first;
+  const ofOneShape = shapes.every(other => other.join() === shape.join());
+  if (ofOneShape && nodes.every(node => sameBytes(node.values!, first.values!))) return first; // weights, mostly, which are large
+  const values = nodes.map(node => Array.from(node.values as ArrayLike<number>));
+  if (ofOneShape) {
     if (dtype === binding.TF_INT32) return linear(binding, values, shape, batch());
     if (dtype === binding.TF_FLOAT) return divided(binding, values, shape, batch());
     return undefined;
@@ -124,6 +125,9 @@ function constantOf(binding: Binding, nodes: readonly Node[], batch: () => Outpu
     )
   );
 }
+
+const sameBytes = (a: Values, b: Values): boolean =>
+  Buffer.from(a.buffer, a.byteOffset, a.byteLength).equals(Buffer.from(b.buffer, b.byteOffset, b.byteLength));
 
 /** slope · batch + offset, in integers. */
 function linear(binding: Binding, values: readonly number[][], shape: number[], batch: Output): Node | undefined {
