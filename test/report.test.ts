@@ -269,31 +269,46 @@ describe('the page in Chromium', () => {
     return { page, complaints };
   }
 
-  test.each([
-    { width: 1280, colorScheme: 'light' },
-    { width: 400, colorScheme: 'dark' },
-  ] as const)('draws all charts with size, asks for nothing and fits: $width px, $colorScheme', async options => {
-    const { page, complaints } = await open(options);
-    await page.waitForFunction(`document.querySelectorAll('.vega-embed svg.marks').length === ${charts().length}`);
-    const boxes = await Promise.all(
-      (await page.locator('.vega-embed svg.marks').all()).map(chart => chart.boundingBox()),
-    );
-    for (const box of boxes) {
-      expect(box!.width).toBeGreaterThan(200);
-      expect(box!.width).toBeLessThanOrEqual(options.width);
-      expect(box!.height).toBeGreaterThan(50);
-    }
-    const [ink, text] = await page.evaluate<string[]>(
-      "[getComputedStyle(document.querySelector('.vega-embed .role-axis text')).fill, getComputedStyle(document.body).color]",
-    );
-    expect(ink).toBe(text); // which the theme decides
-    expect(
-      await page.evaluate("[...document.querySelectorAll('.images img')].every(image => image.naturalWidth > 0)"),
-    ).toBe(true);
-    expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(options.width);
-    expect(complaints).toEqual([]);
-    await page.close();
-  });
+  const WIDE = { width: 1280, colorScheme: 'light' } as const;
+  const NARROW = { width: 400, colorScheme: 'dark' } as const;
+  const drawn = new Map<typeof WIDE | typeof NARROW, ReturnType<typeof open>>();
+
+  /** The page with all its charts, once for the tests that look at it: drawing them takes seconds. */
+  function openDrawn(options: typeof WIDE | typeof NARROW): ReturnType<typeof open> {
+    const draw = async () => {
+      const opened = await open(options);
+      await opened.page.waitForFunction(
+        `document.querySelectorAll('.vega-embed svg.marks').length === ${charts().length}`,
+      );
+      return opened;
+    };
+    if (!drawn.has(options)) drawn.set(options, draw());
+    return drawn.get(options)!;
+  }
+
+  test.each([WIDE, NARROW])(
+    'draws all charts with size, asks for nothing and fits: $width px, $colorScheme',
+    async options => {
+      const { page, complaints } = await openDrawn(options);
+      const boxes = await Promise.all(
+        (await page.locator('.vega-embed svg.marks').all()).map(chart => chart.boundingBox()),
+      );
+      for (const box of boxes) {
+        expect(box!.width).toBeGreaterThan(200);
+        expect(box!.width).toBeLessThanOrEqual(options.width);
+        expect(box!.height).toBeGreaterThan(50);
+      }
+      const [ink, text] = await page.evaluate<string[]>(
+        "[getComputedStyle(document.querySelector('.vega-embed .role-axis text')).fill, getComputedStyle(document.body).color]",
+      );
+      expect(ink).toBe(text); // which the theme decides
+      expect(
+        await page.evaluate("[...document.querySelectorAll('.images img')].every(image => image.naturalWidth > 0)"),
+      ).toBe(true);
+      expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(options.width);
+      expect(complaints).toEqual([]);
+    },
+  );
 
   test('shows the drawings where scripts are off', async () => {
     const { page, complaints } = await open({ width: 1280, javaScriptEnabled: false });
@@ -303,7 +318,7 @@ describe('the page in Chromium', () => {
   });
 
   test('sorts a table by the column whose head is clicked, and folds a section', async () => {
-    const { page } = await open({ width: 1280 });
+    const { page } = await openDrawn(WIDE);
     const head = page.locator('#lgl th', { hasText: 'MACs' });
     const cells = (): Promise<string[]> => page.locator('#lgl tr td:nth-child(3)').allTextContents();
     await head.click();
@@ -312,27 +327,25 @@ describe('the page in Chromium', () => {
     expect(await cells()).toEqual([...down].reverse());
     expect(down.map(parseFloat)).toEqual([...down].map(parseFloat).sort((a, b) => b - a));
     expect(await page.locator('#lgl thead tr').count()).toBe(1); // which paper repeats on each sheet
-    await page.locator('#lgl > details > summary').click();
-    expect(await page.locator('#lgl table').isVisible()).toBe(false);
-    await page.close();
+    for (const isVisible of [false, true]) {
+      await page.locator('#lgl > details > summary').click();
+      expect(await page.locator('#lgl table').isVisible()).toBe(isVisible);
+    }
   });
 
   test('has menus that can be read in the dark', async () => {
-    const { page } = await open({ width: 1280, colorScheme: 'dark' });
-    await page.waitForFunction(`document.querySelectorAll('.vega-embed svg.marks').length === ${charts().length}`);
+    const { page } = await openDrawn(NARROW);
     const [text, ground] = await page.evaluate<string[]>(
       "(() => { const menu = document.querySelector('.vega-embed .vega-actions'); return [getComputedStyle(menu.querySelector('a')).color, getComputedStyle(menu).backgroundColor]; })()",
     );
     const light = (color: string): number => Math.max(...color.match(/\d+/g)!.slice(0, 3).map(Number));
     expect(light(text) - light(ground)).toBeGreaterThan(150);
-    await page.close();
   });
 
   test('tells a mark when it is pointed at', async () => {
-    const { page } = await open({ width: 1280 });
+    const { page } = await openDrawn(WIDE);
     const mark = page.locator('#tradeoff-macs .vega-embed .mark-symbol.role-mark path').first();
     await mark.hover();
     await page.locator('#vg-tooltip-element', { hasText: 'parameters (millions)' }).waitFor();
-    await page.close();
   });
 });

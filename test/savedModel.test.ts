@@ -1,7 +1,9 @@
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, it, type TestContext } from 'vitest';
 import { completeEnvironment, pythonEnvironment } from '../experiments/bench/python';
 import { hasGraphs } from '../lib/engine/binding';
@@ -16,19 +18,20 @@ import './allclose';
 const scratch = mkdtempSync(join(tmpdir(), 'edgevit-saved-model-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
-/** Loads a SavedModel as anyone would, calls its signature, and prints what it takes and gives. */
+/** Loads SavedModels as anyone would, calls their signatures, and prints what each takes and gives: an answer in a line to each line. */
 const SERVE = `
 import json, sys
 import numpy as np
 import tensorflow as tf
-request = json.load(sys.stdin)
-serve = tf.saved_model.load(request["dir"]).signatures["serving_default"]
-specs = serve.structured_input_signature[1]
-inputs = {name: tf.constant(np.reshape(values, specs[name].shape).astype(specs[name].dtype.as_numpy_dtype)) for name, values in request["inputs"].items()}
-print(json.dumps({
-    "signature": {name: [spec.shape.as_list(), spec.dtype.name] for name, spec in specs.items()},
-    "outputs": {name: [value.shape.as_list(), value.dtype.name, tf.reshape(value, [-1]).numpy().tolist()] for name, value in serve(**inputs).items()},
-}))
+for line in sys.stdin:
+    request = json.loads(line)
+    serve = tf.saved_model.load(request["dir"]).signatures["serving_default"]
+    specs = serve.structured_input_signature[1]
+    inputs = {name: tf.constant(np.reshape(values, specs[name].shape).astype(specs[name].dtype.as_numpy_dtype)) for name, values in request["inputs"].items()}
+    print(json.dumps({
+        "signature": {name: [spec.shape.as_list(), spec.dtype.name] for name, spec in specs.items()},
+        "outputs": {name: [value.shape.as_list(), value.dtype.name, tf.reshape(value, [-1]).numpy().tolist()] for name, value in serve(**inputs).items()},
+    }), flush=True)
 `;
 
 interface Served {
@@ -49,23 +52,37 @@ beforeAll(async () => {
   }
 }, 600_000); // a download of 0.3 GB, once
 
-function serve(ctx: TestContext, dir: string, inputs: Record<string, Tensor>): Served {
+/** One process for all tests, since Python takes seconds to import TensorFlow. */
+function startServer(python: string) {
+  const server = spawn(python, ['-c', SERVE], { env: { ...process.env, TF_CPP_MIN_LOG_LEVEL: '2' } });
+  let said = '';
+  server.stderr.on('data', text => (said += text));
+  const lines = createInterface(server.stdout);
+  const ended = once(server, 'close').then(() => {
+    throw new Error(said);
+  });
+  ended.catch(() => {}); // whoever waits for an answer is told
+  return {
+    async ask(request: object): Promise<Served> {
+      server.stdin.write(`${JSON.stringify(request)}\n`);
+      const [line] = (await Promise.race([once(lines, 'line'), ended])) as [string];
+      return JSON.parse(line) as Served;
+    },
+    end: () => server.kill(),
+  };
+}
+let server: ReturnType<typeof startServer> | undefined;
+afterAll(() => void server?.end());
+
+async function serve(ctx: TestContext, dir: string, inputs: Record<string, Tensor>): Promise<Served> {
   if (typeof python !== 'string') return ctx.skip(python.message);
-  const request = JSON.stringify({
-    dir,
-    inputs: Object.fromEntries(Object.entries(inputs).map(([name, tensor]) => [name, Array.from(tensor.dataSync())])),
-  });
-  const { status, stdout, stderr } = spawnSync(python, ['-c', SERVE], {
-    input: request,
-    encoding: 'utf8',
-    env: { ...process.env, TF_CPP_MIN_LOG_LEVEL: '2' },
-  });
-  expect(status, stderr).toBe(0);
-  return JSON.parse(stdout) as Served;
+  server ??= startServer(python);
+  const values = Object.entries(inputs).map(([name, tensor]) => [name, Array.from(tensor.dataSync())]);
+  return server.ask({ dir, inputs: Object.fromEntries(values) });
 }
 
 describe.skipIf(!hasGraphs())('exportSavedModel, served by TensorFlow in Python', () => {
-  it("gives the network's logits", ctx => {
+  it("gives the network's logits", async ctx => {
     const model = createModel('edgevit-xxs', { numClasses: 10, size: 64 });
     const { params, buffers } = model.init(0);
     const logits = (images: Tensor) => model.forward(images, params, buffers, { train: false }).logits;
@@ -78,14 +95,14 @@ describe.skipIf(!hasGraphs())('exportSavedModel, served by TensorFlow in Python'
     exportSavedModel(dir, inputs => ({ logits: logits(inputs.images) }), {
       images: { shape: [2, 64, 64, 3], dtype: 'float32' },
     });
-    const { signature, outputs } = serve(ctx, dir, { images });
+    const { signature, outputs } = await serve(ctx, dir, { images });
     expect(signature).toEqual({ images: [[2, 64, 64, 3], 'float32'] });
     const [shape, dtype, values] = outputs.logits;
     expect([shape, dtype]).toEqual([[2, 10], 'float32']);
     expect(values).toBeAllclose(logits(images));
   });
 
-  it('gives gradients, several outputs and other dtypes by name', ctx => {
+  it('gives gradients, several outputs and other dtypes by name', async ctx => {
     const fn = ({ x, scale, flag }: Record<string, Tensor>) => ({
       gradient: tf.grad((x: Tensor) => tf.sum(tf.mul(tf.square(x), scale)))(x),
       largest: tf.argMax(x, 1),
@@ -105,7 +122,7 @@ describe.skipIf(!hasGraphs())('exportSavedModel, served by TensorFlow in Python'
       scale: { shape: [], dtype: 'float32' },
       flag: { shape: [2], dtype: 'bool' },
     });
-    const { outputs } = serve(ctx, dir, inputs);
+    const { outputs } = await serve(ctx, dir, inputs);
     expect(outputs).toEqual({
       gradient: [[2, 3], 'float32', [4, -8, 12, 16, 20, -24]],
       largest: [[2], 'int32', [2, 1]],
