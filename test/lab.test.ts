@@ -24,6 +24,8 @@ const runs = mkdtempSync(join(tmpdir(), 'runs-'));
 afterAll(() => rmSync(runs, { recursive: true }));
 
 const silent = { write: () => true };
+/** Pages take longer than these trainings. */
+const noPage = async (): Promise<void> => {};
 const trial = (recipe: Recipe, options: Partial<NewTrial> = {}): Promise<Run> =>
   startTrial({
     plan: planTraining(recipe, dataset),
@@ -31,7 +33,7 @@ const trial = (recipe: Recipe, options: Partial<NewTrial> = {}): Promise<Run> =>
     about: 'a test',
     runs,
     reporter: consoleReporter(silent),
-    writeReport,
+    writeReport: noPage,
     ...options,
   });
 
@@ -55,7 +57,7 @@ const files = (run: Run) => ({
 describe('a run', () => {
   let whole: Run;
   beforeAll(async () => {
-    whole = await trial(tinyRecipe(), { name: 'whole' });
+    whole = await trial(tinyRecipe(), { name: 'whole', writeReport });
   }, 300_000);
 
   test('leaves a folder that says all', () => {
@@ -97,7 +99,10 @@ describe('a run', () => {
     const interrupted = await trial(tinyRecipe(), { name: 'interrupted', ...stopAfter(8) });
     expect(interrupted.record.status).toBe('interrupted');
     appendFileSync(join(interrupted.folder, 'metrics.jsonl'), '{"kind":"step","step":9,"epoch":2,"learni'); // as a crash leaves it
-    const resumed = await resumeTrial(openRun(runs, 'interrupted'), { reporter: consoleReporter(silent), writeReport });
+    const resumed = await resumeTrial(openRun(runs, 'interrupted'), {
+      reporter: consoleReporter(silent),
+      writeReport: noPage,
+    });
     expect(resumed.record).toMatchObject({
       status: 'done',
       resumedAt: [8],
@@ -113,14 +118,16 @@ describe('a run', () => {
     killed.update({ status: 'running', owner: { ...thisProcess(), since: 'before' } });
     expect(openRun(runs, 'killed').status).toBe('interrupted');
     expect(
-      files(await resumeTrial(openRun(runs, 'killed'), { reporter: consoleReporter(silent), writeReport })),
+      files(await resumeTrial(openRun(runs, 'killed'), { reporter: consoleReporter(silent), writeReport: noPage })),
     ).toEqual(files(whole));
   });
 
   test('killed before its first checkpoint begins again', async () => {
     const killed = await trial(tinyRecipe(), { name: 'early', ...stopAfter(2) });
     rmSync(killed.lastCheckpoint);
-    expect(files(await resumeTrial(killed, { reporter: consoleReporter(silent), writeReport }))).toEqual(files(whole));
+    expect(files(await resumeTrial(killed, { reporter: consoleReporter(silent), writeReport: noPage }))).toEqual(
+      files(whole),
+    );
   });
 
   test('is not resumed when it is done, when it runs, or when its data changed', async () => {
@@ -128,7 +135,7 @@ describe('a run', () => {
     const resume = (changes: Partial<RunRecord>) => {
       const run = openRun(runs, 'refused');
       run.update({ ...whole.record, ...changes });
-      return resumeTrial(run, { reporter: consoleReporter(silent), writeReport });
+      return resumeTrial(run, { reporter: consoleReporter(silent), writeReport: noPage });
     };
     await expect(resume({})).rejects.toThrow(UserError);
     await expect(resume({ status: 'running', owner: thisProcess() })).rejects.toThrow(UserError);
@@ -178,7 +185,7 @@ describe('a run', () => {
     const run = await trial(tinyRecipe(), { name: 'diverged', ...stopAfter(7) });
     const good = sha256(run.lastCheckpoint);
     run.update({ recipe: { ...run.record.recipe, lr: 1e12, clip: 0 } });
-    const error = await resumeTrial(run, { reporter: consoleReporter(silent), writeReport }).catch(
+    const error = await resumeTrial(run, { reporter: consoleReporter(silent), writeReport: noPage }).catch(
       (thrown: unknown) => thrown,
     );
     expect(error).toBeInstanceOf(Failure);
