@@ -16,17 +16,19 @@ const TIMEOUT = 120_000 + 30_000 * CRASHES;
 const runs = mkdtempSync(join(tmpdir(), 'crashes-'));
 afterAll(() => rmSync(runs, { recursive: true }));
 
+const EPOCHS = '--epochs=6'; // may be said again of a run that is resumed
 const SMALL = [
   `--data=${DATA}`,
   '--size=32',
   '--batch=4',
-  '--epochs=6',
+  EPOCHS,
   ...['depths=1,1,1,1', 'dims=8,16,16,16', 'heads=1,2,2,2', 'ema=0.9'].flatMap(setting => ['--set', setting]),
 ];
 
 interface Session {
   code: number | null;
   signal: NodeJS.Signals | null;
+  stdout: string;
   stderr: string;
   /** Milliseconds from the moment when training began. */
   trained: number;
@@ -34,7 +36,7 @@ interface Session {
 
 interface Trouble {
   /** At a file operation, by `fault.cjs`. */
-  fault?: { kind: 'kill' | 'full'; at: number };
+  fault?: { kind: 'kill' | 'interrupt' | 'full'; at: number };
   /** SIGKILL so many milliseconds after training began. */
   killAfter?: number;
   /** Limits the size of files, in kB. */
@@ -43,7 +45,7 @@ interface Trouble {
 
 /** Begins the run of a name, or resumes with it where it has begun: the real command in a process of its own. */
 function session(name: string, { fault, killAfter, limit }: Trouble = {}): Promise<Session> {
-  const train = existsSync(join(runs, name)) ? [`--resume=${name}`] : [...SMALL, `--name=${name}`];
+  const train = existsSync(join(runs, name)) ? [`--resume=${name}`, EPOCHS] : [...SMALL, `--name=${name}`];
   const node = [
     process.execPath,
     ...(fault ? ['--require', join(__dirname, 'fault.cjs')] : []),
@@ -60,16 +62,18 @@ function session(name: string, { fault, killAfter, limit }: Trouble = {}): Promi
     : process.env;
   return new Promise(resolve => {
     const child = spawn(words[0], words.slice(1), { cwd: ROOT, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    let stdout = '';
     let stderr = '';
     let began: number | undefined;
     child.stderr.on('data', (data: Buffer) => (stderr += data.toString()));
     child.stdout.on('data', (data: Buffer) => {
+      stdout += data.toString();
       if (began !== undefined || !/^run /m.test(data.toString())) return;
       began = performance.now();
       if (killAfter !== undefined) setTimeout(() => child.kill('SIGKILL'), killAfter);
     });
     child.on('close', (code, signal) =>
-      resolve({ code, signal, stderr, trained: performance.now() - (began ?? performance.now()) }),
+      resolve({ code, signal, stdout, stderr, trained: performance.now() - (began ?? performance.now()) }),
     );
   });
 }
@@ -106,8 +110,9 @@ function expectWhole(name: string): void {
 let undisturbed: ReturnType<typeof outcome>;
 let trainingTime: number;
 beforeAll(async () => {
-  const { code, trained } = await session('undisturbed');
+  const { code, stdout, trained } = await session('undisturbed');
   expect(code).toBe(0);
+  expect(stdout).not.toContain('\x1b'); // a pipe gets plain lines
   undisturbed = outcome(openRun(runs, 'undisturbed'));
   trainingTime = trained;
 }, TIMEOUT);
@@ -136,6 +141,21 @@ test(
       }
       expect(outcome(openRun(runs, name))).toEqual(undisturbed);
     }
+  },
+  TIMEOUT,
+);
+
+test(
+  'interrupted, a run ends with 130, says how to resume it, and ends then with the bytes of the run left alone',
+  async () => {
+    const { code, stdout } = await session('interrupted', { fault: { kind: 'interrupt', at: 60 } });
+    expect(code).toBe(130);
+    expect(stdout).toContain('--resume=interrupted');
+    const run = openRun(runs, 'interrupted');
+    expect(run.status).toBe('interrupted');
+    expect(run.metrics().length).toBeGreaterThan(7); // an epoch and its row
+    expect((await session('interrupted')).code).toBe(0);
+    expect(outcome(openRun(runs, 'interrupted'))).toEqual(undisturbed);
   },
   TIMEOUT,
 );
