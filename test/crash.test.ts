@@ -146,14 +146,14 @@ test(
 );
 
 test(
-  'interrupted, a run ends with 130, says how to resume it, and ends then with the bytes of the run left alone',
+  'killed, and interrupted when it was resumed, a run ends with 130, says how to resume it, and ends then with the bytes of the run left alone',
   async () => {
-    const { code, stdout } = await session('interrupted', { fault: { kind: 'interrupt', at: 60 } });
+    expect((await session('interrupted', { fault: { kind: 'kill', at: 60 } })).signal).toBe('SIGKILL');
+    expect(openRun(runs, 'interrupted').metrics().length).toBeGreaterThan(7); // an epoch and its row
+    const { code, stdout } = await session('interrupted', { fault: { kind: 'interrupt', at: 40 } });
     expect(code).toBe(130);
     expect(stdout).toContain('--resume=interrupted');
-    const run = openRun(runs, 'interrupted');
-    expect(run.status).toBe('interrupted');
-    expect(run.metrics().length).toBeGreaterThan(7); // an epoch and its row
+    expect(openRun(runs, 'interrupted').record.status).toBe('interrupted');
     expect((await session('interrupted')).code).toBe(0);
     expect(outcome(openRun(runs, 'interrupted'))).toEqual(undisturbed);
   },
