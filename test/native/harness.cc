@@ -121,6 +121,8 @@ Case RandomCase(const Op& op, Random& random, bool empty) {
     if (letter == 'c') size = random.Of<int64_t>({1, 5, 16, 17, 36, 48, 63});
     if (letter == 'c' && depthwise) size = random.Of<int64_t>({16, 17, 36, 48});
     if (letter == 'k' && depthwise) size = random.Of<int64_t>({3, 5});
+    if (std::string("kuv").find(letter) != std::string::npos && !depthwise && !attention)
+      size = random.Of<int64_t>({1, 3, 17, 50, 300});  // some beyond what is multiplied in one go
     if (letter == 'm') size = random.Of<int64_t>({1, 60, 128, 420, 1260});
     if (letter == 'b') size = 1 + random.Below(3);
     if (letter == 'h' || letter == 'w') size = letters.find("mk") != std::string::npos ? size : 1 + random.Below(9);

@@ -1,6 +1,7 @@
 // tfjs-node's binding as it is, plus what the graph compiler needs: graphs with TensorFlow's own shape inference, and
 // sessions that replay them on the tensors of the same backend. One translation unit, so that both share the tensor
 // table.
+#include <malloc.h>
 #include <node_api.h>
 #undef NAPI_MODULE
 #define NAPI_MODULE(name, init)  // tfjs-node's registration; the module at the end of this file takes its place
@@ -476,6 +477,16 @@ void DropXlaPasses() {
   }
 }
 
+// What TensorFlow frees stays with the process, which then has its peak for good. All tensors of a step are freed and
+// allocated again in the next one, and pages that go to the system and come back zeroed cost 0.3 of a step of XXS at
+// 224 px, and half of the tutorial model's.
+void KeepFreedMemory() {
+#if defined(__GLIBC__)
+  mallopt(M_MMAP_MAX, 0);
+  mallopt(M_TRIM_THRESHOLD, -1);
+#endif
+}
+
 // What this file is built for, to be read in it by who has yet to decide whether the processor can run it.
 [[gnu::used]] const char kInstructions[] = "EDGEVIT_ISA=" LAB_ISA ";";
 
@@ -488,6 +499,7 @@ NAPI_MODULE_INIT() {
   std::call_once(once, [] {
     absl::SetMinLogLevel(
         absl::LogSeverityAtLeast::kError);  // TF_CPP_MIN_LOG_LEVEL does not reach all that TensorFlow logs
+    lab::KeepFreedMemory();
     lab::RegisterOps();
     lab::DropXlaPasses();
   });

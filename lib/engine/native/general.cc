@@ -15,7 +15,16 @@ struct MatMul : Kernel {
     const int64_t matrices = call.sizes().Rows(), m = call['m'], k = call['k'], n = call['n'];
     if (matrices * m * n == 0) return;
     const float *a = call.In(0), *b = call.In(1);
-    float *y = call.Out(0), *packed = call.Allocate(matrices * PackedSize(k, n));
+    float* y = call.Out(0);
+    if (m <= kFewRows) {
+      const int64_t blocks = FewRowsBlocks(n);
+      return ForEach(call, matrices * blocks, m * k * n / blocks, [&](int64_t task) {
+        const int64_t matrix = task / blocks;
+        FewRows(a + matrix * m * k, transpose_a, m, k, n, b + matrix * k * n, transpose_b, nullptr, task % blocks,
+                y + matrix * m * n);
+      });
+    }
+    float* packed = call.Allocate(matrices * PackedSize(k, n));
     const int64_t panels = Panels(n), size = PackedSize(k, n);
     ForEach(call, matrices * panels, k * kPanel, [&](int64_t task) {
       const int64_t matrix = task / panels, first = task % panels * kPanel, columns = std::min(kPanel, n - first);

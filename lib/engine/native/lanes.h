@@ -46,6 +46,26 @@ inline void StreamsEnd() {
 #endif
 }
 
+// Four rows of four values, of which the columns are written: the first at `to`, the next ones `to_stride` apart.
+inline void TransposeFour(const float* from, int64_t stride, float* to, int64_t to_stride) {
+  typedef float Four __attribute__((vector_size(16)));
+  typedef float FourInMemory __attribute__((vector_size(16), aligned(4), may_alias));
+#if defined(__clang__)
+#define LAB_PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+  typedef int32_t IntFour __attribute__((vector_size(16)));
+#define LAB_PICK(a, b, ...) __builtin_shuffle(a, b, (IntFour){__VA_ARGS__})
+#endif
+  Four rows[4];
+  for (int i = 0; i < 4; i++) rows[i] = *reinterpret_cast<const FourInMemory*>(from + i * stride);
+  const Four even = LAB_PICK(rows[0], rows[2], 0, 4, 1, 5), odd = LAB_PICK(rows[1], rows[3], 0, 4, 1, 5),
+             even_end = LAB_PICK(rows[0], rows[2], 2, 6, 3, 7), odd_end = LAB_PICK(rows[1], rows[3], 2, 6, 3, 7);
+  const Four columns[4] = {LAB_PICK(even, odd, 0, 4, 1, 5), LAB_PICK(even, odd, 2, 6, 3, 7),
+                           LAB_PICK(even_end, odd_end, 0, 4, 1, 5), LAB_PICK(even_end, odd_end, 2, 6, 3, 7)};
+#undef LAB_PICK
+  for (int i = 0; i < 4; i++) *reinterpret_cast<FourInMemory*>(to + i * to_stride) = columns[i];
+}
+
 inline Lanes Broadcast(float value) { return value - Lanes{}; }
 
 // The first `count` lanes, the others zero.

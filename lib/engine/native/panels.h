@@ -39,6 +39,8 @@ class Join {
   Join(const Call& call, size_t residual, int64_t rows)
       : residual_(call.In(residual)), scale_(call, residual + 1, rows) {}
 
+  explicit operator bool() const { return residual_ || scale_; }
+
   // acc: columns from `first` on of `stride`, rows from `row` on.
   template <int R, int V>
   [[gnu::always_inline]] void Finish(int64_t row, int64_t first, int64_t columns, int64_t stride,
@@ -80,15 +82,64 @@ inline const float* PackTransposed(Call& call, const float* w, int64_t rows, int
   return panels;
 }
 
+// What is divided by rows or columns alike is divided into so many tasks: enough for all threads, each long enough.
+constexpr int64_t kTasks = 8;
+
+// Up to so many rows of x read each weight where it lies: more are worth packing them for. The classifier of the
+// tutorial's model (150,528 × 102), packed, would be written to memory and read again for each four rows.
+constexpr int64_t kFewRows = 64;
+
+// Columns of y are divided into so many blocks.
+inline int64_t FewRowsBlocks(int64_t n) {
+  return std::clamp<int64_t>(Panels(n) / 2, 1, std::max<int64_t>(kTasks, n / 128));
+}
+
+// y [m, n] = bias + x [m, k] (or [k, m]) · w [k, n], or w [n, k], for the columns of one block. Each sum is in order of
+// k, as everywhere, and waits in memory between steps of it that the first-level cache holds.
+inline void FewRows(const float* x, bool transpose_x, int64_t m, int64_t k, int64_t n, const float* w, bool transpose_w,
+                    const float* bias, int64_t block, float* y) {
+  constexpr int64_t kDepth = 256;
+  const int64_t blocks = FewRowsBlocks(n), panels = Panels(n),
+                end = std::min(n, (block + 1) * panels / blocks * kPanel);
+  for (int64_t p = 0, depth; p == 0 || p < k; p += depth) {
+    depth = std::min(kDepth, k - p);
+    for (int64_t first = block * panels / blocks * kPanel; first < end; first += kPanel) {
+      const int64_t columns = std::min(kPanel, n - first);
+      const float *right = w + p * n + first, *packed = nullptr;
+      if (transpose_w) {
+        float* panel = Scratch(kDepth * kPanel);
+        PackPanelTransposed(w + first * k + p, k, depth, columns, panel);
+        packed = panel;
+      }
+      ForTiles(m, columns, [&](auto R, auto V, int64_t row) {
+        float* to = y + row * n + first;
+        Lanes acc[R][V];
+        if (p > 0)
+          LoadTile(to, n, columns, acc);
+        else if (bias)
+          LoadTile(bias + first, 0, columns, acc);
+        else
+          Start(static_cast<const float*>(nullptr), acc);
+        const auto multiply = [&](auto left, const float* from, int64_t stride) {
+          packed ? MultiplyAdd<left>(from, stride, depth, packed, acc)
+                 : MultiplyAdd<left>(from, stride, depth, right, acc, nullptr, n, columns - (V - 1) * kLanes);
+        };
+        if (transpose_x)
+          multiply(std::integral_constant<Left, Left::kColumns>(), x + p * m + row, m);
+        else
+          multiply(std::integral_constant<Left, Left::kRows>(), x + row * k + p, k);
+        StoreTile(acc, to, n, columns);
+      });
+    }
+  }
+}
+
 // Rows of a block, at least: fewer would give more threads work, but each block adds a sum of the weights' size.
 constexpr int64_t kSumRows = 384;
 
 // Rows are divided into blocks by their number alone, each block has a sum of its own, and these are added in order:
 // the same bytes on one thread and on many.
 inline int64_t SumBlocks(int64_t rows) { return std::clamp<int64_t>(rows / kSumRows, 1, kBlocks); }
-
-// What is divided by rows or columns alike is divided into so many tasks: enough for all threads, each long enough.
-constexpr int64_t kTasks = 8;
 
 // The blocks' sums, [rows, columns] in panels each, added and written by rows, or by columns where `transposed`.
 inline void AddBlocks(Call& call, const float* sums, int64_t blocks, int64_t rows, int64_t columns, bool transposed,

@@ -10,6 +10,14 @@ namespace {
 
 constexpr int64_t kChunk = 128;  // rows that stay in the second-level cache while the panels pass by
 
+// acc = GELU(acc)
+template <int R, int V>
+[[gnu::always_inline]] inline void Activate(Lanes (&acc)[R][V]) {
+  for (auto& sums : acc) {
+    for (auto& sum : sums) sum *= Normal(sum).distribution;
+  }
+}
+
 struct Product : Kernel {
   bool gelu, constant;
   explicit Product(const Attrs& attrs) : gelu(attrs.at("gelu") != 0), constant(attrs.at("constant_weight") != 0) {}
@@ -19,6 +27,7 @@ struct Product : Kernel {
     const float* x = call.In(0);
     const Join join(call, 3, m);
     float* y = call.Out(0);
+    if (m <= kFewRows && !constant) return RunFewRows(call, join);
     // In panels: packed when the kernel first runs if they are constant, else each time.
     const float *weights, *bias;
     if (constant) {
@@ -49,11 +58,7 @@ struct Product : Kernel {
           Lanes acc[R][V];
           Start(bias + first, acc);
           MultiplyAdd<Left::kRows>(x + (begin + row) * k, k, k, weights + first * k, acc);
-          if (gelu) {
-            for (auto& sums : acc) {
-              for (auto& sum : sums) sum *= Normal(sum).distribution;
-            }
-          }
+          if (gelu) Activate(acc);
           join.Finish(begin + row, first, columns, n, acc);
           StoreTile(acc, y + (begin + row) * n + first, n, columns);
         });
@@ -62,6 +67,25 @@ struct Product : Kernel {
   }
 
  private:
+  void RunFewRows(Call& call, const Join& join) const {
+    const int64_t m = call['m'], k = call['k'], n = call['n'], blocks = FewRowsBlocks(n), panels = Panels(n);
+    float* y = call.Out(0);
+    ForEach(call, blocks, m * k * n / blocks, [&](int64_t block) {
+      FewRows(call.In(0), false, m, k, n, call.In(1), false, call.In(2), block, y);
+      const int64_t begin = block * panels / blocks * kPanel, end = std::min(n, (block + 1) * panels / blocks * kPanel);
+      for (int64_t first = begin; (gelu || join) && first < end; first += kPanel) {
+        const int64_t columns = std::min(kPanel, end - first);
+        ForTiles(m, columns, [&](auto R, auto V, int64_t row) {
+          Lanes acc[R][V];
+          LoadTile(y + row * n + first, n, columns, acc);
+          if (gelu) Activate(acc);
+          join.Finish(row, first, columns, n, acc);
+          StoreTile(acc, y + row * n + first, n, columns);
+        });
+      }
+    });
+  }
+
   std::once_flag once;
   Aligned kept_weights, kept_bias;
   int64_t kept_rows = 0, kept_columns = 0;

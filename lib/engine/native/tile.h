@@ -88,11 +88,19 @@ inline void PackPanel(const float* from, int64_t stride, int64_t rows, int64_t c
 
 // The same of the transposed matrix: `columns` rows of `rows` values, which lie `stride` apart, to one panel.
 inline void PackPanelTransposed(const float* from, int64_t stride, int64_t rows, int64_t columns, float* panel) {
-  for (int64_t begin = 0; begin < rows; begin += kLanes) {  // a line of each at a time
-    const int64_t end = std::min(rows, begin + kLanes);
-    for (int64_t column = 0; column < kPanel; column++) {
-      for (int64_t row = begin; row < end; row++)
-        panel[row * kPanel + column] = column < columns ? from[column * stride + row] : 0.0f;
+  const auto one = [&](int64_t row, int64_t column) {
+    panel[row * kPanel + column] = column < columns ? from[column * stride + row] : 0.0f;
+  };
+  for (int64_t row = 0; row < rows; row += 4) {
+    const int64_t count = std::min<int64_t>(4, rows - row);
+    for (int64_t column = 0; column < kPanel; column += 4) {
+      if (count == 4 && column + 4 <= columns) {
+        TransposeFour(from + column * stride + row, stride, panel + row * kPanel + column, kPanel);
+        continue;
+      }
+      for (int64_t i = 0; i < count; i++) {
+        for (int64_t j = column; j < column + 4; j++) one(row + i, j);
+      }
     }
   }
 }
@@ -109,21 +117,25 @@ inline void AddRows(const float* x, int64_t stride, int64_t rows, int64_t column
 // How the left-hand side lies in memory: element (row, p) at row · stride + p, or, transposed, at row + p · stride.
 enum class Left { kRows, kColumns };
 
-// acc [R, V vectors] += a [R, depth] · panel [depth, kPanel], fetching a line ahead for each step in depth.
+// acc [R, V vectors] += a [R, depth] · right [depth, V vectors], fetching a line ahead for each step in depth. The
+// right-hand side is a panel, or has rows `right_stride` apart, the last vector of which has `last` lanes.
 template <Left left, int R, int V>
-[[gnu::always_inline]] inline void MultiplyAdd(const float* a, int64_t stride, int64_t depth, const float* panel,
-                                               Lanes (&acc)[R][V], Ahead* ahead = nullptr) {
+[[gnu::always_inline]] inline void MultiplyAdd(const float* a, int64_t stride, int64_t depth, const float* right,
+                                               Lanes (&acc)[R][V], Ahead* ahead = nullptr,
+                                               int64_t right_stride = kPanel, int64_t last = kLanes) {
   // In registers: where the caller hands out the address of `acc`, a load might read it, so each step would store all.
   Lanes sums[R][V];
   for (int r = 0; r < R; r++) {
     for (int v = 0; v < V; v++) sums[r][v] = acc[r][v];
   }
-  for (int64_t p = 0; p < depth; p++, panel += kPanel) {
-    Lanes right[V];
-    for (int v = 0; v < V; v++) right[v] = Load(panel + v * kLanes);
+  for (int64_t p = 0; p < depth; p++, right += right_stride) {
+    Lanes row[V];
+    for (int v = 0; v < V - 1; v++) row[v] = Load(right + v * kLanes);
+    const float* end = right + (V - 1) * kLanes;
+    row[V - 1] = last == kLanes ? Load(end) : LoadPart(end, last);
     for (int r = 0; r < R; r++) {
       const float value = left == Left::kRows ? a[r * stride + p] : a[r + p * stride];
-      for (int v = 0; v < V; v++) sums[r][v] = Fma(value, right[v], sums[r][v]);
+      for (int v = 0; v < V; v++) sums[r][v] = Fma(value, row[v], sums[r][v]);
     }
     if (ahead) ahead->Fetch();
   }
@@ -185,15 +197,28 @@ inline void AddOuter(const float* left, int64_t stride, int64_t rows, int64_t de
   });
 }
 
+// f(lanes of acc, those of values [R, columns]) for all of a tile.
+template <int R, int V, typename F>
+[[gnu::always_inline]] inline void WithTile(const float* values, int64_t stride, int64_t columns, Lanes (&acc)[R][V],
+                                            F f) {
+  const int64_t last = columns - (V - 1) * kLanes;
+  for (int r = 0; r < R; r++) {
+    for (int v = 0; v < V - 1; v++) f(acc[r][v], Load(values + r * stride + v * kLanes));
+    const float* end = values + r * stride + (V - 1) * kLanes;
+    f(acc[r][V - 1], last >= kLanes ? Load(end) : LoadPart(end, last));
+  }
+}
+
 // acc += values [R, columns].
 template <int R, int V>
 [[gnu::always_inline]] inline void AddTile(const float* values, int64_t stride, int64_t columns, Lanes (&acc)[R][V]) {
-  const int64_t last = columns - (V - 1) * kLanes;
-  for (int r = 0; r < R; r++) {
-    for (int v = 0; v < V - 1; v++) acc[r][v] += Load(values + r * stride + v * kLanes);
-    const float* end = values + r * stride + (V - 1) * kLanes;
-    acc[r][V - 1] += last >= kLanes ? Load(end) : LoadPart(end, last);
-  }
+  WithTile(values, stride, columns, acc, [](Lanes& sum, Lanes value) { sum += value; });
+}
+
+// acc = values [R, columns].
+template <int R, int V>
+[[gnu::always_inline]] inline void LoadTile(const float* values, int64_t stride, int64_t columns, Lanes (&acc)[R][V]) {
+  WithTile(values, stride, columns, acc, [](Lanes& sum, Lanes value) { sum = value; });
 }
 
 // panels [rows, columns] = bias + x [rows, depth] · weight: x by rows, `stride` apart; weight, bias and result in
