@@ -27,9 +27,15 @@ export function candidates(name: ContenderName, task: Task, { python, savedModel
     env,
     prepare: { ...task, engine },
   });
-  const peer = (script: string, prepare: object = {}, env?: Launch['env']): Launch => {
+  const peers = (script: string, prepare: object = {}, env?: Launch['env']): Launch[] => {
     if (!python) throw new Error(`${name} needs the peers' environment.`);
-    return { name, command: python, args: [join(PEERS, script)], env, prepare: { ...task, ...prepare } };
+    return [{}, KEPT_MEMORY].map(memory => ({
+      name,
+      command: python,
+      args: [join(PEERS, script)],
+      env: { ...env, ...memory },
+      prepare: { ...task, ...prepare },
+    }));
   };
   switch (name) {
     case 'ours':
@@ -43,25 +49,28 @@ export function candidates(name: ContenderName, task: Task, { python, savedModel
       const compile = name.startsWith('torch.compile');
       const bfloat16 = name.endsWith('bfloat16');
       // Weights that are trained cannot be constants.
-      const environments = (task.mode === 'infer' ? ['0', '1'] : ['0']).map(freezing => ({
+      const frozen = (task.mode === 'infer' ? ['0', '1'] : ['0']).map(freezing => ({
         TORCHINDUCTOR_FREEZING: freezing,
         TORCHINDUCTOR_CACHE_DIR: join(python ?? '', '../../inductor'),
       }));
       return LAYOUTS.flatMap(layout =>
-        (compile ? environments : [undefined]).map(env => peer('pytorch.py', { layout, compile, bfloat16 }, env)),
+        (compile ? frozen : [{}]).flatMap(env => peers('pytorch.py', { layout, compile, bfloat16 }, env)),
       );
     }
     case 'ONNX Runtime':
-      return [peer('onnx_runtime.py')]; // of PyTorch's export
+      return peers('onnx_runtime.py'); // of PyTorch's export
     case 'ONNX Runtime, our export':
-      return [peer('onnx_runtime.py', { file: onnxBeside(savedModel) })];
+      return peers('onnx_runtime.py', { file: onnxBeside(savedModel) });
     case 'TensorFlow in Python':
-      return [peer('tensorflow_python.py', { savedModel })];
+      return peers('tensorflow_python.py', { savedModel });
   }
 }
 
 /** Whether a contender lives in the peers' environment. */
 export const isPeer = (name: ContenderName): boolean => name !== 'ours' && name !== 'stock tfjs-node';
+
+/** glibc keeps freed memory with the process, as the lab's addon has it do. The peers say so among their settings. */
+const KEPT_MEMORY = { MALLOC_MMAP_MAX_: '0', MALLOC_TRIM_THRESHOLD_: String(2 ** 40) };
 
 const LAYOUTS = ['contiguous', 'channels_last'];
 

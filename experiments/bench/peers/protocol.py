@@ -43,6 +43,8 @@ def serve(prepare: Callable[[dict], tuple[Work, dict]]) -> None:
         try:
             if "prepare" in request:
                 work, about = prepare(request["prepare"])
+                if "MALLOC_TRIM_THRESHOLD_" in os.environ:
+                    about["settings"] = ", ".join(filter(None, [about.get("settings"), "freed memory kept"]))
                 reply = {"ready": about}
             elif "run" in request:
                 reply = {"seconds": [timed(work) for _ in range(request["run"])]}

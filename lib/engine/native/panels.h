@@ -101,8 +101,9 @@ inline void FewRows(const float* x, bool transpose_x, int64_t m, int64_t k, int6
   constexpr int64_t kDepth = 256;
   const int64_t blocks = FewRowsBlocks(n), panels = Panels(n),
                 end = std::min(n, (block + 1) * panels / blocks * kPanel);
-  for (int64_t p = 0, depth; p == 0 || p < k; p += depth) {
-    depth = std::min(kDepth, k - p);
+  int64_t p = 0;
+  do {
+    const int64_t depth = std::min(kDepth, k - p);
     for (int64_t first = block * panels / blocks * kPanel; first < end; first += kPanel) {
       const int64_t columns = std::min(kPanel, n - first);
       const float *right = w + p * n + first, *packed = nullptr;
@@ -131,7 +132,8 @@ inline void FewRows(const float* x, bool transpose_x, int64_t m, int64_t k, int6
         StoreTile(acc, to, n, columns);
       });
     }
-  }
+    p += depth;
+  } while (p < k);  // once without any depth, for the bias
 }
 
 // Rows of a block, at least: fewer would give more threads work, but each block adds a sum of the weights' size.
