@@ -708,6 +708,17 @@ describe.skipIf(!hasGraphs())('memory', () => {
     expect(after.rss - before.rss).toBeLessThan(100e6);
   });
 
+  it.skipIf(process.platform !== 'linux')('is not asked of the system again in each call', () => {
+    const x = tf.ones([3072, 3072]); // 9,216 pages
+    const f = compile((x: Tensor) => tf.sum(tf.square(tf.exp(tf.mul(x, 0.5))), 0));
+    const run = (calls: number) => {
+      for (let i = 0; i < calls; i++) f(x).dispose();
+      return process.resourceUsage().minorPageFault;
+    };
+    const before = run(10);
+    expect(run(10) - before).toBeLessThan(9216);
+  });
+
   it('is freed by dispose, all of it', () => {
     const w = tf.variable(normal(8, 8));
     const x = normal(8, 8);
