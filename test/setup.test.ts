@@ -186,6 +186,22 @@ describe('the library', () => {
     expect(timesCalled('pip')).toBe(1);
   });
 
+  test('lies beside the one for another kind of processor', async () => {
+    await install();
+    const { arch } = process;
+    Object.defineProperty(process, 'arch', { value: arch === 'arm64' ? 'x64' : 'arm64' });
+    try {
+      expect(isComplete(libraryFolder(cache), wheel)).toBe(false);
+      await install();
+      expect(isComplete(libraryFolder(cache), wheel)).toBe(true);
+    } finally {
+      Object.defineProperty(process, 'arch', { value: arch });
+    }
+    expect(isComplete(libraryFolder(cache), wheel)).toBe(true);
+    expect(timesCalled('pip')).toBe(2);
+    expect(readdirSync(cache)).toHaveLength(2);
+  });
+
   test('may be installed by several at once', async () => {
     await Promise.all([install(), install(), install()]);
     expect(isComplete(libraryFolder(cache), wheel)).toBe(true);

@@ -46,7 +46,7 @@ const WHEELS: Record<string, Wheel> = {
       'tensorflow/libtensorflow_framework.so.2': 61_430_936,
     },
   },
-  // Neither of the two below could be run here: their members were read from the wheels, the rest follows linux-x64.
+  // Run in an emulator alone (`npm run test:arm`).
   'linux-arm64': {
     package: 'tensorflow',
     platforms: ['manylinux2014_aarch64', 'manylinux_2_17_aarch64'],
@@ -58,6 +58,7 @@ const WHEELS: Record<string, Wheel> = {
       'tensorflow.libs/libomp-f1025659.so.5': 1_295_273, // libtensorflow_cc looks for it next to itself, too
     },
   },
+  // Could not be run here: its members were read from the wheel, the rest follows linux-x64.
   'darwin-arm64': {
     package: 'tensorflow',
     platforms: ['macosx_12_0_arm64'],
@@ -97,9 +98,9 @@ export function requireWheel(): Wheel {
   return machineWheel;
 }
 
-/** Where the library is, or would be. */
+/** Where the library is, or would be: machines that share a home may have processors of two kinds. x64 was the first. */
 export function libraryFolder(cache: string): string {
-  return join(cache, `tensorflow-${TENSORFLOW}`);
+  return join(cache, `tensorflow-${TENSORFLOW}${process.arch === 'x64' ? '' : `-${process.arch}`}`);
 }
 
 const filesOf = (folder: string, wheel: Wheel): string[] =>
