@@ -19,7 +19,7 @@ interface Flags {
   out?: string;
   size?: string;
   opset: string;
-  int8?: 'dynamic' | 'static';
+  int8?: Int8['how'];
   runs: string;
 }
 
@@ -39,8 +39,8 @@ export function register(program: Command): void {
     .addOption(
       new Option(
         '--int8 <how>',
-        "with --to=onnx, matrices in 8 bits, and what they multiply by the range that it has in each call, or had in 128 of a run's training images",
-      ).choices(['dynamic', 'static']),
+        "with --to=onnx, matrices in 8 bits: alone (as --to=hf has them), or with what they multiply, by the range that this has in each call, or had in 128 of a run's training images",
+      ).choices(['weights', 'dynamic', 'static']),
     )
     .option('--runs <folder>', 'where runs are kept', RUNS)
     .action(run);
@@ -64,15 +64,15 @@ async function run(name: string, { to, out, size, opset, int8: how, runs }: Flag
 }
 
 /** Throws UserError where there is nothing to quantise, or no image to find ranges in. */
-function int8Options(how: 'dynamic' | 'static', { model, run }: Exportable, to: FormatName, open: () => Run): Int8 {
+function int8Options(how: Int8['how'], { model, run }: Exportable, to: FormatName, open: () => Run): Int8 {
   if (to !== 'onnx')
     throw new UserError(
       `--int8 is for --to=onnx; --to=hf has a file in 8 bits anyway, and ${to} is written in float32.`,
     );
-  if (how === 'dynamic') return { how };
+  if (how !== 'static') return { how };
   if (!run)
     throw new UserError(
-      '--int8=static finds ranges in training images, which a run alone is known to have: name one, or use --int8=dynamic.',
+      '--int8=static finds ranges in training images, which a run alone is known to have: name one, or use --int8=weights or dynamic.',
     );
   return { how, images: trainingImages(open(), model) };
 }

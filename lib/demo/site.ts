@@ -37,7 +37,7 @@ export const SCRIPT = {
 export async function writeSite(source: Exportable, folder: string): Promise<void> {
   const { model, classes, augment, reading } = source;
   const blocks = attends(model) ? attendingBlocks(source) : [];
-  const { fp32, fp16, q8 } = precisionsOf(source);
+  const { fp32, fp16, q8 } = await precisionsOf(source, 'dynamic');
   const graph = graphModelOf(source);
   const models: Record<string, string | Uint8Array> = {
     'models/model.onnx': fp32,

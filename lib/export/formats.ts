@@ -37,8 +37,8 @@ export const FORMATS = {
   },
   hf: {
     about: 'the folder that transformers.js and the Hugging Face hub expect',
-    write(source, folder, { opset }) {
-      const { fp32, fp16, q8 } = precisionsOf(source, opset);
+    async write(source, folder, { opset }) {
+      const { fp32, fp16, q8 } = await precisionsOf(source, 'weights', opset);
       const files: Record<string, string | Uint8Array> = {
         'README.md': modelCard(source),
         'config.json': json(hubConfig(source)),

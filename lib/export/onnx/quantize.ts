@@ -47,7 +47,8 @@ export const multiplied = (graph: OnnxGraph): string[] => [
   ...new Set(graph.nodes.filter(node => matrixOf(graph, node)).map(({ inputs: [x] }) => x!)),
 ];
 
-const matrixOf = ({ initializers }: OnnxGraph, { op, inputs }: OnnxNode): Initializer | undefined => {
+/** The constant matrix [k, n] that a node multiplies by, where it does that. */
+export const matrixOf = ({ initializers }: OnnxGraph, { op, inputs }: OnnxNode): Initializer | undefined => {
   const weight = op === 'MatMul' ? initializers.get(inputs[1]!) : undefined;
   return weight?.shape.length === 2 ? weight : undefined;
 };
