@@ -33,6 +33,7 @@ describe('refused with a UserError', () => {
       () => createModel('edgevit-xxs', { ...xxs, size: 96, set: ['sampleRates=4,2,2,2'] }),
     ],
     ['a size that is none', () => createModel('edgevit-xxs', { ...xxs, size: 0 })],
+    ['a size that no memory holds', () => createModel('edgevit-xxs', { ...xxs, size: 2 ** 20 })],
     ['a size of three sides', () => parseSize('64x64x3')],
     ['no classes', () => createModel('edgevit-xxs', { ...xxs, numClasses: 0 })],
     [

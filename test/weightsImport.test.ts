@@ -8,7 +8,7 @@ import { createModel } from '../lib/model/registry';
 import { torchShape } from '../lib/tensor/layout';
 import { UserError } from '../lib/util/errors';
 import { fromBfloat16, fromHalf } from '../lib/weights/elements';
-import { importWeights } from '../lib/weights/import';
+import { importWeights, weightsFor } from '../lib/weights/import';
 import { unpickle } from '../lib/weights/pickle';
 import type { HostTensor } from '../lib/weights/safetensors';
 import { readStateDict } from '../lib/weights/stateDict';
@@ -103,6 +103,19 @@ describe('what is refused', () => {
       ...parts.map(part => (typeof part === 'number' ? Buffer.from([part]) : Buffer.from(part, 'latin1'))),
     ]);
 
+  test.each([
+    ['a page in place of the file', '<!DOCTYPE html><html></html>', /<!DOCTYP/],
+    ['an empty one', '', /is empty/],
+  ])('%s, by how it begins', async (_, content, reason) => {
+    const path = join(folder, 'foreign.pth');
+    writeFileSync(path, content);
+    await expect(readStateDict(path)).rejects.toThrow(reason);
+  });
+
+  test('a key of a file that is a state dict itself', async () => {
+    await expect(readStateDict(fixture('zip.pth'), { key: 'ema' })).rejects.toThrow(/leave --key out/);
+  });
+
   test('a pickle that claims gigabytes, in any of the ways to claim them', () => {
     for (const opcode of [
       'X\xff\xff\xff\x7f',
@@ -172,6 +185,12 @@ test('halves and bfloat16 are exact, subnormals and infinities included', () => 
   ]);
   expect(fromHalf(Uint16Array.of(0x7e00))[0]).toBeNaN();
   expect([...fromBfloat16(Uint16Array.of(0x3f80, 0xc040, 0x0001))]).toEqual([1, -3, 2 ** -133]);
+});
+
+const zeros = (shape: readonly number[]): HostTensor => ({
+  dtype: 'F32',
+  shape,
+  data: new Float32Array(shape.reduce((a, b) => a * b, 1)),
 });
 
 describe('weights by other names', () => {
@@ -258,21 +277,52 @@ describe('weights by other names', () => {
     expect(error!.message).toContain('blocks1.0.SelfAttn.pos_embed.weight');
   });
 
-  test('the network is told by the names and shapes', async () => {
-    const xs = createModel('mobilenet-v2', { numClasses: 7, size: 32 });
-    const tensors = Object.fromEntries(
-      [...xs.params, ...xs.buffers].map(spec => {
-        const shape = torchShape(spec);
-        return [
-          spec.name,
-          { dtype: 'F32', shape, data: new Float32Array(shape.reduce((a, b) => a * b, 1)) } as HostTensor,
-        ];
-      }),
-    );
-    const path = join(folder, 'unknown.safetensors');
-    writeTensors(path, { tensors, metadata: {} });
-    const { model } = await importWeights(path);
-    expect([model.name, model.numClasses]).toEqual(['mobilenet-v2', 7]);
+  test.each([
+    ['of another width', { 'head.weight': [7, 3], 'head.bias': [7] }],
+    ['of two numbers of classes', { 'head.weight': [7, 16], 'head.bias': [5] }],
+  ])('a head %s is no head for other classes', async (_, shapes) => {
+    const path = join(folder, 'head.safetensors');
+    const head = Object.entries(shapes).map(([name, shape]) => [name, zeros(shape)]);
+    writeTensors(path, { tensors: { ...official(), ...Object.fromEntries(head) }, metadata: {} });
+    await expect(weightsFor(path, model)).rejects.toThrow(/'head\.weight' is \[7/);
+    await expect(from(path)).rejects.toThrow(/'head\.\w+' is \[/);
+  });
+
+  test('a setting that no model has', async () => {
+    await expect(from(renamed(String), { model: undefined, set: ['depht=1'] })).rejects.toThrow(/'depht'/);
+  });
+
+  test('what a file claims of its network is checked before it is built', async () => {
+    const path = join(folder, 'claims.safetensors');
+    const claims = (config: object): Promise<unknown> => {
+      const metadata = { model: 'edgevit-xxs', config: JSON.stringify({ ...model.config, ...config }) };
+      writeTensors(path, { tensors: official(), metadata });
+      return importWeights(path);
+    };
+    await expect(claims({ depths: [1e9, 1, 1, 1] })).rejects.toThrow(/depths.* 1000/);
+    await expect(claims({ dropPath: 5 })).rejects.toThrow(/dropPath/);
+    await expect(claims({ dims: [1e9, 16, 16, 16] })).rejects.toThrow(/not \[1000000000/);
+  });
+
+  describe('the network is told', () => {
+    const written = (prefix: string): string => {
+      const { params, buffers } = createModel('mobilenet-v2', { numClasses: 7, size: 32 });
+      const path = join(folder, 'unknown.safetensors');
+      const tensors = [...params, ...buffers].map(spec => [prefix + spec.name, zeros(torchShape(spec))]);
+      writeTensors(path, { tensors: Object.fromEntries(tensors), metadata: {} });
+      return path;
+    };
+
+    test('by names and shapes', async () => {
+      const { model } = await importWeights(written(''));
+      expect([model.name, model.numClasses]).toEqual(['mobilenet-v2', 7]);
+    });
+
+    test('by shapes where all names are foreign, so that the nearest are of that network', async () => {
+      await expect(importWeights(written('model.'))).rejects.toThrow(
+        /mobilenet-v2.*\n.*the nearest in the file is 'model\./,
+      );
+    });
   });
 });
 

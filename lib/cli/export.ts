@@ -67,7 +67,7 @@ async function run(name: string, { to, out, size, opset, int8: how, runs }: Flag
 function int8Options(how: Int8['how'], { model, run }: Exportable, to: FormatName, open: () => Run): Int8 {
   if (to !== 'onnx')
     throw new UserError(
-      `--int8 is for --to=onnx; --to=hf has a file in 8 bits anyway, and ${to} is written in float32.`,
+      `--int8 is for --to=onnx: ${to === 'hf' ? '--to=hf has a file in 8 bits without it' : `${to} is written in float32`}.`,
     );
   if (how !== 'static') return { how };
   if (!run)

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { UserError } from '../util/errors';
-import { dropRate, flag, parseOptions, positiveInteger } from '../util/options';
+import { depth, dropRate, flag, parseOptions, positiveInteger } from '../util/options';
 import { allowedNames } from '../util/suggest';
 import { BLOCK_SETTINGS } from './blocks';
 
@@ -30,7 +30,7 @@ export const EDGEVIT_SETTINGS = z.strictObject({
   localAgg: perStage(flag).default([true, true, true, false]),
   ...BLOCK_SETTINGS,
   /** LGL blocks. */
-  depths: perStage(positiveInteger),
+  depths: perStage(depth),
   /** Channels. */
   dims: perStage(positiveInteger),
   /** Attention heads. */

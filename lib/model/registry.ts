@@ -58,6 +58,9 @@ export function architectureOf(name: string): Architecture {
   return ARCHITECTURES[name as ModelName] as unknown as Architecture;
 }
 
+/** In pixels. One image of this size alone is 200 MB; files claim more, and memory is not taken on a claim. */
+const MAX_SIDE = 4096;
+
 /** Fills in a network's configuration and checks it, without building. Throws as `createModel`. */
 export function resolveModel<N extends string>(name: N, options: OptionsOf<N>): ResolvedModel<ConfigOf<N>> {
   const { numClasses, size, ablation, set = [], ...settings } = options as ModelOptions & Record<string, unknown>;
@@ -65,9 +68,9 @@ export function resolveModel<N extends string>(name: N, options: OptionsOf<N>): 
   if (!Number.isSafeInteger(numClasses) || numClasses < 1)
     throw new UserError(`The number of classes is '${numClasses}' but must be a positive integer.`);
   const inputSize: Size = typeof size === 'number' ? [size, size] : size;
-  if (inputSize.length !== 2 || inputSize.some(side => !Number.isSafeInteger(side) || side < 1)) {
+  if (inputSize.length !== 2 || inputSize.some(side => !Number.isSafeInteger(side) || side < 1 || side > MAX_SIDE)) {
     throw new UserError(
-      `The image size is '${String(size)}' but must be a positive integer, or two (height and width).`,
+      `The image size is '${String(size)}' but must be a positive integer up to ${MAX_SIDE}, or two (height and width).`,
     );
   }
   if (ablation !== undefined && !ablate)

@@ -13,6 +13,11 @@ const number = (allowed: string, accepts: (value: number) => boolean) =>
 
 // Settings, each typed or as the text that a command line gives.
 export const positiveInteger = number('expected a positive integer', value => Number.isSafeInteger(value) && value > 0);
+/** How often a layer is repeated: each is built before any weights are, by whatever a file claims. */
+export const depth = number(
+  'expected an integer from 1 to 1000',
+  value => Number.isSafeInteger(value) && value > 0 && value <= 1000,
+);
 /** Threads of TensorFlow, which takes any number and makes them all. */
 export const threadNumber = number(
   'expected an integer from 1 to 1024',

@@ -48,6 +48,7 @@ export function importDict(path: string, dict: StateDict, options: ImportOptions
   const chosen = Object.keys(ablation === undefined ? {} : (ABLATIONS[ablation as Ablation] ?? {}));
   const stated = Object.entries({ ...own.settings, ...(KEY_MAPS[map] as KeyMap).settings });
   const settings = Object.fromEntries(stated.filter(([key]) => !chosen.includes(key)));
+  const refusals = new Map<string, UserError>();
   const build = (candidate: string): Model | undefined => {
     try {
       const size = options.size ?? own.size ?? 224;
@@ -55,14 +56,17 @@ export function importDict(path: string, dict: StateDict, options: ImportOptions
         createModel(candidate, { ...settings, set, ablation, numClasses, size });
       return create(classesOf(create(PUBLISHED_CLASSES), tensors));
     } catch (error) {
-      if (error instanceof UserError && name === undefined) return undefined; // another model's settings
-      throw error;
+      if (!(error instanceof UserError) || name !== undefined) throw error;
+      refusals.set(candidate, error); // another model's settings
+      return undefined;
     }
   };
   if (name !== undefined && !MODELS.includes(name))
     throw new UserError(`Unknown model '${name}': ${allowedNames(name, MODELS)}`);
   const models = (name === undefined ? MODELS : [name]).flatMap(candidate => build(candidate) ?? []);
   const model = models.find(candidate => misfits(candidate, tensors).length === 0) ?? closest(models, tensors);
+  const refusal = refusals.get(own.name ?? MODELS[0]!);
+  if (!model && refusal) throw refusal;
   if (!model)
     throw new UserError(`'${path}' has settings that no model has: ${JSON.stringify(own.settings).slice(0, 300)}.`);
   const { published } = architectureOf(model.name);
@@ -130,11 +134,7 @@ const BESIDE = /\.num_batches_tracked$|^optimizer\./;
 export function fitWeights(path: string, model: Model, tensors: Record<string, HostTensor>): Fitted {
   const head = headOf(model);
   const specs = [...model.params, ...model.buffers];
-  const replaced =
-    head.length > 0 &&
-    head.every(name => tensors[name]) &&
-    head.some(name => !fits(specOf(model, name), tensors[name]));
-  const fresh = replaced ? head : [];
+  const fresh = isForOtherClasses(model, head, tensors) ? head : [];
   const problems = misfits(model, tensors, fresh);
   if (problems.length > 0) throw new UserError(report(path, model, problems));
   const fitted = specs
@@ -150,8 +150,19 @@ const specOf = (model: Model, name: string): ParamSpec =>
 
 const squeezed = (shape: readonly number[]): string => shape.join().replace(/(,1)+$/, '');
 
-const fits = (spec: ParamSpec, tensor?: HostTensor): boolean =>
-  tensor?.dtype === 'F32' && squeezed(tensor.shape) === squeezed(torchShape(spec));
+const fits = (spec: ParamSpec, tensor?: HostTensor, fromAxis = 0): boolean =>
+  tensor?.dtype === 'F32' && squeezed(tensor.shape.slice(fromAxis)) === squeezed(torchShape(spec).slice(fromAxis));
+
+/** Whether a head's entries agree on another number of classes, and are the model's in all else: others are damaged, or of another network. */
+function isForOtherClasses(model: Model, head: readonly string[], tensors: Record<string, HostTensor>): boolean {
+  const [classes, ...others] = new Set(head.map(name => tensors[name]?.shape[0]));
+  return (
+    classes !== undefined &&
+    classes !== model.numClasses &&
+    others.length === 0 &&
+    head.every(name => fits(specOf(model, name), tensors[name], 1))
+  );
+}
 
 interface Misfit {
   kind: 'missing' | 'unexpected' | 'shape';
@@ -181,10 +192,20 @@ function misfits(
   return [...problems, ...unexpected.map((name): Misfit => ({ kind: 'unexpected', name, shape: '' }))];
 }
 
-/** The model whose names and shapes fit best, so that a message names few differences. */
+/** The model whose names and shapes fit best, so that a message names few differences. By names alone it would be the smallest where all are foreign. */
 function closest(models: readonly Model[], tensors: Record<string, HostTensor>): Model | undefined {
-  const counts = models.map(model => misfits(model, tensors).length);
+  const counts = models.map(model => misfits(model, tensors).length + foreignShapes(model, tensors));
   return models[counts.indexOf(Math.min(...counts))];
+}
+
+/** How many shapes, counted as often as they occur, either the model or the file has and the other has not. */
+function foreignShapes(model: Model, tensors: Record<string, HostTensor>): number {
+  const balance = new Map<string, number>();
+  const add = (shape: readonly number[], count: number): void =>
+    void balance.set(squeezed(shape), (balance.get(squeezed(shape)) ?? 0) + count);
+  for (const spec of [...model.params, ...model.buffers]) add(torchShape(spec), 1);
+  for (const { shape } of Object.values(tensors)) add(shape, -1);
+  return [...balance.values()].reduce((sum, count) => sum + Math.abs(count), 0);
 }
 
 /** At most ten lines: a heading, so many misfits, and how many there are more. */
@@ -226,6 +247,7 @@ function classesOf(model: Model, tensors: Record<string, HostTensor>): number {
 
 /** What our own files say of their network: the configuration, in checkpoints `edgevit-xxs with 3 classes at 64×64`, in exports how images are prepared. */
 function describedModel({ config, model, preprocessing }: Record<string, string>): {
+  name?: string;
   settings: Record<string, unknown>;
   size?: readonly [number, number];
 } {
@@ -233,7 +255,11 @@ function describedModel({ config, model, preprocessing }: Record<string, string>
   const stated = sides ? [Number(sides[1]), Number(sides[2])] : objectOf(preprocessing).size;
   const isSize =
     Array.isArray(stated) && stated.length === 2 && stated.every(side => Number.isInteger(side) && side > 0);
-  return { settings: objectOf(config), ...(isSize && { size: stated as [number, number] }) };
+  return {
+    name: model?.split(' ')[0],
+    settings: objectOf(config),
+    ...(isSize && { size: stated as [number, number] }),
+  };
 }
 
 function objectOf(json = '{}'): Record<string, unknown> {

@@ -29,7 +29,14 @@ const MAX_DEPTH = 3;
  * UserError for a file that holds no weights.
  */
 export async function readStateDict(path: string, options: { key?: string } = {}): Promise<StateDict> {
-  if (!looksLikePickle(startOf(path))) return dictOf(path, readTensors(path), options.key);
+  const start = startOf(path);
+  if (!looksLikePickle(start)) {
+    if (start[8] !== OPENING_BRACE)
+      throw new UserError(
+        `'${path}' holds no weights that can be read: it ${beginning(start)}, as neither a safetensors file nor one that torch.save wrote does.`,
+      );
+    return dictOf(path, readTensors(path), options.key);
+  }
   const file = await openTorchFile(path);
   try {
     const found = stateDicts(file.root);
@@ -39,6 +46,15 @@ export async function readStateDict(path: string, options: { key?: string } = {}
   } finally {
     await file.close();
   }
+}
+
+/** What a safetensors file's header begins with, behind its length. */
+const OPENING_BRACE = 0x7b;
+
+/** How a file begins that is none of weights: a page that was downloaded instead of one, or a pointer to it, tell themselves. */
+function beginning(start: Uint8Array): string {
+  const text = String.fromCharCode(...start).replace(/\0+$/, '');
+  return text === '' ? 'is empty or begins with zeros' : `begins with ${JSON.stringify(text)}`;
 }
 
 /** The first ten bytes, zeros where there are fewer. */
@@ -79,9 +95,13 @@ function stateDicts(root: unknown): Map<string, Map<string, TensorView>> {
 function chosenKey(path: string, root: unknown, keys: readonly string[], asked?: string): string {
   if (asked !== undefined) {
     if (keys.includes(asked)) return asked;
-    throw new UserError(
-      `'${path}' has no tensors under '${asked}': ${keys.length > 0 ? `there are '${keys.join("', '")}'` : 'it has none at all'}.`,
-    );
+    const there =
+      keys.length === 0
+        ? 'it has none at all'
+        : keys.includes('')
+          ? 'it is itself a state dict, leave --key out'
+          : `there are '${keys.join("', '")}'`;
+    throw new UserError(`'${path}' has no tensors under '${asked}': ${there}.`);
   }
   if (keys.includes('')) return '';
   const rank = (key: string): number => {

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { tf } from '../../tensor/tf';
 import { UserError } from '../../util/errors';
-import { dropRate, positive, positiveInteger } from '../../util/options';
+import { depth, dropRate, positive, positiveInteger } from '../../util/options';
 import { architecture, DOTCOM } from '../architecture';
 import { feedForward, residual } from '../blocks';
 import type { Tally } from '../count';
@@ -13,7 +13,7 @@ export const VIT_SETTINGS = z.strictObject({
   /** Side of the square patches, in pixels. */
   patch: positiveInteger.default(16),
   dim: positiveInteger.default(192),
-  depth: positiveInteger.default(12),
+  depth: depth.default(12),
   heads: positiveInteger.default(3),
   mlpRatio: positive.default(4),
   /** Drop path rate of the last block; the first has 0. */
