@@ -10,6 +10,8 @@ import { parseAugmentation } from '../lib/data/transforms/augmentation';
 import { hasGraphs } from '../lib/engine/binding';
 import { exportModel } from '../lib/export/formats';
 import { preprocessorConfig } from '../lib/export/huggingFace';
+import { gramsOf } from '../lib/export/onnx/calibrate';
+import type { Initializer, OnnxGraph } from '../lib/export/onnx/graph';
 import { rounded } from '../lib/export/onnx/quantizeWeights';
 import type { Model } from '../lib/model/module';
 import { createModel } from '../lib/model/registry';
@@ -126,6 +128,30 @@ it('rounds a matrix so that errors cancel in its products with inputs that go to
     return Math.sqrt(squares.reduce((sum, square) => sum + square, 0));
   };
   expect(errorBy(gram)).toBeLessThan(errorBy(identity) / 3);
+});
+
+it('leaves a matrix of very many inputs, as the article’s classifier is, without a Gram matrix, and rounds it to the nearest', async () => {
+  const sides = [3, 224, 224];
+  const inputs = sides.reduce((a, b) => a * b);
+  const weights = Float32Array.from({ length: inputs }, (_, i) => Math.sin(i));
+  const graph: OnnxGraph = {
+    name: 'classifier',
+    opset: 20,
+    nodes: [
+      { op: 'Reshape', inputs: ['x', 'shape'], outputs: ['flat'], attributes: {} },
+      { op: 'MatMul', inputs: ['flat', 'matrix'], outputs: ['y'], attributes: {} },
+    ],
+    initializers: new Map<string, Initializer>([
+      ['shape', { type: 'int64', shape: [2], data: BigInt64Array.of(-1n, BigInt(inputs)) }],
+      ['matrix', { type: 'float32', shape: [inputs, 1], data: weights }],
+    ]),
+    inputs: [{ name: 'x', type: 'float32', shape: ['batch', ...sides] }],
+    outputs: [{ name: 'y', type: 'float32' }],
+    metadata: {},
+  };
+  expect((await gramsOf(graph, [new Float32Array(inputs)])).size).toBe(0);
+  const { integers, scales } = rounded(weights, 1);
+  expect(weights.every((value, i) => Math.abs(value / scales[0]! - integers[i]!) < 0.501)).toBe(true);
 });
 
 describe.skipIf(!hasGraphs())('the folder for the Hugging Face hub', () => {

@@ -23,10 +23,14 @@ export async function calibrate(graph: OnnxGraph, images: Images): Promise<Range
 /** Of one image so many rows are enough, evenly spaced: pixels of one image are alike. A multiple of 4. */
 const ROWS = 36;
 
-/** xᵀx of whatever a graph multiplies by its matrices, x [n, k], over rows of all images. Throws as `inputsOfMatrices`. */
+/** Of more channels xᵀx is too large, and far more than so many rows tell: the article's classifier takes 150,528. */
+const MOST_CHANNELS = 2048;
+
+/** xᵀx of whatever a graph multiplies by its matrices, x [n, k], k at most `MOST_CHANNELS`, over rows of all images. Throws as `inputsOfMatrices`. */
 export async function gramsOf(graph: OnnxGraph, images: Images): Promise<Grams> {
   const grams = new Map<string, Float64Array>();
   for await (const { name, values, channels: k } of inputsOfMatrices(graph, images)) {
+    if (k > MOST_CHANNELS) continue;
     const gram = grams.get(name) ?? new Float64Array(k * k);
     grams.set(name, gram);
     const rows = values.length / k;

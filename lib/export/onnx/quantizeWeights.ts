@@ -1,7 +1,7 @@
 import { ELEMENT_TYPES, type OnnxGraph, type OnnxNode } from './graph';
 import { matrixOf } from './quantize';
 
-/** xᵀx [k, k] of what a matrix [k, n] multiplies, by the name of x. */
+/** xᵀx [k, k] of what a matrix [k, n] multiplies, by the name of x, where that is not too large. */
 export type Grams = ReadonlyMap<string, Float64Array>;
 
 /**
@@ -19,7 +19,7 @@ const DAMPING = 0.01;
 /**
  * The graph with the matrices of its `MatMul`s kept in 8 bits, one scale for each output, and multiplied in float32: a quarter of the bytes, at
  * float32's speed, because runtimes compute what depends on constants alone when they load a file. (They would leave DequantizeLinear for each
- * call.) Throws for an input without a Gram matrix.
+ * call.)
  */
 export function quantizeWeights(graph: OnnxGraph, grams: Grams): OnnxGraph {
   const initializers = new Map(graph.initializers);
@@ -33,9 +33,7 @@ export function quantizeWeights(graph: OnnxGraph, grams: Grams): OnnxGraph {
     if (seen <= IN_FLOAT32 * total) return [node];
     const [x] = node.inputs as [string];
     const [y] = node.outputs as [string];
-    const gram = grams.get(x);
-    if (!gram) throw new Error(`There is no Gram matrix of ${x}.`);
-    const { integers, scales } = rounded(weight.data as Float32Array, weight.shape[1]!, gram);
+    const { integers, scales } = rounded(weight.data as Float32Array, weight.shape[1]!, grams.get(x));
     const [quantized, scale, cast, matrix] = ['quantized', 'scale', 'cast', 'matrix'].map(part => `${y}_${part}`) as [
       string,
       string,
@@ -56,26 +54,27 @@ export function quantizeWeights(graph: OnnxGraph, grams: Grams): OnnxGraph {
 /**
  * A matrix [k, n] as integers and a scale for each column. Each row takes up what the rounding of those before it has made wrong of the products
  * with inputs whose Gram matrix is given: the nearest plane of a lattice (Babai 1986), which is GPTQ (Frantar et al., ICLR 2023) with the rows in
- * reverse. Rows of the largest inputs come first, when all others are left to make up for them.
+ * reverse. Rows of the largest inputs come first, when all others are left to make up for them. Without a Gram matrix each weight is rounded to the nearest.
  */
 export function rounded(
   weights: Float32Array,
   columns: number,
-  gram: Float64Array,
+  gram?: Float64Array,
 ): { integers: Int8Array; scales: Float32Array } {
   const rows = weights.length / columns;
   const scales = new Float32Array(columns);
   for (let i = 0; i < weights.length; i++)
     scales[i % columns] = Math.max(scales[i % columns]!, Math.abs(weights[i]!) / LARGEST);
   for (let column = 0; column < columns; column++) scales[column] ||= 1;
-  const order = Array.from({ length: rows }, (_, i) => i).sort((a, b) => gram[a * rows + a]! - gram[b * rows + b]!);
-  const factor = choleskyFactor(gram, order);
+  const order = Array.from({ length: rows }, (_, i) => i);
+  if (gram) order.sort((a, b) => gram[a * rows + a]! - gram[b * rows + b]!);
+  const factor = gram && choleskyFactor(gram, order);
   const integers = new Int8Array(weights.length);
   const errors = new Float64Array(weights.length); // in the order of rounding
   const wanted = new Float64Array(columns);
   for (let i = rows - 1; i >= 0; i--) {
     wanted.fill(0);
-    for (let j = i + 1; j < rows; j++) {
+    for (let j = i + 1; factor && j < rows; j++) {
       const weight = factor[i * rows + j]! / factor[i * rows + i]!;
       for (let column = 0; column < columns; column++) wanted[column]! += weight * errors[j * columns + column]!;
     }
