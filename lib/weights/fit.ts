@@ -66,7 +66,7 @@ export function importDict(path: string, dict: StateDict, options: ImportOptions
   const models = (name === undefined ? MODELS : [name]).flatMap(candidate => build(candidate) ?? []);
   const model = models.find(candidate => misfits(candidate, tensors).length === 0) ?? closest(models, tensors);
   const refusal = refusals.get(own.name ?? MODELS[0]!);
-  if (!model && refusal) throw refusal;
+  if (!model && refusal) throw new UserError(`'${path}' fits no network: ${refusal.message}`);
   if (!model)
     throw new UserError(`'${path}' has settings that no model has: ${JSON.stringify(own.settings).slice(0, 300)}.`);
   const { published } = architectureOf(model.name);
