@@ -52,6 +52,8 @@ async function run(name: string, { to, out, size, opset, int8: how, runs }: Flag
   const { model, run: trained } = source;
   const folder = out ?? join(ROOT, 'experiments/exports', `${source.name}-${to}`);
   const int8 = how && int8Options(how, source, to, () => openRun(runs, name));
+  if (to === 'hf' || how === 'weights' || how === 'static')
+    console.log('Calibrating 8-bit weights on images, which takes a minute or two in the larger networks.');
   await exportModel(source, to, folder, { opset: Number(opset), int8 });
   const whose = trained ? `the run ${trained.name}` : source.name === name ? 'fresh weights, seed 0' : name;
   console.log(
