@@ -80,7 +80,8 @@ describe.skipIf(!hasGraphs())('8 bits', () => {
     ['static', 0.1],
     ['weights', 3e-3],
   ] as const)('%s: nearly the probabilities of float32, by a third of the bytes', async (how, tolerance) => {
-    const source = exportable(createModel('edgevit-xxs', { numClasses: 5, size: 64, set: ['depths=1,1,1,1'] }));
+    const set = ['depths=1,1,1,1', 'dims=36,72,80,96', 'heads=1,2,4,4'];
+    const source = exportable(createModel('edgevit-xxs', { numClasses: 5, size: 64, set }));
     const rng = random('calibration');
     const images = Array.from({ length: 8 }, () => Float32Array.from({ length: 3 * 64 * 64 }, () => rng.normal()));
     const probabilities = async (file: string): Promise<Float32Array> => {

@@ -11,7 +11,7 @@ import { startTrial } from '../lib/runs/trial';
 import { saveWeights } from '../lib/train/checkpoint';
 import { planTraining } from '../lib/train/plan';
 import { untrained } from '../lib/train/trained';
-import { UserError } from '../lib/util/errors';
+import { Failure, UserError } from '../lib/util/errors';
 import { random } from '../lib/util/random';
 import { readTensors, writeTensors } from '../lib/weights/tensorFiles';
 import { scratch } from './imageFolders';
@@ -90,6 +90,9 @@ test('a file of weights alone gives the names that it carries, or numbers', asyn
   await expect(model.predict(path)).rejects.toThrow(UserError);
   await expect(model.predict(join(folder.root, 'none.png'))).rejects.toThrow(UserError);
   await expect(loadModel(path, { classes: ['a', 'b', 'c', 'd'] })).rejects.toThrow(UserError);
+  const bias = { ...tensors['head.bias']!, data: new Float32Array(3).fill(Number.NaN) };
+  writeTensors(path, { tensors: { ...tensors, 'head.bias': bias }, metadata });
+  await expect((await loadModel(path)).predict(image)).rejects.toThrow(Failure);
 });
 
 test('an exported file is prepared for as its run was: size, normalisation, crop and decoder', async () => {

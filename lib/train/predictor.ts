@@ -2,6 +2,7 @@ import type { Picture } from '../data/dataset';
 import { networkInput } from '../data/input';
 import type { Image, LoadedModel } from '../library';
 import { type Tensor, tf } from '../tensor/tf';
+import { Failure } from '../util/errors';
 import { type ClassProbability, ranked } from './ranked';
 import { evalStep } from './step';
 import { type Trained, weightsOf } from './trained';
@@ -29,6 +30,10 @@ export function openPredictor(trained: Trained, compile?: Compile): Predictor {
       const probabilities = tf.tidy(() => tf.softmax((compiled ?? eager)(input)));
       const values = await probabilities.data();
       tf.dispose([input, probabilities]);
+      if (values.some(Number.isNaN))
+        throw new Failure(
+          `${model.name} gives no probabilities for this image, but NaN: its weights hold NaN or infinity.`,
+        );
       return ranked(values, classes);
     },
     dispose() {
