@@ -90,7 +90,7 @@ test('a file of weights alone gives the names that it carries, or numbers', asyn
   await expect(model.predict(path)).rejects.toThrow(UserError);
   await expect(model.predict(join(folder.root, 'none.png'))).rejects.toThrow(UserError);
   await expect(loadModel(path, { classes: ['a', 'b', 'c', 'd'] })).rejects.toThrow(UserError);
-  const bias = { ...tensors['head.bias']!, data: new Float32Array(3).fill(Number.NaN) };
+  const bias = { dtype: 'F32' as const, shape: [3], data: new Float32Array(3).fill(Number.NaN) };
   writeTensors(path, { tensors: { ...tensors, 'head.bias': bias }, metadata });
   await expect((await loadModel(path)).predict(image)).rejects.toThrow(Failure);
 });
