@@ -18,8 +18,8 @@ const LARGEST = 127;
 const DAMPING = 0.01;
 
 /**
- * The graph with the matrices of its `MatMul`s kept in 8 bits, one scale for each output, and multiplied in float32: a quarter of the bytes, at
- * float32's speed, because runtimes compute what depends on constants alone when they load a file. (They would leave DequantizeLinear for each
+ * The graph with the matrices of its `MatMul`s kept in 8 bits, one scale for each output, and multiplied in float32: a third of the bytes, at
+ * about float32's speed, because runtimes compute what depends on constants alone when they load a file. (They would leave DequantizeLinear for each
  * call.)
  */
 export function quantizeWeights(graph: OnnxGraph, grams: Grams): OnnxGraph {
