@@ -1,7 +1,6 @@
 // tfjs-node's binding as it is, plus what the graph compiler needs: graphs with TensorFlow's own shape inference, and
 // sessions that replay them on the tensors of the same backend. One translation unit, so that both share the tensor
 // table.
-#include <malloc.h>
 #include <node_api.h>
 #undef NAPI_MODULE
 #define NAPI_MODULE(name, init)  // tfjs-node's registration; the module at the end of this file takes its place
@@ -11,6 +10,10 @@
 #include <set>
 #include <string>
 #include <vector>
+
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 #include "absl/log/globals.h"
 #include "binding/tfjs_backend.cc"
@@ -478,8 +481,8 @@ void DropXlaPasses() {
 }
 
 // What TensorFlow frees stays with the process, which then has its peak for good. All tensors of a step are freed and
-// allocated again in the next one, and pages that go to the system and come back zeroed cost 0.3 of a step of XXS at
-// 224 px, and half of the tutorial model's.
+// allocated again in the next one, and pages that go to the system and come back zeroed cost a quarter of a step of
+// XXS at 224 px.
 void KeepFreedMemory() {
 #if defined(__GLIBC__)
   mallopt(M_MMAP_MAX, 0);
